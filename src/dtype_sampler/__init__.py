@@ -1,0 +1,64 @@
+"""Run a small sample of each test's dtypes per run, replay any of them, run all on demand.
+
+This module is the pytest plugin `dtype_sampler` and the home of the public names. pytest looks for
+hooks in it, so it imports nothing heavy: torch, hypothesis, safetensors and sqlite3 stay out until
+a test needs them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.plugin import (
+    dtype_seed_fixture,
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_configure_node,
+    pytest_fixture_setup,
+    pytest_generate_tests,
+    pytest_pyfunc_call,
+    pytest_runtest_makereport,
+    pytest_runtest_protocol,
+    pytest_runtest_setup,
+    random_dtypes_fixture,
+)
+
+if TYPE_CHECKING:
+    from dtype_sampler.api import random_dtypes
+    from dtype_sampler.sample import DtypeSample
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DtypeSample",
+    "DtypeSamplerError",
+    "__version__",
+    "dtype_seed_fixture",
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_configure_node",
+    "pytest_fixture_setup",
+    "pytest_generate_tests",
+    "pytest_pyfunc_call",
+    "pytest_runtest_makereport",
+    "pytest_runtest_protocol",
+    "pytest_runtest_setup",
+    "random_dtypes",
+    "random_dtypes_fixture",
+]
+
+_LAZY = {"random_dtypes": "dtype_sampler.api", "DtypeSample": "dtype_sampler.sample"}
+
+
+# Only __getattr__, no __dir__: pytest looks at every name that dir() lists when it scans a plugin
+# for fixtures, and would import what is to stay lazy.
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

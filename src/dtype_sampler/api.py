@@ -1,0 +1,80 @@
+"""`random_dtypes`, as test code calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from dtype_sampler.current import innermost
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.plain_unittest import running_testcase
+from dtype_sampler.running import RunningTest
+from dtype_sampler.sample import DtypeSample
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+
+def current_test() -> RunningTest:
+    """The test being run. Raises DtypeSamplerError if there is none."""
+    test = innermost() or running_testcase()
+    if test is None:
+        raise DtypeSamplerError(
+            "random_dtypes() works inside a running test only: call it in the test's body or in a"
+            " fixture, not at import, and under pytest with the plugin active (-p dtype_sampler, or"
+            " installed and not switched off by -p no:dtype_sampler)"
+        )
+    return test
+
+
+@overload
+def random_dtypes(
+    k: int | None = None,
+    *,
+    dtypes: str | None = None,
+    always: Iterable[object] = (),
+    exclude: Iterable[object] = (),
+    device: str | torch.device | None = None,
+) -> DtypeSample[torch.dtype]: ...
+@overload
+def random_dtypes(
+    k: int | None = None,
+    *,
+    dtypes: Iterable[T],
+    always: Iterable[object] = (),
+    exclude: Iterable[object] = (),
+    device: str | torch.device | None = None,
+) -> DtypeSample[T]: ...
+def random_dtypes(
+    k: int | None = None,
+    *,
+    dtypes: Iterable[Any] | str | None = None,
+    always: Iterable[object] = (),
+    exclude: Iterable[object] = (),
+    device: str | torch.device | None = None,
+) -> DtypeSample[Any]:
+    """The candidates that the running test tries this time: `for dtype in random_dtypes(k=3): ...`.
+
+    k: how many; default: the project's `dtype_sampler_k`, or 3. More than there are means all.
+    dtypes: the candidates, anything with a stable `str()`, or the name of a pool ("floating",
+    "reduced", "float8", "complex", "integer", "unsigned", "all"); default: the project's
+    `dtype_sampler_pool`, or "floating": float16, bfloat16, float32, float64.
+    always: candidates, or their names, that are in every sample; they count towards k.
+    exclude: candidates, or their names, that are taken out of the pool.
+    device: where the dtypes must be supported; default: `--dtype-device`, or the current
+    accelerator, else cpu. A `torch.dtype` that it refuses is passed over and reported.
+
+    Works in any running test, `unittest.TestCase` included, and under plain `python -m unittest`,
+    where `DTYPE_SAMPLER_SEED` and `DTYPE_SAMPLER_ALL` are the settings. Within a test, the same
+    arguments give the same sample. If nothing of the pool can run, the test is skipped.
+
+    Raises DtypeSamplerError for a wrong argument and outside a running test.
+    """
+    __tracebackhide__ = True
+    try:
+        return current_test().sample(k, dtypes, always, exclude, device)
+    except DtypeSamplerError as error:
+        # The mistake is in the caller's line: that is where the traceback is to end.
+        raise error.with_traceback(None) from None

@@ -1,0 +1,335 @@
+"""What a test can run with: candidates, their labels and families, pools by name.
+
+Names are plain data here; torch is imported by `torch_dtype` alone, when a dtype is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
+
+if TYPE_CHECKING:
+    import torch
+
+# The pools are part of what a seed means: they are fixed lists, not "what this torch happens to
+# have". A dtype that the installed torch lacks is passed over like one the device lacks.
+POOLS: Mapping[str, tuple[str, ...]] = {
+    "floating": ("float16", "bfloat16", "float32", "float64"),
+    "reduced": ("float16", "bfloat16"),
+    "float8": (
+        "float8_e4m3fn",
+        "float8_e5m2",
+        "float8_e4m3fnuz",
+        "float8_e5m2fnuz",
+        "float8_e8m0fnu",
+    ),
+    "complex": ("complex32", "complex64", "complex128"),
+    "integer": ("int8", "int16", "int32", "int64"),
+    "unsigned": ("uint8", "uint16", "uint32", "uint64"),
+}
+POOLS = {
+    **POOLS,
+    "all": ("bool", *(n for p, names in POOLS.items() if p != "reduced" for n in names)),
+}
+POOL_NAMES = tuple(POOLS)
+
+# torch's second names; `str()` of the dtype gives the first.
+ALIASES: Mapping[str, str] = {
+    "half": "float16",
+    "float": "float32",
+    "double": "float64",
+    "chalf": "complex32",
+    "cfloat": "complex64",
+    "cdouble": "complex128",
+    "short": "int16",
+    "int": "int32",
+    "long": "int64",
+}
+# Names of torch dtypes that are in no pool, known so that a typing error can be told from them.
+_OTHER_NAMES = (
+    "float4_e2m1fn_x2",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in range(1, 8)),
+    *(f"bits{layout}" for layout in ("8", "16", "1x8", "2x4", "4x2")),
+    *("quint8", "qint8", "qint32", "quint4x2", "quint2x4"),
+)
+DTYPE_NAMES = (*POOLS["all"], *ALIASES, *_OTHER_NAMES)
+
+_FAMILIES = (
+    ("reduced floats", re.compile(r"b?float16|half")),
+    ("full floats", re.compile(r"float(32|64|128)?|double|longdouble")),
+    ("float8", re.compile(r"float[468]_\w+")),
+    ("complex", re.compile(r"complex\d+|c(half|float|double)")),
+    ("signed ints", re.compile(r"int\d*|short|long|qint\d+")),
+    ("unsigned ints", re.compile(r"uint\d+|byte|quint\w+|bits\w+")),
+    ("bool", re.compile(r"bool_?")),
+)
+_CLASS = re.compile(r"<class '(?:\w+\.)*(\w+)'>")
+# What `object.__repr__` and its like put in: another number in every process.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+\b")
+
+
+def label_of(candidate: object) -> str:
+    """The label of a candidate, `str(candidate)`: `torch.bfloat16` and `bfloat16` are two labels.
+
+    Raises DtypeSamplerError if the text shows a memory address: it must be the same in every run.
+    """
+    # An exact str, as labels cross process borders where subclasses of str are refused.
+    label = "".join((str(candidate),))
+    if " at 0x" in label and _ADDRESS.search(label):
+        raise DtypeSamplerError(
+            f"the candidate {label} has no stable name, as it shows a memory address: "
+            f"give {type(candidate).__name__} a __str__, or list its name instead"
+        )
+    return label
+
+
+@lru_cache(maxsize=4096)
+def short_name(label: str) -> str:
+    """The label without `torch.` or the wrapping of a class: `bfloat16`, `float32`."""
+    if match := _CLASS.fullmatch(label):
+        return match[1]
+    return label.removeprefix("torch.")
+
+
+@lru_cache(maxsize=4096)
+def family_of(label: str) -> str:
+    """The family of a label, by its name alone, so that a string and a dtype share theirs.
+
+    A label that names several dtypes, `torch.float16,torch.int8`, has the family of each.
+    """
+    if "," in label:
+        return "+".join(dict.fromkeys(map(family_of, label.split(","))))
+    name = short_name(label)
+    for family, pattern in _FAMILIES:
+        if pattern.fullmatch(name):
+            return family
+    return "other"
+
+
+def torch_dtype(name: str) -> torch.dtype | None:
+    """The dtype of that name, or None if the installed torch has none. Imports torch."""
+    import torch
+
+    found = getattr(torch, name, None)
+    return found if isinstance(found, torch.dtype) else None
+
+
+def is_torch_dtype(candidate: object) -> bool:
+    """Whether *candidate* is a `torch.dtype`, without importing torch to find out."""
+    return type(candidate).__name__ == "dtype" and type(candidate).__module__ == "torch"
+
+
+class Pool:
+    """A test's candidates, in declared order and without repeats.
+
+    labels: in declared order. A pool made from a name knows its labels without torch, and asks
+    torch for a dtype only when `candidate` is called.
+    """
+
+    __slots__ = ("_given", "families", "labels")
+
+    def __init__(self, labels: Sequence[str], given: Mapping[str, Any] | None) -> None:
+        self.labels = tuple(labels)
+        self.families = tuple(map(family_of, labels))
+        self._given = given
+
+    @classmethod
+    def named(cls, names: Iterable[str]) -> Pool:
+        """The union of pools and dtypes given by name, such as `("reduced", "float32")`.
+
+        Raises DtypeSamplerError for a name that is neither.
+        """
+        return _named(tuple(names))
+
+    @classmethod
+    def of(cls, candidates: Iterable[object]) -> Pool:
+        """The pool of these candidates. Raises DtypeSamplerError if it is empty or has repeats."""
+        given: dict[str, object] = {}
+        for candidate in candidates:
+            label = label_of(candidate)
+            if label in given:
+                raise DtypeSamplerError(
+                    f"the pool lists {label} twice{_second_name(label)}: list each candidate once"
+                )
+            given[label] = candidate
+        if not given:
+            raise DtypeSamplerError("the pool is empty: list at least one candidate")
+        return cls(tuple(given), given)
+
+    @classmethod
+    def of_labels(cls, candidates: Mapping[str, object]) -> Pool:
+        """The pool of candidates that have their labels already."""
+        return cls(tuple(candidates), candidates)
+
+    def without(self, excluded: Iterable[str]) -> Pool:
+        """The pool without these labels. Raises DtypeSamplerError if nothing is left."""
+        gone = frozenset(excluded)
+        if not gone:
+            return self
+        left = [label for label in self.labels if label not in gone]
+        if not left:
+            raise DtypeSamplerError(
+                f"exclude= names every candidate of the pool ({', '.join(self.labels)})"
+            )
+        return Pool(left, self._given)
+
+    def candidate(self, label: str) -> Any:
+        """The candidate behind a label; None for a dtype that the installed torch lacks."""
+        if self._given is not None:
+            return self._given[label]
+        return torch_dtype(label.removeprefix("torch."))
+
+    def is_dtype(self, label: str) -> bool:
+        """Whether the candidate is a `torch.dtype`, whose support by a device can be asked for."""
+        return self._given is None or is_torch_dtype(self._given[label])
+
+    def find(
+        self, wanted: Iterable[object], argument: str, *, missing_ok: bool = False
+    ) -> list[str]:
+        """The labels that `always=` or `exclude=` means, in the order given.
+
+        wanted: candidates, or names as `--dtype-only` takes them. missing_ok: a dtype that is known
+        but not in this pool is left out instead of an error; an unknown name never is.
+        """
+        if isinstance(wanted, str):
+            raise DtypeSamplerError(
+                f"{argument}={wanted!r} is one string: write {argument}=({wanted!r},)"
+            )
+        found: dict[str, None] = {}
+        for one in wanted:
+            label = label_of(one)
+            if label in self.labels:
+                found[label] = None
+                continue
+            matching = [known for known in self.labels if matches(label, known)]
+            if not matching and not (missing_ok and short_name(label) in DTYPE_NAMES):
+                short = tuple(map(short_name, self.labels))
+                raise DtypeSamplerError(
+                    f"{argument}=: {unknown('candidate of this pool', label, self.labels, short)}"
+                )
+            found.update(dict.fromkeys(matching))
+        return list(found)
+
+
+# Every call of random_dtypes() that lists no dtypes comes by here.
+@lru_cache(maxsize=256)
+def _named(names: tuple[str, ...]) -> Pool:
+    labels: dict[str, None] = {}
+    for name in names:
+        for member in POOLS.get(name) or (canonical_name(name),):
+            labels[f"torch.{member}"] = None
+    return Pool(tuple(labels), None)
+
+
+def _second_name(label: str) -> str:
+    others = [f"torch.{a}" for a, name in ALIASES.items() if f"torch.{name}" == label]
+    return f" ({others[0]} is another name for it)" if others else ""
+
+
+def canonical_name(name: str) -> str:
+    """torch's own name of a dtype given as `half`, `float16` or `torch.float16`.
+
+    Raises DtypeSamplerError if there is no such dtype.
+    """
+    short = name.removeprefix("torch.")
+    if short not in DTYPE_NAMES:
+        raise DtypeSamplerError(unknown("pool or dtype", name, (*POOL_NAMES, *DTYPE_NAMES)))
+    return ALIASES.get(short, short)
+
+
+def matches(name: str, label: str) -> bool:
+    """Whether a name of `--dtype-only` means this label.
+
+    `bfloat16` means the dtype and the string, `torch.bfloat16` the dtype alone, and `'bfloat16'`,
+    in quotes, the string alone: exactly that label. A label that names several dtypes is meant by
+    a name that means each of them.
+    """
+    if name[:1] in ("'", '"'):
+        return label == name[1:-1]
+    if "," in label:
+        return all(matches(name, part) for part in label.split(","))
+    prefix, short = ("torch.", name[6:]) if name.startswith("torch.") else ("", name)
+    known = ALIASES.get(short, short)
+    if label in (name, prefix + known):
+        return True
+    return not prefix and short_name(label) in (short, known)
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Parse the value of `--dtype-only`: names separated by commas, in quotes if they hold one.
+
+    Raises DtypeSamplerError for an empty list and for a name so near a dtype's that it is a typing
+    error; a candidate that is really called so can be given in quotes.
+    """
+    names = [
+        quoted or plain.strip() for quoted, plain in _NAME.findall(text) if quoted or plain.strip()
+    ]
+    if not names:
+        raise DtypeSamplerError(
+            "--dtype-only names no dtype: write, say, --dtype-only=bfloat16,float32"
+        )
+    for name in names:
+        if problem := _problem_of_name(name):
+            raise DtypeSamplerError(f"--dtype-only={text}: {problem}")
+    return tuple(dict.fromkeys(names))
+
+
+_NAME = re.compile(r"""\s*('[^']*'|"[^"]*")\s*(?=,|$)|([^,]+)""")
+
+
+def _problem_of_name(name: str) -> str | None:
+    if name[:1] in ("'", '"'):
+        return None
+    short = name.removeprefix("torch.")
+    if short in DTYPE_NAMES:
+        return None
+    guess = nearest(short, DTYPE_NAMES)
+    if short != name and guess is None:
+        return f"unknown dtype {name!r}: torch has none of that name"
+    if guess is None:
+        # The name of a candidate of the project's own, such as "auto": only its tests can tell.
+        return None
+    return (
+        f"unknown dtype {name!r}: did you mean {name.replace(short, guess)!r}? "
+        f"(a candidate that is really called so can be given in quotes: --dtype-only=\"'{name}'\")"
+    )
+
+
+def unknown_names(names: Iterable[str], declared: Iterable[str]) -> list[str]:
+    """What to say of each name of `--dtype-only` that is neither a dtype's nor a test's label.
+
+    declared: the labels of all tests. Without any there is nothing to judge by.
+    """
+    labels = tuple(dict.fromkeys(declared))
+    return [
+        unknown("candidate", name.strip("'\""), labels, tuple(map(short_name, labels)))
+        for name in names
+        if labels
+        and short_name(name) not in DTYPE_NAMES
+        and not any(matches(name, label) for label in labels)
+    ]
+
+
+def exact_name(label: str, pool: Iterable[str]) -> str:
+    """What `--dtype-only` takes to mean this label of the pool and no other one."""
+    if (
+        "," not in label
+        and label.strip() == label
+        and label[:1] not in ("'", '"')
+        and _problem_of_name(label) is None
+        and [other for other in pool if matches(label, other)] == [label]
+    ):
+        return label
+    return f'"{label}"' if "'" in label else f"'{label}'"
+
+
+def ids_of(labels: Sequence[str]) -> list[str]:
+    """Short ids for items: `bfloat16`; where two labels would share one, the labels themselves."""
+    short = [short_name(label) for label in labels]
+    return [
+        name if short.count(name) == 1 else label for name, label in zip(short, labels, strict=True)
+    ]

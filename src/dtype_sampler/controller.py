@@ -1,0 +1,162 @@
+"""The hooks of the process that sees every report: the only one, or xdist's controller."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Any
+
+import pytest
+
+from dtype_sampler.outcomes import Observation, Tally
+from dtype_sampler.paths import relative
+from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan
+from dtype_sampler.reports import terminal
+from dtype_sampler.settings import Settings
+
+# The labels that the items of this process's tests declare, kept where `--dtype-only` needs them.
+DECLARED = pytest.StashKey[list[str]]()
+
+
+class Controller:
+    """Keeps the tally of one session, and tells people about it."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, plan: RunPlan) -> None:
+        self.config = config
+        self.settings = settings
+        self.plan = plan
+        self.tally = Tally()
+        self._replays: dict[str, list[str]] = {}
+        self._collected: dict[str, None] = {}
+        self._unknown: list[str] = []
+
+    def pytest_report_header(self) -> str:
+        return terminal.header(self.plan)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(self) -> None:
+        # With -q pytest asks nobody for a header. A list of node ids is for programs: no header.
+        writer: Any = self.config.pluginmanager.get_plugin("terminalreporter")
+        if writer is None or self.config.get_verbosity() >= 0:
+            return
+        if not (self.config.getoption("no_header") or self.config.getoption("collectonly")):
+            writer.write_line(terminal.header(self.plan))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        payload = getattr(report, WIRE, None)
+        if payload is not None and not self.tally.used:
+            self._remember_seed()
+        self.tally.add(report.nodeid, _observation(report, payload))
+        if payload is not None and report.failed:
+            self._add_replay(report, payload)
+
+    def _remember_seed(self) -> None:
+        """For `--dtype-seed=last`; not before a sample was used, as this makes a file."""
+        cache = getattr(self.config, "cache", None)
+        if cache is not None:
+            cache.set(CACHE_SEED, self.plan.seed)
+
+    def _add_replay(self, report: pytest.TestReport, payload: dict[str, Any]) -> None:
+        from dtype_sampler.replay import lines
+
+        text = lines(
+            payload,
+            self.settings,
+            self.plan,
+            relative=partial(nodeid_from_here, self.config),
+            common=_common_options(self.config),
+            filters=_filter_options(self.config),
+        )
+        report.sections.append((terminal.SECTION, "\n".join(text)))
+        self._replays.setdefault(report.nodeid, []).extend(text)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        # A worker that died has left nothing.
+        output = getattr(node, "workeroutput", {})
+        self._collected.update(dict.fromkeys(output.get(WIRE, ())))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        from dtype_sampler.reports import junit
+
+        junit.add_properties(self.config, self.plan, self.tally)
+        if self.plan.only:
+            self._unknown = self._unknown_names()
+        if self._unknown and session.exitstatus in (
+            pytest.ExitCode.OK,
+            pytest.ExitCode.NO_TESTS_COLLECTED,
+        ):
+            # Nothing can have run with what was asked for by name: that is no success.
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def _unknown_names(self) -> list[str]:
+        from dtype_sampler.candidates import unknown_names
+
+        labels = [*self.tally.labels, *self._collected, *self.config.stash.get(DECLARED, ())]
+        return unknown_names(self.plan.only, labels)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self._replays and _sections_hidden(self.config):
+            terminalreporter.section(f"{terminal.SECTION}: replay")
+            for nodeid, text in self._replays.items():
+                terminalreporter.write_line(nodeid)
+                for line in text:
+                    terminalreporter.write_line(f"  {line}")
+        for line in terminal.summary(self.plan, self.tally):
+            terminalreporter.write_line(line)
+        for message in self._unknown:
+            terminalreporter.write_line(f"ERROR: --dtype-only: {message}", red=True)
+
+
+def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> Observation:
+    return Observation(
+        # xdist reports a test whose worker died with a phase of "???".
+        when="crash" if report.when not in ("setup", "call", "teardown") else report.when,
+        outcome=report.outcome,
+        xfail=hasattr(report, "wasxfail"),
+        # pytest 9's own subtests and pytest-subtests both say so by a context.
+        subtest=hasattr(getattr(report, "context", None), "kwargs"),
+        samples=payload,
+    )
+
+
+def nodeid_from_here(config: pytest.Config, nodeid: str) -> str:
+    """A node id, which is relative to the root directory, as one to give to pytest from here."""
+    if config.invocation_params.dir == config.rootpath:
+        return nodeid
+    path, separator, rest = nodeid.partition("::")
+    return relative(config.rootpath / path, config.invocation_params.dir) + separator + rest
+
+
+def _common_options(config: pytest.Config) -> list[str]:
+    """Options of pytest's own that decide which plugin, root directory and ini values there are."""
+    options = []
+    if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
+        options.append("-p dtype_sampler")
+    if config.option.inifilename:
+        options.append(f"-c {config.option.inifilename}")
+    if config.option.rootdir:
+        options.append(f"--rootdir={config.option.rootdir}")
+    overrides = config.option.override_ini or ()
+    return options + [f"-o {one}" for one in overrides if one.startswith("dtype_sampler_")]
+
+
+def _filter_options(config: pytest.Config) -> list[str]:
+    """Options that leave items out before the sample is taken."""
+    options = []
+    if config.option.keyword:
+        options.append(f"-k {config.option.keyword}")
+    if config.option.markexpr:
+        options.append(f"-m {config.option.markexpr}")
+    options += [f"--deselect={nodeid}" for nodeid in config.getoption("deselect", None) or ()]
+    return options
+
+
+def _sections_hidden(config: pytest.Config) -> bool:
+    """Whether pytest does not show the sections of failing reports."""
+    if config.option.tbstyle == "no":
+        return True
+    shown = config.option.showcapture
+    return shown != "all" and shown not in terminal.SECTION

@@ -1,0 +1,319 @@
+"""Items that stand for one dtype each: made by the marker, or found in an existing suite.
+
+The pytest side of `selection`: reads markers, `Metafunc` and `callspec`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dtype_sampler.candidates import Pool, ids_of, label_of
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.plan import RunPlan
+from dtype_sampler.running import make_request
+from dtype_sampler.sampling import check_always
+from dtype_sampler.selection import Group
+from dtype_sampler.settings import parse_device
+from dtype_sampler.support import check_device
+
+if TYPE_CHECKING:
+    from _pytest.mark.structures import ParameterSet
+
+MARKER = "random_dtypes"
+FULL_MARKER = "all_dtypes"
+
+
+@dataclass(frozen=True, slots=True)
+class MarkerRequest:
+    """What `@pytest.mark.random_dtypes(...)` asks for."""
+
+    pool: Pool
+    k: int
+    always: tuple[str, ...]
+    device: str | None
+
+
+@dataclass(slots=True)
+class Parametrizations:
+    """What was seen while tests were generated, by the node id of the test function.
+
+    calls: the argument names of each `parametrize` call, in order: one part of an item's id each.
+    requests: by argument name.
+    """
+
+    calls: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
+    requests: dict[str, dict[str, MarkerRequest]] = field(default_factory=dict)
+
+
+def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -> None:
+    """Parametrize a test as its `random_dtypes` markers say, and note how it is parametrized.
+
+    Must run before anybody else parametrizes the test.
+    """
+    marks = list(metafunc.definition.iter_markers(MARKER))
+    if not marks and not any(name in metafunc.fixturenames for name in plan.argnames):
+        return
+    function = metafunc.definition.nodeid
+    calls: list[tuple[str, ...]] = []
+    seen.calls[function] = calls
+    # Which part of an item's id belongs to which argument is known only here.
+    metafunc.parametrize = _recording(metafunc.parametrize, calls)  # type: ignore[method-assign]  # on this object only
+    requests: dict[str, MarkerRequest] = {}
+    for mark in marks:
+        try:
+            argname, request, parameters = _read_marker(mark, plan, metafunc.fixturenames)
+        except DtypeSamplerError as error:
+            failure = f"{function}: @pytest.mark.{MARKER}: {error}"
+        else:
+            failure = ""
+        if failure:
+            # Not while the exception is handled: pytest would show it as well.
+            pytest.fail(failure, pytrace=False)
+        # The closest marker comes first, and wins.
+        if argname in requests:
+            continue
+        requests[argname] = request
+        metafunc.parametrize(argname, parameters)
+    if requests:
+        seen.requests[function] = requests
+
+
+def _recording(
+    parametrize: Callable[..., None], calls: list[tuple[str, ...]]
+) -> Callable[..., None]:
+    def recording(argnames: str | Sequence[str], *args: Any, **kwargs: Any) -> None:
+        names = argnames.split(",") if isinstance(argnames, str) else argnames
+        parametrize(argnames, *args, **kwargs)
+        calls.append(tuple(name.strip() for name in names if name.strip()))
+
+    return recording
+
+
+def _read_marker(
+    mark: pytest.Mark, plan: RunPlan, arguments: Sequence[str]
+) -> tuple[str, MarkerRequest, list[ParameterSet]]:
+    """The argument, the request, and one `pytest.param` for each candidate that exists."""
+    try:
+        argname, dtypes, k, always, exclude, device = _marker_arguments(*mark.args, **mark.kwargs)
+    except TypeError as error:
+        raise DtypeSamplerError(
+            f"{str(error).partition(') ')[2] or error}; it takes"
+            " (argname, dtypes, k=, always=, exclude=, device=), all optional"
+        ) from None
+    if not isinstance(argname, str) or not argname.isidentifier():
+        raise DtypeSamplerError(
+            f"{argname!r} is no argument name: it comes first, then the candidates, or dtypes=[...]"
+        )
+    if argname not in arguments:
+        raise DtypeSamplerError(f"the test has no argument {argname!r}")
+    given: dict[str, ParameterSet] = {}
+    if dtypes is not None and not isinstance(dtypes, str):
+        # A candidate may come with an id or marks of its own, as in `parametrize`.
+        dtypes, given = _unwrap(dtypes)
+    pool, fixed, k = make_request(plan, k, dtypes, always, exclude)
+    check_always(len(pool.labels), k, len(fixed))
+    there = [(label, pool.candidate(label)) for label in pool.labels]
+    # A dtype of a named pool that this torch lacks can be no item; the draw reports it.
+    there = [
+        (label, candidate)
+        for label, candidate in there
+        if candidate is not None or not pool.is_dtype(label)
+    ]
+    ids = ids_of([label for label, _ in there])
+    parameters = [
+        pytest.param(
+            candidate,
+            marks=given[label].marks if label in given else (),
+            id=(given[label].id if label in given else None) or short,
+        )
+        for (label, candidate), short in zip(there, ids, strict=True)
+    ]
+    return (
+        argname,
+        MarkerRequest(pool, k, fixed, None if device is None else str(device)),
+        parameters,
+    )
+
+
+def _marker_arguments(
+    argname: Any = "dtype",
+    dtypes: Any = None,
+    *,
+    k: Any = None,
+    always: Iterable[object] = (),
+    exclude: Iterable[object] = (),
+    device: Any = None,
+) -> tuple[Any, Any, Any, Iterable[object], Iterable[object], Any]:
+    return argname, dtypes, k, always, exclude, device
+
+
+def _unwrap(dtypes: Iterable[Any]) -> tuple[list[Any], dict[str, ParameterSet]]:
+    kind = type(pytest.param(None))
+    candidates: list[Any] = []
+    given: dict[str, ParameterSet] = {}
+    for one in dtypes:
+        if isinstance(one, kind):
+            if len(one.values) != 1:
+                raise DtypeSamplerError(f"{one!r} holds {len(one.values)} values instead of one")
+            given[label_of(one.values[0])] = one
+            candidates.append(one.values[0])
+        else:
+            candidates.append(one)
+    return candidates, given
+
+
+@dataclass(slots=True)
+class _Function:
+    """What the items of one test function have in common."""
+
+    nodeid: str
+    sampled: tuple[str, ...]
+    others: tuple[str, ...]
+    device_arg: bool
+    full: bool
+    groups: dict[object, Group] = field(default_factory=dict)
+    unstable: dict[int, str] = field(default_factory=dict)
+
+
+def group_items(
+    items: Iterable[pytest.Item], plan: RunPlan, seen: Parametrizations
+) -> dict[int, tuple[Group, str]]:
+    """`id(item)` -> its group and label, for every item that stands for a dtype.
+
+    A group is the items of one test that agree in all other parameters.
+    """
+    functions: dict[tuple[int, str], _Function | None] = {}
+    found: dict[int, tuple[Group, str]] = {}
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec is None:
+            continue
+        params = callspec.params
+        where = (id(item.parent), item.originalname)  # type: ignore[attr-defined]  # Function's
+        try:
+            function = functions[where]
+        except KeyError:
+            function = functions[where] = _function_of(item, params, plan, seen)
+        if function is None:
+            continue
+        label = _label(function, params)
+        values = tuple([_identity(params[name]) for name in function.others])
+        group = function.groups.get(values)
+        if group is None:
+            group = function.groups[values] = _new_group(function, callspec, params, seen)
+        if label not in group.candidates:
+            candidates = [params[name] for name in function.sampled]
+            # A combination of dtypes is no dtype that a device could be asked for.
+            group.candidates[label] = candidates[0] if len(candidates) == 1 else tuple(candidates)
+        # By identity: hashing an item hashes its whole node id.
+        found[id(item)] = group, label
+    return found
+
+
+def _function_of(
+    item: Any, params: dict[str, Any], plan: RunPlan, seen: Parametrizations
+) -> _Function | None:
+    nodeid = f"{item.parent.nodeid}::{item.originalname}"
+    requests = seen.requests.get(nodeid, {})
+    sampled = tuple(name for name in params if name in requests or name in plan.argnames)
+    if not sampled:
+        return None
+    others = tuple(name for name in params if name not in sampled)
+    full = item.get_closest_marker(FULL_MARKER) is not None
+    return _Function(nodeid, sampled, others, "device" in others, full)
+
+
+def _label(function: _Function, params: dict[str, Any]) -> str:
+    """The label of an item; of a test over several dtypes, all of theirs, with commas."""
+    names = function.sampled
+    if len(names) == 1:
+        return _label_of_param(function, names[0], params[names[0]])
+    return ",".join([_label_of_param(function, name, params[name]) for name in names])
+
+
+def _label_of_param(function: _Function, name: str, value: object) -> str:
+    try:
+        return label_of(value)
+    except DtypeSamplerError:
+        # A suite that is not to be edited can't mend it: number such values, as pytest's ids do.
+        return function.unstable.setdefault(id(value), f"{name}{len(function.unstable)}")
+
+
+def _identity(value: Any) -> object:
+    """Something hashable, equal for equal parameters of one collection."""
+    # The type too, as True == 1 == 1.0.
+    try:
+        hash(value)
+    except TypeError:
+        return id(value)
+    return type(value), value
+
+
+def _new_group(
+    function: _Function, callspec: Any, params: dict[str, Any], seen: Parametrizations
+) -> Group:
+    group: Group = Group(
+        key=_key(function, callspec, params, seen), function=function.nodeid, full=function.full
+    )
+    requests = seen.requests.get(function.nodeid, {})
+    if len(function.sampled) == 1 and (request := requests.get(function.sampled[0])):
+        group.pool, group.k, group.always = request.pool, request.k, request.always
+        group.device = request.device
+    elif requests:
+        group.k = max(request.k for request in requests.values())
+    elif function.device_arg:
+        group.device, group.probe = _device_of(params["device"])
+    return group
+
+
+def _device_of(value: object) -> tuple[str | None, bool]:
+    """The device that a parameter named `device` means, and whether it can be asked here."""
+    try:
+        device = parse_device(str(value))
+    except DtypeSamplerError:
+        return None, True
+    if device in (None, "cpu"):
+        return device, True
+    if "torch" not in sys.modules:
+        # Then no parameter is a torch.dtype, and there is nothing to ask.
+        return device, False
+    try:
+        check_device(device)
+    except DtypeSamplerError:
+        # The suite runs on other machines too, and has its own way to skip this.
+        return device, False
+    return device, True
+
+
+def _key(function: _Function, callspec: Any, params: dict[str, Any], seen: Parametrizations) -> str:
+    """The test key: the node id without the dtype's part of the brackets."""
+    calls = seen.calls.get(function.nodeid, [])
+    # No public attribute tells the parts of an id; without them the values are named instead.
+    ids = getattr(callspec, "_idlist", None)
+    parts: list[str] = []
+    if ids is not None and len(ids) == len(calls):
+        for names, part in zip(calls, ids, strict=True):
+            if not any(name in function.sampled for name in names):
+                parts.append(str(part))
+            else:
+                # One id for a dtype and others together: name the others.
+                parts += [
+                    _named(name, params[name], function)
+                    for name in names
+                    if name in function.others
+                ]
+    else:
+        parts = [_named(name, params[name], function) for name in function.others]
+    return f"{function.nodeid}[{'-'.join(parts)}]" if parts else function.nodeid
+
+
+def _named(name: str, value: object, function: _Function) -> str:
+    """A parameter in the words of pytest's own ids, where it has a text that is stable."""
+    if isinstance(value, type) or callable(value):
+        return getattr(value, "__name__", None) or _label_of_param(function, name, value)
+    return _label_of_param(function, name, value)

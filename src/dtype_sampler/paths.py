@@ -1,0 +1,15 @@
+"""Paths as node ids have them."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def relative(path: Path, start: Path) -> str:
+    """*path* as seen from *start*, with `/`; as it is where no way leads, as between drives."""
+    full = os.path.normpath(path)
+    with suppress(ValueError):
+        full = os.path.relpath(full, start)
+    return full.replace(os.sep, "/")

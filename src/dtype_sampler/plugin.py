@@ -1,0 +1,301 @@
+"""The pytest hooks. Each is a doorway: it takes pytest's objects, calls one room, and returns.
+
+Rooms are imported where a hook needs them, so that a run without dtypes does not pay for them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dtype_sampler.current import running
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.paths import relative
+from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan, make_plan
+from dtype_sampler.settings import CLI, OPTIONS, Settings, resolve
+
+if TYPE_CHECKING:
+    from dtype_sampler.parametrization import Parametrizations
+    from dtype_sampler.running import RunningTest
+    from dtype_sampler.selection import Group
+
+PLAN = pytest.StashKey[RunPlan]()
+SEEN: pytest.StashKey[Parametrizations] = pytest.StashKey()
+RUNNING: pytest.StashKey[RunningTest] = pytest.StashKey()
+MEMBERS: pytest.StashKey[dict[int, tuple[Group, str]]] = pytest.StashKey()
+RESEEDED = pytest.StashKey[bool]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("dtype-sampler", "dtype sampling")
+    for option in OPTIONS:
+        if option.flag:
+            action: dict[str, Any] = {"default": None, "metavar": option.metavar}
+            if option.default is False:
+                action = {"action": "store_true", "default": None}
+            elif option.default == ():
+                action["action"] = "append"
+            group.addoption(
+                option.flag, dest=f"dtype_sampler_{option.name}", help=option.help, **action
+            )
+        if option.ini:
+            # A default of None tells "not given" from every value that could be given.
+            parser.addini(option.ini, option.help, type=_ini_type(option.ini_type), default=None)
+
+
+def _ini_type(name: str) -> Any:
+    # In pytest's own TOML tables a number may then be written as one.
+    if name == "string" and pytest.version_tuple >= (9, 2):
+        return str | int
+    return name
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "random_dtypes(argname='dtype', dtypes=None, *, k=None, always=(), exclude=(),"
+        " device=None): one item per dtype, of which each run keeps a sample of k",
+    )
+    config.addinivalue_line(
+        "markers", "all_dtypes: run this test with every dtype it declares, in every run"
+    )
+    # No test of a session around this one is meant from here on.
+    session = ExitStack()
+    session.enter_context(running(None))
+    config.add_cleanup(session.close)
+    wire = getattr(config, "workerinput", {}).get(WIRE)
+    if wire is not None:
+        config.stash[PLAN] = RunPlan.from_wire(wire)
+        config.pluginmanager.register(WorkerReports(), "dtype-sampler-worker")
+        return
+    try:
+        settings = _settings(config)
+        plan = config.stash[PLAN] = _plan(config, settings)
+    except DtypeSamplerError as error:
+        raise pytest.UsageError(str(error)) from None
+    from dtype_sampler.controller import Controller
+
+    config.pluginmanager.register(Controller(config, settings, plan), "dtype-sampler-controller")
+
+
+class WorkerReports:
+    """Makes reports fit for the way from an xdist worker to its controller."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Name the parameters of a subtest, such as a dtype, instead of sending them.
+
+        execnet sends builtins only. pytest 9 does this itself; before, `subTest(dtype=dtype)` is an
+        internal error under xdist.
+        """
+        context: Any = getattr(report, "context", None)
+        values = getattr(context, "kwargs", {})
+        if any(type(value) not in (str, int, float, bool, NoneType) for value in values.values()):
+            context.kwargs = {name: repr(value) for name, value in values.items()}
+
+
+def _settings(config: pytest.Config) -> Settings:
+    cli = {o.name: config.getoption(o.flag, None) for o in OPTIONS if o.flag}
+    return resolve(cli, os.environ, {o.ini: _getini(config, o.ini) for o in OPTIONS if o.ini})
+
+
+def _getini(config: pytest.Config, name: str) -> Any:
+    try:
+        value = config.getini(name)
+    except (TypeError, ValueError, pytest.UsageError) as error:
+        # pytest does not always say which key it is about.
+        raise DtypeSamplerError(f"{name} (in the pytest configuration): {error}") from None
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _plan(config: pytest.Config, settings: Settings) -> RunPlan:
+    if settings.device not in (None, "cpu") and settings.came_from("device") == CLI:
+        from dtype_sampler.support import check_device
+
+        try:
+            check_device(settings.device)
+        except DtypeSamplerError as error:
+            raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
+    try:
+        return make_plan(settings, last_seed=_last_seed(config), kept=_kept(config))
+    except LookupError:
+        raise DtypeSamplerError(
+            "--dtype-seed=last: pytest's cache holds no seed of an earlier run here; give the seed"
+            " itself, --dtype-seed=INT, as the header of that run shows it"
+        ) from None
+
+
+def _last_seed(config: pytest.Config) -> int | None:
+    cache = getattr(config, "cache", None)
+    seed = cache.get(CACHE_SEED, None) if cache is not None else None
+    return seed if isinstance(seed, int) else None
+
+
+def _kept(config: pytest.Config) -> tuple[str, ...]:
+    """The node ids that stay whatever the sample is, made here so that all workers agree."""
+    kept = {_nodeid_of(config, arg) for arg in config.args if "::" in arg and arg.endswith("]")}
+    cache = getattr(config, "cache", None)
+    if cache is not None and (
+        config.getoption("lf", False) or config.getoption("failedfirst", False)
+    ):
+        kept.update(map(str, cache.get("cache/lastfailed", {})))
+    if cache is not None and config.getoption("stepwise", False):
+        last = cache.get("cache/stepwise", None)
+        # pytest 8.4 began to keep more than the node id.
+        kept.add(str(last.get("last_failed") if isinstance(last, dict) else last))
+    return tuple(sorted(kept))
+
+
+def _nodeid_of(config: pytest.Config, arg: str) -> str:
+    path, separator, rest = arg.partition("::")
+    return relative(config.invocation_params.dir / path, config.rootpath) + separator + rest
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    node.workerinput[WIRE] = node.config.stash[PLAN].to_wire()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    config = metafunc.config
+    plan = config.stash[PLAN]
+    if plan.argnames or any(metafunc.definition.iter_markers("random_dtypes")):
+        from dtype_sampler import parametrization
+
+        seen = config.stash.setdefault(SEEN, parametrization.Parametrizations())
+        parametrization.generate(metafunc, plan, seen)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None, object, object]:
+    seen = config.stash.get(SEEN, None)
+    if seen is None:
+        return (yield)
+    from dtype_sampler.parametrization import group_items
+    from dtype_sampler.selection import select
+
+    plan = config.stash[PLAN]
+    groups = group_items(items, plan, seen)
+    if plan.only:
+        from dtype_sampler.controller import DECLARED
+
+        labels = list({label: None for _, label in groups.values()})
+        getattr(config, "workeroutput", {})[WIRE] = labels
+        config.stash[DECLARED] = labels
+    result = yield
+    # -k, -m and --deselect have acted: the sample is taken from what they left.
+    try:
+        selection = select(plan, items, groups, _replayable)
+    except DtypeSamplerError as error:
+        raise pytest.UsageError(str(error)) from None
+    for item, reason in selection.skipped:
+        item.add_marker(pytest.mark.skip(reason=reason))
+    # By identity, which lasts as long as the items do: those that stay are the session's.
+    numbers = map(id, selection.staying)
+    config.stash[MEMBERS] = {number: groups[number] for number in numbers if number in groups}
+    if selection.out:
+        items[:] = selection.staying
+        config.hook.pytest_deselected(items=selection.out)
+    return result
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    from dtype_sampler.running import RunningTest
+
+    nodeid = _replayable(item)
+    full = item.get_closest_marker("all_dtypes") is not None
+    test = item.stash[RUNNING] = RunningTest(
+        item.config.stash[PLAN], nodeid, full=full, skip=pytest.skip
+    )
+    with running(test):
+        return (yield)
+
+
+def _replayable(item: pytest.Item) -> str:
+    """The node id without the `@group` that xdist appends to it under `--dist loadgroup`."""
+    nodeid = item.nodeid
+    if "@" not in nodeid:
+        return nodeid
+    marks = item.iter_markers("xdist_group")
+    names = [str(m.args[0] if m.args else m.kwargs.get("name", "default")) for m in marks]
+    # Today's xdist joins the names of all markers, older ones take the closest.
+    for group in ("_".join(sorted(set(names))), *names[:1]):
+        if names and nodeid.endswith(f"@{group}"):
+            return nodeid[: -len(group) - 1]
+    return nodeid
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    test = item.stash[RUNNING]
+    test.begin_attempt()
+    group, label = item.config.stash.get(MEMBERS, {}).get(id(item), (None, ""))
+    if group is not None:
+        assert group.record is not None
+        item.stash[RESEEDED] = False
+        test.enter_item(group.record, label, group.function)
+    elif item.get_closest_marker("random_dtypes") is not None:
+        pytest.fail(
+            "@pytest.mark.random_dtypes makes no items here, as pytest parametrizes functions but"
+            " not unittest's methods: call dtype_sampler.random_dtypes() in the test instead",
+            pytrace=False,
+        )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> None:
+    # As late as can be: other plugins seed the generators in the setup hook too.
+    if request.scope == "function" and request.node.stash.get(RESEEDED, None) is False:
+        _reseed(request.node)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    # Again, so that the test finds what it would find had its fixtures drawn nothing.
+    if RESEEDED in pyfuncitem.stash:
+        _reseed(pyfuncitem)
+
+
+def _reseed(item: pytest.Item) -> None:
+    item.stash[RESEEDED] = True
+    group, label = item.config.stash[MEMBERS][id(item)]
+    item.stash[RUNNING].reseed(group.key, label)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    test = item.stash.get(RUNNING, None)
+    payload = test.to_wire() if test is not None else None
+    if payload is not None:
+        setattr(report, WIRE, payload)
+    return report
+
+
+@pytest.fixture(scope="session", name="random_dtypes")
+def random_dtypes_fixture() -> Callable[..., Any]:
+    """`random_dtypes(k=3)`: the dtypes that this test runs with this time.
+
+    The scope is the session's, so that it can be used under Hypothesis' @given; what it gives is
+    the running test's.
+    """
+    from dtype_sampler.api import random_dtypes
+
+    return random_dtypes
+
+
+@pytest.fixture(scope="session", name="dtype_seed")
+def dtype_seed_fixture(pytestconfig: pytest.Config) -> int:
+    """The seed of this run's samples."""
+    return pytestconfig.stash[PLAN].seed

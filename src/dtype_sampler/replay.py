@@ -1,0 +1,101 @@
+"""The lines to paste that replay a sample, or one dtype of it. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from dtype_sampler.candidates import exact_name
+from dtype_sampler.plan import RunPlan
+from dtype_sampler.settings import CLI, ENV, Settings
+
+
+def quoted(text: str) -> str:
+    """*text* in double quotes, which all shells take; in a POSIX shell's way if that won't do."""
+    if any(character in text for character in '"$`\\!%'):
+        return shlex.quote(text)
+    return f'"{text}"'
+
+
+def shell_word(text: str) -> str:
+    """A flag with its value, or one word, for a command line; in quotes where it must be."""
+    if all(character.isalnum() or character in "-_=.,:/@+" for character in text):
+        return text
+    for between in ("=", " "):
+        flag, found, value = text.partition(between)
+        if found and flag.startswith("-") and " " not in flag:
+            return f"{flag}{between}{shell_word(value)}"
+    return quoted(text)
+
+
+def sample_options(settings: Settings, plan: RunPlan) -> list[str]:
+    """The options that shaped this run's samples and that a rerun would not find by itself.
+
+    What the project's own configuration says is not repeated; what came from the command line or
+    the environment is.
+    """
+    options = [f"--dtype-seed={plan.seed}"]
+    given = [name for name, origin in settings.origins.items() if origin in (CLI, ENV)]
+    if plan.all_dtypes:
+        options.append("--all-dtypes")
+    if "k" in given:
+        options.append(f"--dtype-k={plan.k}")
+    if "strategy" in given:
+        options.append(f"--dtype-strategy={plan.strategy}")
+    if plan.only:
+        options.append(f"--dtype-only={','.join(plan.only)}")
+    return options + device_option(settings, plan)
+
+
+def device_option(settings: Settings, plan: RunPlan) -> list[str]:
+    """`--dtype-device`, if it was given."""
+    if settings.came_from("device") not in (CLI, ENV):
+        return []
+    return [f"--dtype-device={plan.device or 'auto'}"]
+
+
+def lines(
+    payload: Mapping[str, Any],
+    settings: Settings,
+    plan: RunPlan,
+    *,
+    relative: Callable[[str], str] = str,
+    common: Sequence[str] = (),
+    filters: Sequence[str] = (),
+) -> list[str]:
+    """What to tell of a failure: the dtype, and how to replay the sample and the dtype alone.
+
+    payload: of the failing report, as `RunningTest.to_wire` makes it. relative: turns
+    a node id into one that works from the folder in which pytest was called. common: options that
+    every replay needs. filters: options such as `-k` that took part in choosing among items.
+    """
+    failed = tuple(payload["under_test"])
+    function = payload["function"]
+    node = payload["nodeid"]
+
+    def command(nodeid: str, options: Iterable[str]) -> str:
+        return " ".join(["pytest", quoted(relative(nodeid)), *map(shell_word, options)])
+
+    text = [f"dtype under test: {', '.join(failed)}" if failed else _after_the_loop(payload)]
+    if function is None:
+        text.append(f"same sample:     {command(node, [*sample_options(settings, plan), *common])}")
+        if failed:
+            pools = [label for sample in payload["samples"] for label in sample["declared"]]
+            only = ",".join(exact_name(label, dict.fromkeys(pools)) for label in failed)
+            options = [f"--dtype-seed={plan.seed}", f"--dtype-only={only}"]
+            options += device_option(settings, plan)
+            text.append(f"this dtype only: {command(node, [*options, *common])}")
+    else:
+        same = [*sample_options(settings, plan), *common, *filters]
+        text.append(f"same sample:     {command(function, same)}")
+        options = [f"--dtype-seed={plan.seed}", *device_option(settings, plan), *common]
+        text.append(f"this dtype only: {command(node, options)}")
+    return text
+
+
+def _after_the_loop(payload: Mapping[str, Any]) -> str:
+    entered = [label for sample in payload["samples"] for label in sample["entered"]]
+    if not entered:
+        return "dtype under test: none yet"
+    return f"dtype under test: none any more, after {', '.join(dict.fromkeys(entered))}"

@@ -1,0 +1,109 @@
+"""Which items of a test that has one per dtype stay. Knows nothing of pytest's items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from dtype_sampler.candidates import Pool
+from dtype_sampler.plan import RunPlan
+from dtype_sampler.running import draw, why_nothing
+from dtype_sampler.sample import SampleRecord
+
+ItemT = TypeVar("ItemT")
+
+
+@dataclass(slots=True)
+class Group:
+    """The items that differ in their dtype alone: one test key.
+
+    function: the node id that selects all items of the test. candidates: label -> candidate, of all
+    items that were collected. pool: what the test declares; None means just these candidates.
+    k: None means the run's. probe: whether to ask the device which dtypes it supports.
+
+    What `select` fills in: left, the labels that other selections have left; record, the sample;
+    chosen, the labels whose items stay; skip, why those can't run, if they can't.
+    """
+
+    key: str
+    function: str
+    candidates: dict[str, object] = field(default_factory=dict)
+    pool: Pool | None = None
+    k: int | None = None
+    always: tuple[str, ...] = ()
+    full: bool = False
+    device: str | None = None
+    probe: bool = True
+    left: dict[str, None] = field(default_factory=dict)
+    record: SampleRecord | None = None
+    chosen: frozenset[str] = frozenset()
+    skip: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection(Generic[ItemT]):
+    """The items that stay, those that are left out, and of the former those to skip, with why."""
+
+    staying: list[ItemT]
+    out: list[ItemT]
+    skipped: list[tuple[ItemT, str]]
+
+
+def select(
+    plan: RunPlan,
+    items: Sequence[ItemT],
+    members: Mapping[int, tuple[Group, str]],
+    nodeid_of: Callable[[ItemT], str],
+) -> Selection[ItemT]:
+    """Choose among the items that other selections have left; their order is kept.
+
+    members: `id(item)` -> its group and label; an item that is in no group stays. An item that the
+    plan keeps (`RunPlan.kept`) stays whatever the sample is. Of a group of which no dtype can run,
+    one item stays to be skipped.
+    """
+    # A suite may have 100,000 items: nothing is made here for each of them that a list can hold.
+    places = [members.get(id(item)) for item in items]
+    groups = []
+    for place in places:
+        if place is not None:
+            group, label = place
+            if not group.left:
+                groups.append(group)
+            group.left[label] = None
+    for group in groups:
+        _decide(plan, group)
+    kept = frozenset(plan.kept)
+    selection: Selection[ItemT] = Selection([], [], [])
+    for item, place in zip(items, places, strict=True):
+        if place is None or (kept and nodeid_of(item) in kept):
+            selection.staying.append(item)
+            continue
+        group, label = place
+        if label not in group.chosen:
+            selection.out.append(item)
+            continue
+        selection.staying.append(item)
+        if group.skip:
+            selection.skipped.append((item, group.skip))
+    return selection
+
+
+def _decide(plan: RunPlan, group: Group) -> None:
+    """Fill in a group's sample, the labels whose items stay, and the reason to skip those."""
+    record = group.record = draw(
+        plan,
+        group.key,
+        group.pool or Pool.of_labels(group.candidates),
+        k=plan.k if group.k is None else group.k,
+        always=group.always,
+        full=group.full or plan.all_dtypes,
+        device=group.device or plan.device,
+        left=group.left,
+        probe=group.probe,
+    )
+    group.chosen = frozenset(record.chosen)
+    if not record.chosen and record.unsupported:
+        # One item stands for the test, so that it is seen to be skipped.
+        group.chosen = frozenset([one for one in group.left if one in record.unsupported][:1])
+        group.skip = why_nothing(record, plan)

@@ -1,0 +1,263 @@
+"""Options, environment and ini keys -> one frozen `Settings`. Knows neither pytest nor torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
+from dtype_sampler.sampling import STRATEGIES
+
+# The largest integer that SQLite and JSON readers of every language keep exact as a signed int.
+MAX_SEED = 2**63 - 1
+
+CLI = "command line"
+ENV = "environment"
+INI = "ini file"
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One thing a person can set, by up to three ways; the command line wins over the environment,
+    and the environment over the ini file.
+
+    parse: from the raw text (a list of texts where the ini type is `args`) to the value. It raises
+    DtypeSamplerError with what is wrong, without saying where: `resolve` adds that.
+    """
+
+    name: str
+    parse: Callable[[Any], Any]
+    default: Any
+    help: str
+    flag: str | None = None
+    metavar: str | None = None
+    env: str | None = None
+    ini: str | None = None
+    ini_type: Literal["string", "args", "bool"] = "string"
+
+
+def parse_seed(text: str) -> int | str:
+    """A seed from 0 to 2**63 - 1, or the word `random` or `last`."""
+    if text in ("random", "last"):
+        return text
+    # int() would take "1_000", " 7 " and digits of other scripts: two spellings of one seed.
+    if text.isascii() and text.isdigit():
+        # Short enough that int() can't refuse it for its length.
+        if len(text) <= 19 and int(text) <= MAX_SEED:
+            return int(text)
+        raise DtypeSamplerError(f"a seed is at most {MAX_SEED}")
+    if re.fullmatch(r"-[0-9]+", text):
+        raise DtypeSamplerError("a seed can't be negative")
+    guess = nearest(text, ("random", "last"))
+    raise DtypeSamplerError(
+        f"no seed{f', did you mean {guess!r}?' if guess else ''}"
+        " (a seed is an integer from 0 on, or random, or last)"
+    )
+
+
+def parse_k(text: str) -> int:
+    """A number of candidates, at least 1."""
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1:
+        return int(text)
+    raise DtypeSamplerError("k is how many dtypes each test runs with: an integer from 1 on")
+
+
+def parse_strategy(text: str) -> str:
+    """The name of a strategy."""
+    if text in STRATEGIES:
+        return text
+    raise DtypeSamplerError(unknown("strategy", text, STRATEGIES))
+
+
+def parse_device(text: str) -> str | None:
+    """A device as torch names it, `cpu` or `cuda:1`; None for `auto`."""
+    if text == "auto":
+        return None
+    if re.fullmatch(r"[a-z][a-z0-9_]*(:[0-9]+)?", text):
+        return text
+    raise DtypeSamplerError("no device: write, say, cpu, cuda, cuda:1 or auto")
+
+
+def parse_switch(text: str) -> bool:
+    """`1` or `0`, and the words people use for them."""
+    word = text.lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off"):
+        return False
+    raise DtypeSamplerError("write 1 to switch it on or 0 to switch it off")
+
+
+def parse_pool(names: list[str]) -> tuple[str, ...]:
+    """Names of pools and dtypes; the project's default pool is their union."""
+    from dtype_sampler.candidates import Pool
+
+    if not names:
+        raise DtypeSamplerError("it is empty: name a pool, or dtypes")
+    Pool.named(names)
+    return tuple(names)
+
+
+def parse_argnames(names: list[str]) -> tuple[str, ...]:
+    """Names of test arguments that hold a dtype."""
+    for name in names:
+        if not name.isidentifier():
+            raise DtypeSamplerError(f"{name!r} is no argument name: list names separated by spaces")
+    return tuple(dict.fromkeys(names))
+
+
+def parse_only(values: list[str]) -> tuple[str, ...]:
+    """The names of every `--dtype-only` given."""
+    from dtype_sampler.candidates import parse_names
+
+    return tuple(dict.fromkeys(name for value in values for name in parse_names(value)))
+
+
+OPTIONS = (
+    Option(
+        "seed",
+        parse_seed,
+        "random",
+        "The seed of every sample of this run: an integer, 'random', or 'last' for the seed of the"
+        " last run, from pytest's cache. Default: random; the header shows it.",
+        flag="--dtype-seed",
+        metavar="INT|random|last",
+        env="DTYPE_SAMPLER_SEED",
+        ini="dtype_sampler_seed",
+    ),
+    Option(
+        "all_dtypes",
+        parse_switch,
+        False,
+        "Run every test with every dtype it declares: the full matrix. Overrides every k.",
+        flag="--all-dtypes",
+        env="DTYPE_SAMPLER_ALL",
+    ),
+    Option(
+        "k",
+        parse_k,
+        3,
+        "How many dtypes a test runs with if it names no k itself. Default: 3.",
+        flag="--dtype-k",
+        metavar="N",
+        ini="dtype_sampler_k",
+    ),
+    Option(
+        "only",
+        parse_only,
+        (),
+        "Run just these dtypes, all of them, wherever a test declares them: 'bfloat16' means the"
+        " dtype and the string, 'torch.bfloat16' the dtype alone.",
+        flag="--dtype-only",
+        metavar="DTYPE[,...]",
+    ),
+    Option(
+        "strategy",
+        parse_strategy,
+        "rotate",
+        "How a seed picks a test's dtypes: 'rotate' (consecutive seeds cover everything) or"
+        " 'random' (independent draws). Default: rotate.",
+        flag="--dtype-strategy",
+        metavar="rotate|random",
+        ini="dtype_sampler_strategy",
+    ),
+    Option(
+        "device",
+        parse_device,
+        None,
+        "The device whose support for each dtype counts, such as 'cpu' or 'cuda:1'. Default: the"
+        " current accelerator, else cpu.",
+        flag="--dtype-device",
+        metavar="DEVICE",
+        ini="dtype_sampler_device",
+    ),
+    Option(
+        "pool",
+        parse_pool,
+        ("floating",),
+        "The candidates of tests that list none: names of pools (floating, reduced, float8,"
+        " complex, integer, unsigned, all) or of dtypes. Default: floating.",
+        ini="dtype_sampler_pool",
+        ini_type="args",
+    ),
+    Option(
+        "argnames",
+        parse_argnames,
+        (),
+        "Sample every test that is parametrized over an argument of one of these names, such as"
+        " 'dtype torch_dtype'. Default: none.",
+        ini="dtype_sampler_argnames",
+        ini_type="args",
+    ),
+    Option(
+        "reseed",
+        lambda value: value,
+        True,
+        "Seed random, numpy and torch before each dtype, from the seed, the test and the dtype."
+        " Default: true.",
+        ini="dtype_sampler_reseed",
+        ini_type="bool",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run was told, each value with where it came from (`origins`, by option name)."""
+
+    seed: int | str = "random"
+    all_dtypes: bool = False
+    k: int = 3
+    only: tuple[str, ...] = ()
+    strategy: str = "rotate"
+    device: str | None = None
+    pool: tuple[str, ...] = ("floating",)
+    argnames: tuple[str, ...] = ()
+    reseed: bool = True
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def came_from(self, name: str) -> str:
+        """Where a value came from: `CLI`, `ENV`, `INI` or `DEFAULT`."""
+        return self.origins.get(name, DEFAULT)
+
+
+def resolve(cli: Mapping[str, Any], env: Mapping[str, str], ini: Mapping[str, Any]) -> Settings:
+    """Fold the three ways of setting an option into one.
+
+    cli: raw values by option name, None where not given. env: the environment; an empty variable
+    counts as not set. ini: raw values by ini key, None where not given.
+    Raises DtypeSamplerError that names the place and the value.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for option in OPTIONS:
+        for origin, where, raw in (
+            (CLI, option.flag, cli.get(option.name)),
+            (ENV, option.env, env.get(option.env or "") or None),
+            (INI, option.ini, ini.get(option.ini or "")),
+        ):
+            if raw is None or where is None:
+                continue
+            if isinstance(raw, bool):
+                values[option.name] = raw
+            else:
+                try:
+                    values[option.name] = option.parse(raw)
+                except DtypeSamplerError as error:
+                    raise DtypeSamplerError(_located(origin, where, raw, error)) from None
+            origins[option.name] = origin
+            break
+    return Settings(**values, origins=origins)
+
+
+def _located(origin: str, where: str, raw: str | list[str], error: DtypeSamplerError) -> str:
+    message = str(error)
+    if message.startswith(where):
+        return message
+    shown = raw if isinstance(raw, str) else " ".join(raw)
+    if origin == INI:
+        return f"{where} = {shown} (in the pytest configuration): {message}"
+    return f"{where}={shown}: {message}"

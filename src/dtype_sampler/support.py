@@ -1,0 +1,77 @@
+"""Which dtypes a device supports, found out by trying."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from functools import cache
+from typing import TYPE_CHECKING
+
+from dtype_sampler.errors import DtypeSamplerError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def device_in_use(named: str | None) -> str:
+    """The device that samples are for: the one *named*, else the current accelerator, else cpu.
+
+    Does not import torch: where nothing has, nothing can have run on an accelerator.
+    """
+    if named is not None:
+        return named
+    torch_module = sys.modules.get("torch")
+    if torch_module is None:
+        return "cpu"
+    accelerator = torch_module.accelerator.current_accelerator()
+    return "cpu" if accelerator is None else str(accelerator)
+
+
+def device_type(device: str) -> str:
+    """`cuda` of `cuda:1`: dtypes are supported by a type of device, not by one of its numbers."""
+    return device.partition(":")[0]
+
+
+@cache
+def check_device(device: str) -> None:
+    """Raise DtypeSamplerError, in one line, if this machine's torch can't use *device*."""
+    import torch
+
+    if device in ("cpu", "meta"):
+        return
+    try:
+        torch.empty(1, device=device)
+    # Back ends raise whatever they like for a device that is not there, AssertionError included.
+    except Exception as error:  # noqa: BLE001
+        accelerator = torch.accelerator.current_accelerator()
+        found = "cpu" if accelerator is None else f"cpu, {accelerator}"
+        raise DtypeSamplerError(
+            f"torch {torch.__version__} can't use the device {device!r} here"
+            f" ({_first_line(error)}); found: {found}"
+        ) from None
+
+
+@cache
+def refusal(device: str, dtype: torch.dtype) -> str | None:
+    """Why *device* does not take a tensor of *dtype*, in the words of the refusal; None if it does.
+
+    Tried once per process, with a tensor of one element made on the host and sent to the device.
+    Raises DtypeSamplerError if the device itself is not there, which is no matter of the dtype.
+    """
+    import torch
+
+    check_device(device)
+    try:
+        # torch warns of dtypes that it calls experimental; only a refusal matters here.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.empty(1, dtype=dtype).to(device)
+    # A refusal comes as TypeError, RuntimeError, NotImplementedError or a class of the back end's.
+    except Exception as error:  # noqa: BLE001
+        return _first_line(error)
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
