@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# pytester forgets the modules that a run inside this process has imported, and torch does not
+# survive being imported twice. So everything is imported before the first such run.
+import numpy.random  # noqa: F401
+import pytest
+import torch  # noqa: F401
+
+import dtype_sampler.api
+import dtype_sampler.parametrization
+import dtype_sampler.replay
+import dtype_sampler.reports.junit  # noqa: F401
+
+# What a test inside a test writes down, as a file reaches us from every process.
+RECORDER = """
+import json, os, pathlib, pytest
+
+@pytest.fixture(scope="session")
+def took():
+    def took(request_or_name, value):
+        name = getattr(request_or_name, "node", None)
+        name = name.nodeid if name is not None else request_or_name
+        line = json.dumps([name, str(value)]) + "\\n"
+        with open({path!r}, "a") as file:
+            file.write(line)
+    return took
+"""
+
+
+class Project:
+    """A project under test: its files, and pytest runs on it."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self._took = pytester.path.parent / f"{pytester.path.name}-took.jsonl"
+        pytester.makeconftest(RECORDER.format(path=str(self._took)))
+
+    def file(self, name: str, source: str) -> Path:
+        return self.pytester.makepyfile(**{name: source})
+
+    def ini(self, **keys: str) -> None:
+        lines = [f"{key} = {value}" for key, value in keys.items()]
+        self.pytester.makeini("\n".join(["[pytest]", *lines]))
+
+    def run(self, *args: str) -> pytest.RunResult:
+        """pytest in this process: fast, as torch is loaded already."""
+        # This one of pytest's own collects garbage at the end of each run, five times and with all
+        # of torch in memory, which takes longer than the rest of the run.
+        fast = ("-p", "no:unraisableexception")
+        return self.pytester.runpytest_inprocess(*fast, *self._args(args))
+
+    def run_process(self, *args: str) -> pytest.RunResult:
+        """pytest in a process of its own."""
+        return self.pytester.run(sys.executable, "-m", "pytest", *self._args(args))
+
+    def _args(self, args: tuple[str, ...]) -> list[str]:
+        # Plugins of the environment that a test does not ask for, by name, are kept out.
+        others = ("randomly", "rerunfailures", "hypothesispytest")
+        out = [part for name in others if name not in args for part in ("-p", f"no:{name}")]
+        return [*out, *(arg for arg in args if arg not in others)]
+
+    def took(self) -> list[tuple[str, str]]:
+        """What tests have written down by the fixture `took` since this was asked last."""
+        if not self._took.exists():
+            return []
+        lines = self._took.read_text().splitlines()
+        self._took.unlink()
+        return [tuple(json.loads(line)) for line in lines]
+
+    def files(self) -> set[str]:
+        """Every file and folder in the project, but for Python's own caches."""
+        return {
+            str(path.relative_to(self.pytester.path))
+            for path in self.pytester.path.rglob("*")
+            if "__pycache__" not in path.parts
+        }
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    for name in ("DTYPE_SAMPLER_SEED", "DTYPE_SAMPLER_ALL", "PYTEST_ADDOPTS", "PYTEST_PLUGINS"):
+        monkeypatch.delenv(name, raising=False)
+    # What decides colour and width must not come from where the tests run.
+    for name in ("FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    return Project(pytester)
+
+
+@pytest.fixture
+def ids(project: Project) -> Callable[..., list[str]]:
+    """The node ids that a run would run."""
+
+    def ids(*args: str) -> list[str]:
+        result = project.run("--collect-only", "-q", *args)
+        return [line for line in result.outlines if "::" in line]
+
+    return ids

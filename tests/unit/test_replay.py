@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from dtype_sampler.paths import relative
+from dtype_sampler.plan import make_plan
+from dtype_sampler.replay import lines, quoted, shell_word
+from dtype_sampler.settings import resolve
+
+
+def payload(under_test=("torch.bfloat16",), function=None, declared=("torch.bfloat16", "auto")):
+    return {
+        "samples": [{"declared": declared, "entered": declared}],
+        "under_test": under_test,
+        "nodeid": "t.py::t" if function is None else "t.py::t[bfloat16]",
+        "function": function,
+    }
+
+
+def replay(a_payload, cli=None, env=None, ini=None, **kwargs):
+    settings = resolve({"seed": "7", **(cli or {})}, env or {}, ini or {})
+    return lines(a_payload, settings, make_plan(settings, last_seed=None), **kwargs)
+
+
+def test_a_loop():
+    assert replay(payload()) == [
+        "dtype under test: torch.bfloat16",
+        'same sample:     pytest "t.py::t" --dtype-seed=7',
+        'this dtype only: pytest "t.py::t" --dtype-seed=7 --dtype-only=torch.bfloat16',
+    ]
+
+
+def test_an_item():
+    assert replay(payload(function="t.py::t"), filters=["-k not slow"]) == [
+        "dtype under test: torch.bfloat16",
+        'same sample:     pytest "t.py::t" --dtype-seed=7 -k "not slow"',
+        'this dtype only: pytest "t.py::t[bfloat16]" --dtype-seed=7',
+    ]
+
+
+def test_every_option_that_shaped_the_sample():
+    cli = {
+        "k": "2",
+        "strategy": "random",
+        "device": "cpu",
+        "only": ["auto,bfloat16"],
+        "all_dtypes": True,
+    }
+    _, same, only = replay(payload(), cli, common=["-p dtype_sampler", "-o dtype_sampler_k=4"])
+    assert same == (
+        'same sample:     pytest "t.py::t" --dtype-seed=7 --all-dtypes --dtype-k=2'
+        " --dtype-strategy=random --dtype-only=auto,bfloat16 --dtype-device=cpu"
+        " -p dtype_sampler -o dtype_sampler_k=4"
+    )
+    assert only == (
+        'this dtype only: pytest "t.py::t" --dtype-seed=7 --dtype-only=torch.bfloat16'
+        " --dtype-device=cpu -p dtype_sampler -o dtype_sampler_k=4"
+    )
+
+
+def test_what_the_project_configures_is_not_repeated():
+    ini = {"dtype_sampler_k": "2", "dtype_sampler_device": "cpu"}
+    assert replay(payload(), ini=ini)[1] == 'same sample:     pytest "t.py::t" --dtype-seed=7'
+
+
+def test_what_the_environment_says_is():
+    env = {"DTYPE_SAMPLER_ALL": "1"}
+    assert replay(payload(), env=env)[1].endswith("--dtype-seed=7 --all-dtypes")
+
+
+def test_a_string_beside_a_dtype_of_its_name():
+    text = replay(payload(("bfloat16",), declared=("bfloat16", "torch.bfloat16")))
+    assert text[2].endswith("""--dtype-only="'bfloat16'\"""")
+    assert shlex.split(text[2])[-1] == "--dtype-only='bfloat16'"
+
+
+def test_no_dtype_under_test():
+    text = replay(payload(()))
+    assert text[0] == "dtype under test: none any more, after torch.bfloat16, auto"
+    assert len(text) == 2
+    text = replay({**payload(()), "samples": [{"declared": ("a",), "entered": ()}]})
+    assert text[0] == "dtype under test: none yet"
+
+
+def test_from_another_folder():
+    assert '"../t.py::t"' in replay(payload(), relative="../{}".format)[1]
+
+
+@pytest.mark.parametrize(
+    "text", ["t.py::t[a b]", "t.py::t['x']", 't[a"b]', "t[$HOME]", "t[`x`]", "t[\\]", "!"]
+)
+def test_a_posix_shell_reads_back_what_was_quoted(text):
+    assert shlex.split(quoted(text)) == [text]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("--dtype-seed=1", "--dtype-seed=1"),
+        ("--dtype-only='a'", "--dtype-only=\"'a'\""),
+        ("-k not slow", '-k "not slow"'),
+        ("-k slow", "-k slow"),
+        ("--deselect=t.py::t[a b]", '--deselect="t.py::t[a b]"'),
+        ("a b", '"a b"'),
+    ],
+)
+def test_shell_words(text, word):
+    assert shell_word(text) == word
+
+
+def test_relative_paths(monkeypatch):
+    assert relative(Path("/a/b/../c.py"), Path("/a/d")) == "../c.py"
+
+    def no_way(*args):
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")
+
+    monkeypatch.setattr("os.path.relpath", no_way)
+    assert relative(Path("/a/c.py"), Path("/d")) == "/a/c.py"

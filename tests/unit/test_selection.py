@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dtype_sampler.candidates import Pool
+from dtype_sampler.plan import RunPlan
+from dtype_sampler.sampling import choose
+from dtype_sampler.selection import Group, select
+
+LABELS = list("abcdefg")
+
+
+def group(**kwargs):
+    return Group("t.py::t", "t.py::t", dict.fromkeys(LABELS, "x"), **kwargs)
+
+
+def entries(a_group, labels=LABELS):
+    return [(label.upper(), a_group, label) for label in labels]
+
+
+def choose_items(plan, items):
+    members = {id(item): (a_group, label) for item, a_group, label in items}
+    names = [item for item, _, _ in items]
+    return select(plan, names, members, lambda item: f"t.py::t[{item.lower()}]")
+
+
+def split(plan, items):
+    selection = choose_items(plan, items)
+    return "".join(selection.staying), "".join(selection.out)
+
+
+def test_k_of_n_by_the_rule():
+    plan = RunPlan(5, "random")
+    staying, out = split(plan, entries(group()))
+    expected = choose(
+        seed=5, strategy="rotate", key="t.py::t", labels=LABELS, families=["other"] * 7, k=3
+    )
+    assert staying.lower() == "".join(expected)
+    assert sorted(staying + out) == list("ABCDEFG")
+
+
+def test_consecutive_seeds_cover_all():
+    runs = [split(RunPlan(seed, "random"), entries(group()))[0] for seed in range(10, 13)]
+    assert set("".join(runs)) == set("ABCDEFG")
+
+
+def test_a_groups_own_k():
+    assert len(split(RunPlan(5, "random"), entries(group(k=1)))[0]) == 1
+    assert len(split(RunPlan(5, "random", k=2), entries(group()))[0]) == 2
+
+
+@pytest.mark.parametrize(("plan", "options"), [({"all_dtypes": True}, {}), ({}, {"full": True})])
+def test_the_full_matrix(plan, options):
+    assert split(RunPlan(5, "random", **plan), entries(group(**options))) == ("ABCDEFG", "")
+
+
+def test_the_sample_is_taken_from_what_is_left():
+    left = list("aceg")
+    plan = RunPlan(5, "random")
+    staying, _ = split(plan, entries(group(), left))
+    assert len(staying) == 3
+    whole = split(plan, entries(group()))[0]
+    assert set(whole) & set("ACEG") <= set(staying)
+
+
+def test_what_is_kept_stays_on_top_of_the_sample():
+    base = split(RunPlan(5, "random"), entries(group()))[0]
+    unlucky = next(label for label in LABELS if label.upper() not in base)
+    plan = RunPlan(5, "random", kept=(f"t.py::t[{unlucky}]",))
+    staying, _ = split(plan, entries(group()))
+    assert set(staying) == {*base, unlucky.upper()}
+
+
+def test_items_of_one_label_stay_or_go_together():
+    for seed in range(7):
+        items = entries(group())
+        items.append(("A2", items[0][1], "a"))
+        staying = choose_items(RunPlan(seed, "random"), items).staying
+        assert ("A" in staying) == ("A2" in staying)
+
+
+def test_items_of_no_group_stay():
+    selection = select(RunPlan(5, "random"), ["X"], {}, str)
+    assert (selection.staying, selection.out) == (["X"], [])
+
+
+def test_only():
+    assert split(RunPlan(5, "", only=("b", "c")), entries(group())) == ("BC", "ADEFG")
+    assert split(RunPlan(5, "", only=("int8",)), entries(group())) == ("", "ABCDEFG")
+
+
+def test_one_item_stands_for_a_test_that_cannot_run(monkeypatch):
+    import dtype_sampler.running
+
+    monkeypatch.setattr(dtype_sampler.running, "refusal", lambda *_: "no")
+    pool = Pool.of([torch.float16, torch.float32])
+    candidates = {label: pool.candidate(label) for label in pool.labels}
+
+    def selected(**kwargs):
+        a_group = Group("t", "t", candidates, pool=pool, **kwargs)
+        return choose_items(RunPlan(0, ""), [(label, a_group, label) for label in pool.labels])
+
+    selection = selected()
+    assert selection.staying == ["torch.float16"]
+    assert selection.out == ["torch.float32"]
+    ((item, reason),) = selection.skipped
+    assert item == "torch.float16"
+    assert "cpu supports none" in reason
+    # A group that is not to be asked about keeps its items.
+    assert len(selected(probe=False).staying) == 2

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import pytest
+
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.plan import RunPlan, make_plan, random_seed
+from dtype_sampler.settings import CLI, DEFAULT, ENV, INI, MAX_SEED, Settings, resolve
+
+
+def test_defaults():
+    settings = resolve({}, {}, {})
+    assert settings == Settings()
+    assert settings.came_from("seed") == DEFAULT
+
+
+def test_command_line_over_environment_over_ini():
+    ini = {"dtype_sampler_seed": "3"}
+    env = {"DTYPE_SAMPLER_SEED": "2"}
+    for cli, env_now, seed, origin in (
+        ({"seed": "1"}, env, 1, CLI),
+        ({"seed": None}, env, 2, ENV),
+        ({}, {"DTYPE_SAMPLER_SEED": ""}, 3, INI),
+        ({}, {}, 3, INI),
+    ):
+        settings = resolve(cli, env_now, ini)
+        assert (settings.seed, settings.came_from("seed")) == (seed, origin)
+
+
+def test_everything_at_once():
+    settings = resolve(
+        {
+            "seed": "1234",
+            "all_dtypes": True,
+            "k": "2",
+            "only": ["bfloat16,float16", "bfloat16"],
+            "strategy": "random",
+            "device": "cuda:1",
+        },
+        {},
+        {
+            "dtype_sampler_k": "5",
+            "dtype_sampler_pool": ["reduced", "float32"],
+            "dtype_sampler_argnames": ["dtype", "torch_dtype", "dtype"],
+            "dtype_sampler_reseed": False,
+        },
+    )
+    assert settings == Settings(
+        seed=1234,
+        all_dtypes=True,
+        k=2,
+        only=("bfloat16", "float16"),
+        strategy="random",
+        device="cuda:1",
+        pool=("reduced", "float32"),
+        argnames=("dtype", "torch_dtype"),
+        reseed=False,
+        origins=settings.origins,
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "on"), [("1", True), ("YES", True), ("on", True), ("0", False), ("off", False)]
+)
+def test_the_full_matrix_by_environment(word, on):
+    assert resolve({}, {"DTYPE_SAMPLER_ALL": word}, {}).all_dtypes is on
+
+
+@pytest.mark.parametrize("seed", [0, 7, MAX_SEED])
+def test_seeds(seed):
+    assert resolve({"seed": str(seed)}, {}, {}).seed == seed
+
+
+@pytest.mark.parametrize(
+    ("cli", "env", "ini", "message"),
+    [
+        ({"seed": "abc"}, {}, {}, "--dtype-seed=abc: no seed"),
+        ({"seed": "lats"}, {}, {}, "--dtype-seed=lats: .*did you mean 'last'"),
+        ({"seed": "-5"}, {}, {}, "--dtype-seed=-5: a seed can't be negative"),
+        ({"seed": "1_000"}, {}, {}, "no seed"),
+        ({"seed": " 1"}, {}, {}, "no seed"),
+        ({"seed": "٣"}, {}, {}, "no seed"),  # a digit, but not one that everybody can type
+        ({"seed": "²"}, {}, {}, "no seed"),
+        ({"seed": ""}, {}, {}, "no seed"),
+        ({"seed": str(MAX_SEED + 1)}, {}, {}, f"at most {MAX_SEED}"),
+        ({"seed": "9" * 5000}, {}, {}, f"at most {MAX_SEED}"),
+        ({}, {"DTYPE_SAMPLER_SEED": "x"}, {}, "^DTYPE_SAMPLER_SEED=x: no seed"),
+        (
+            {},
+            {},
+            {"dtype_sampler_seed": "x"},
+            r"^dtype_sampler_seed = x \(in the pytest configuration\): no seed",
+        ),
+        ({}, {"DTYPE_SAMPLER_ALL": "maybe"}, {}, "^DTYPE_SAMPLER_ALL=maybe: write 1"),
+        ({"k": "0"}, {}, {}, "^--dtype-k=0: k is how many"),
+        ({"k": "-1"}, {}, {}, "--dtype-k=-1"),
+        ({"k": "two"}, {}, {}, "--dtype-k=two"),
+        ({}, {}, {"dtype_sampler_k": "1.5"}, "dtype_sampler_k = 1.5"),
+        ({"strategy": "rotat"}, {}, {}, "'rotat': did you mean 'rotate'"),
+        ({"strategy": "x"}, {}, {}, "known: rotate, random"),
+        ({"device": "CPU 1"}, {}, {}, "--dtype-device=CPU 1: no device"),
+        ({"only": ["bflaot16"]}, {}, {}, "^--dtype-only=bflaot16: unknown dtype"),
+        ({"only": [""]}, {}, {}, "^--dtype-only names no dtype"),
+        ({}, {}, {"dtype_sampler_pool": ["floatin"]}, "dtype_sampler_pool = floatin .*'floating'"),
+        ({}, {}, {"dtype_sampler_pool": []}, "empty"),
+        ({}, {}, {"dtype_sampler_argnames": ["a,b"]}, "'a,b' is no argument name"),
+    ],
+)
+def test_wrong_values_are_named_with_their_place(cli, env, ini, message):
+    with pytest.raises(DtypeSamplerError, match=message) as caught:
+        resolve(cli, env, ini)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("device", "value"), [("auto", None), ("cpu", "cpu"), ("privateuseone:0", "privateuseone:0")]
+)
+def test_devices(device, value):
+    assert resolve({"device": device}, {}, {}).device == value
+
+
+class TestPlan:
+    def test_a_seed_that_was_given(self):
+        for cli, env, ini, words in (
+            ({"seed": "5"}, {}, {}, "from the command line"),
+            ({}, {"DTYPE_SAMPLER_SEED": "5"}, {}, "from DTYPE_SAMPLER_SEED"),
+            ({}, {}, {"dtype_sampler_seed": "5"}, "from the pytest configuration"),
+        ):
+            plan = make_plan(resolve(cli, env, ini), last_seed=None)
+            assert (plan.seed, plan.seed_origin) == (5, words)
+
+    def test_a_random_seed_fits_32_bits_and_changes(self):
+        seeds = {make_plan(Settings(), last_seed=9).seed for _ in range(5)}
+        assert len(seeds) == 5
+        assert all(0 <= seed < 2**32 for seed in seeds)
+        assert random_seed() != random_seed()
+
+    def test_the_last_seed(self):
+        settings = resolve({"seed": "last"}, {}, {})
+        plan = make_plan(settings, last_seed=77)
+        assert (plan.seed, plan.seed_origin) == (77, "the last run's")
+        with pytest.raises(LookupError):
+            make_plan(settings, last_seed=None)
+
+    def test_the_wire(self):
+        plan = RunPlan(5, "random", only=("auto",), kept=("t.py::t[x]",), device="cpu")
+        wire = plan.to_wire()
+        assert RunPlan.from_wire(wire) == plan
+        assert {type(value) for value in wire.values()} <= {int, str, bool, tuple, type(None)}
