@@ -1,0 +1,48 @@
+"""`python -m tests.benchmarks [--quick] [--only NAME] [--repeat N] [--json PATH]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks import calls, collection, selection
+from tests.benchmarks.report import as_json, table, versions
+
+BENCHMARKS = {"collection": collection, "selection": selection, "calls": calls}
+
+
+def main() -> None:
+    """Measure, print one table after the other, and write the JSON if asked to."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few repetitions: a rough picture")
+    parser.add_argument("--only", action="append", choices=BENCHMARKS, help="just this benchmark")
+    parser.add_argument("--repeat", type=int, metavar="N", help="so many repetitions of each")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write all numbers there too")
+    options = parser.parse_args()
+    print(", ".join(f"{name} {value}" for name, value in versions().items()))
+    sections = []
+    with tempfile.TemporaryDirectory(prefix="dtype-sampler-bench-") as folder:
+        for name in options.only or BENCHMARKS:
+            module = BENCHMARKS[name]
+            repetitions = options.repeat or (module.QUICK if options.quick else module.REPETITIONS)
+            sections.append(module.run(Path(folder, name), repetitions, _tell))
+            _tell("")
+            print(f"\n{table(sections[-1])}", flush=True)
+    missed = sum(result.verdict == "missed" for s in sections for result in s.results)
+    judged = sum(bool(result.verdict) for s in sections for result in s.results)
+    print(f"\n{judged - missed} of {judged} aims met, {missed} missed")
+    if options.json:
+        options.json.write_text(json.dumps(as_json(sections), indent=1) + "\n")
+
+
+def _tell(text: str) -> None:
+    # Progress is for a person who waits, not for a log.
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

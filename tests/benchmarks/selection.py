@@ -1,0 +1,64 @@
+"""Selecting k of n over 100,800 parametrized items, against what pytest needs to collect them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks import suites
+from tests.benchmarks.measure import interleave, pytest_process
+from tests.benchmarks.report import Result, Section
+
+AIM = 0.10
+REPETITIONS, QUICK = 7, 1
+K = 3
+
+
+def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
+    """Measure with torch dtypes and with strings, with the ini key and without it, in turn."""
+    sides: dict[str, Callable[[int], dict[str, Any]]] = {}
+    for name in ("torch dtypes", "strings"):
+        suite = folder / name.replace(" ", "-")
+        count = suites.with_dtypes(suite, strings=name == "strings")
+        sides[name] = partial(_collect, suite, count, "dtype")
+        sides[f"{name}, no key"] = partial(_collect, suite, count, "")
+    given = interleave(sides, repetitions, tell)
+    results = []
+    for name in ("torch dtypes", "strings"):
+        on, off = given[name], given[f"{name}, no key"]
+        share = [one["own"] / (one["wall"] - one["own"]) for one in on]
+        own = sorted(one["own"] for one in on)[len(on) // 2]
+        us = {"us/item": own / on[0]["collected"] * 1e6}
+        results.append(Result(f"{name}: own/pytest's", "%", share, AIM, us))
+        for clock in ("cpu", "wall"):
+            ratios = [a[clock] / b[clock] for a, b in zip(on, off, strict=True)]
+            results.append(Result(f"{name}: key/no key, {clock}", "x", ratios, 1 + AIM))
+    return Section(
+        f"selection: k = {K} of {len(suites.SEVEN)} over {count:,} parametrized items",
+        "own/pytest's: in one process, the time inside the plugin's hooks / the rest of the"
+        " collection, without start-up, import of torch, and printing. key/no key: the same"
+        " collection in processes with and without dtype_sampler_argnames."
+        f" {repetitions} interleaved rounds after one to warm up.",
+        results,
+    )
+
+
+def _collect(suite: Path, count: int, argnames: str, round_number: int) -> dict[str, Any]:
+    out = suite / "probe.json"
+    options = ["-ptests.benchmarks.probe", f"--probe-json={out}", "--collect-only", "-qq"]
+    if "torch" in suite.name:
+        options.append("--probe-torch")
+    if argnames:
+        options += [f"-odtype_sampler_argnames={argnames}", f"--dtype-k={K}"]
+    pytest_process(
+        [*options, f"--dtype-seed={round_number + 1}", f"--rootdir={suite}", str(suite)],
+        round_number=round_number,
+    )
+    result: dict[str, Any] = json.loads(out.read_text())
+    wanted = (count, count * K // len(suites.SEVEN) if argnames else count)
+    if (result["collected"], result["kept"]) != wanted:
+        raise RuntimeError(f"not {wanted} items collected and kept: {result}")
+    return result

@@ -1,0 +1,212 @@
+"""Tests of real models in three runs of consecutive seeds, and once with all dtypes.
+
+From the root of the repository: `python -m tests.realworld.demo [--first-seed=INT]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+from textwrap import fill
+
+ROOT = Path(__file__).parents[2]
+TESTS = "tests/realworld/test_models.py"
+WIDTH = 80
+
+
+@dataclass(frozen=True)
+class Result:
+    """One test in one run. declared: its dtypes, by label. entered: those it ran with."""
+
+    declared: tuple[str, ...]
+    entered: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pytest process. tests: by the name of their class."""
+
+    name: str
+    exit_code: int
+    seconds: float
+    output: str
+    tests: dict[str, Result]
+
+    def entered(self, test: str) -> tuple[str, ...]:
+        return self.tests[test].entered if test in self.tests else ()
+
+
+def run_pytest(name: str, *options: str) -> Run:
+    with TemporaryDirectory() as folder:
+        record = Path(folder, "record.jsonl")
+        plugins = ["-p", "dtype_sampler", "-p", "tests.realworld.recorder", f"--record={record}"]
+        # No cache: `--dtype-seed=last` is to stay the last run of whoever looks at this demo.
+        command = [sys.executable, "-m", "pytest", *plugins, "-p", "no:cacheprovider", "--color=no"]
+        start = time.perf_counter()
+        process = subprocess.run(
+            [*command, TESTS, *options],
+            cwd=ROOT,
+            env=_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+        seconds = time.perf_counter() - start
+        lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    tests = {}
+    for line in map(json.loads, lines):
+        tests[line["nodeid"].split("::")[1]] = Result(
+            tuple(line["declared"]), tuple(line["entered"]), line["seconds"]
+        )
+    return Run(name, process.returncode, seconds, process.stdout, tests)
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without the settings that would make a run other than its options say."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("DTYPE_SAMPLER_") and name != "PYTEST_ADDOPTS"
+    } | {"PYTHONIOENCODING": "utf-8"}
+
+
+def problems(sampled: Sequence[Run], full: Run) -> list[str]:
+    """What is not as it should be: all tests pass, and the sampled runs together miss no dtype."""
+    runs = [*sampled, full]
+    wrong = [f"run {run.name}: pytest exited with {run.exit_code}" for run in runs if run.exit_code]
+    if not full.tests:
+        wrong.append(f"run {full.name}: no test ran")
+    for name, test in full.tests.items():
+        for label in test.declared:
+            if not any(label in run.entered(name) for run in sampled):
+                wrong.append(f"{name}: no sampled run took {label}")
+            if label not in test.entered:
+                wrong.append(f"{name}: run {full.name} did not take {label}")
+        for run in sampled:
+            if len(run.entered(name)) >= len(test.declared):
+                wrong.append(f"{name}: run {run.name} took every dtype, which is no sample")
+    return wrong
+
+
+def labels_of(run: Run) -> list[str]:
+    """The dtypes that any test declares."""
+    return list(dict.fromkeys(label for test in run.tests.values() for label in test.declared))
+
+
+def show_dtypes(sampled: Sequence[Run], full: Run) -> None:
+    """Print a table: rows are dtypes, columns the runs of each test."""
+    runs = [*sampled, full]
+    print("\nWhich dtypes each run took\n")
+    _print_row("", full.tests)
+    _print_row("run", [" ".join(run.name for run in runs)] * len(full.tests))
+    for label in labels_of(full):
+        marks = [
+            ["x" if label in run.entered(name) else "." for run in runs] for name in full.tests
+        ]
+        _print_row(label, map(" ".join, marks))
+    covered = []
+    for name, test in full.tests.items():
+        taken = {label for run in sampled for label in run.entered(name)}
+        covered.append(f"{len(taken)} of {len(test.declared)}")
+    _print_row(f"runs {sampled[0].name} to {sampled[-1].name}", covered)
+
+
+def show_times(loading: Run, sampled: Sequence[Run], full: Run) -> None:
+    """Print a table: rows are runs, columns whole processes, all tests, each test."""
+
+    def times(run: Run) -> list[float]:
+        tests = [run.tests[name].seconds for name in full.tests]
+        return [run.seconds, sum(tests), *tests]
+
+    def show(label: str, numbers: Iterable[float], unit: str = " ") -> None:
+        _print_row(label, [f"{number:8.2f}{unit}" for number in numbers])
+
+    average = [mean(column) for column in zip(*map(times, sampled), strict=True)]
+    print("\nHow long it took, in seconds by the clock\n")
+    _print_row("", [f"{head:>9}" for head in ("process", "all tests", *full.tests)])
+    for run in sampled:
+        show(f"run {run.name}", times(run))
+    show(f"mean of {sampled[0].name} to {sampled[-1].name}", average)
+    show(f"run {full.name}", times(full))
+    show(f"{full.name} / mean", [a / b for a, b in zip(times(full), average, strict=True)], "x")
+    ran = [sum(len(run.entered(name)) for name in full.tests) for run in (full, sampled[0])]
+    print()
+    _print_text(
+        f"Run {full.name} took {ran[0]} / {ran[1]} = {ran[0] / ran[1]:.2f}x as many dtypes as a"
+        " sampled one. What all runs have to do alike is to build and save the models, and to load"
+        f" torch and transformers: run {loading.name}, which ran no test, took"
+        f" {loading.seconds:.2f} s."
+    )
+
+
+def _print_row(label: str, cells: Iterable[str]) -> None:
+    print(f"  {label:<16}" + "".join(f"  {cell:<10}" for cell in cells).rstrip())
+
+
+def _print_text(text: str, indent: int = 0) -> None:
+    # What goes on in a second line is indented further, but for a text that has no indent at all.
+    print(fill(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * 2 * indent))
+
+
+def _take(name: str, *options: str) -> Run:
+    """Run pytest, and print what it says about dtypes, or all it says if it fails."""
+    print(f"\nrun {name}: pytest -p dtype_sampler {TESTS} {' '.join(options)}")
+    run = run_pytest(name, *options)
+    lines = run.output.splitlines()
+    if run.exit_code:
+        print(run.output)
+    else:
+        for line in (*(line for line in lines if line.startswith("dtype-sampler:")), lines[-1]):
+            _print_text(line.strip("= "), indent=4)
+    return run
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.realworld.demo", description=__doc__)
+    parser.add_argument("--first-seed", type=int, default=1, metavar="INT", help="default: 1")
+    seed = parser.parse_args(args).first_seed
+    # Whatever is piped is to be read as it comes: the runs take a while.
+    sys.stdout.reconfigure(line_buffering=True)
+
+    _print_text(
+        f"Models of transformers {version('transformers')} on torch {version('torch')}: each test"
+        " saves a model and loads it back in each of its dtypes, checking every bit. Three runs of"
+        " consecutive seeds take a sample of the dtypes each, the last run takes all."
+    )
+    # First without a test: no run shall wait for a cold disk, or compile modules for the others.
+    loading = _take("0", "--collect-only", "-q")
+    if loading.exit_code:
+        return 1
+    sampled = [_take(str(n), f"--dtype-seed={seed + n - 1}") for n in (1, 2, 3)]
+    full = _take("all", "--all-dtypes")
+    wrong = problems(sampled, full)
+    if full.tests:
+        show_dtypes(sampled, full)
+    if not wrong:
+        show_times(loading, sampled, full)
+    print()
+    for problem in wrong:
+        print(f"PROBLEM: {problem}")
+    if not wrong:
+        _print_text(
+            f"All tests passed. Runs {sampled[0].name} to {sampled[-1].name} together covered all"
+            f" {len(labels_of(full))} dtypes of every test."
+        )
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
