@@ -24,7 +24,8 @@ def current_test() -> RunningTest:
         raise DtypeSamplerError(
             "random_dtypes() works inside a running test only: call it in the test's body or in a"
             " fixture, not at import, and under pytest with the plugin active (-p dtype_sampler, or"
-            " installed and not switched off by -p no:dtype_sampler)"
+            " installed and not switched off by -p no:dtype_sampler); under python -m unittest, in"
+            " the test's own thread"
         )
     return test
 

@@ -110,6 +110,21 @@ def family_of(label: str) -> str:
     return "other"
 
 
+def each_of(values: Any, argument: str) -> Iterable[object]:
+    """*values*, which must be a collection with an order of its own.
+
+    argument: what a person calls it. Raises DtypeSamplerError for anything else.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        shown = repr(values)
+        raise DtypeSamplerError(f"{argument}={shown} is one candidate: write {argument}=[{shown}]")
+    if isinstance(values, (set, frozenset)):
+        raise DtypeSamplerError(
+            f"{argument}= is a set, whose order is another in every process: write it as a list"
+        )
+    return values
+
+
 def torch_dtype(name: str) -> torch.dtype | None:
     """The dtype of that name, or None if the installed torch has none. Imports torch."""
     import torch
@@ -195,12 +210,8 @@ class Pool:
         wanted: candidates, or names as `--dtype-only` takes them. missing_ok: a dtype that is known
         but not in this pool is left out instead of an error; an unknown name never is.
         """
-        if isinstance(wanted, str):
-            raise DtypeSamplerError(
-                f"{argument}={wanted!r} is one string: write {argument}=({wanted!r},)"
-            )
         found: dict[str, None] = {}
-        for one in wanted:
+        for one in each_of(wanted, argument):
             label = label_of(one)
             if label in self.labels:
                 found[label] = None
@@ -227,7 +238,7 @@ def _named(names: tuple[str, ...]) -> Pool:
 
 def _second_name(label: str) -> str:
     others = [f"torch.{a}" for a, name in ALIASES.items() if f"torch.{name}" == label]
-    return f" ({others[0]} is another name for it)" if others else ""
+    return f" ({others[0]} and the string {label!r} are other names for it)" if others else ""
 
 
 def canonical_name(name: str) -> str:
@@ -269,12 +280,10 @@ def parse_names(text: str) -> tuple[str, ...]:
         quoted or plain.strip() for quoted, plain in _NAME.findall(text) if quoted or plain.strip()
     ]
     if not names:
-        raise DtypeSamplerError(
-            "--dtype-only names no dtype: write, say, --dtype-only=bfloat16,float32"
-        )
+        raise DtypeSamplerError("no dtype is named: write, say, --dtype-only=bfloat16,float32")
     for name in names:
         if problem := _problem_of_name(name):
-            raise DtypeSamplerError(f"--dtype-only={text}: {problem}")
+            raise DtypeSamplerError(problem)
     return tuple(dict.fromkeys(names))
 
 
@@ -287,7 +296,10 @@ def _problem_of_name(name: str) -> str | None:
     short = name.removeprefix("torch.")
     if short in DTYPE_NAMES:
         return None
-    guess = nearest(short, DTYPE_NAMES)
+    if short in POOL_NAMES:
+        return f"{name!r} is a pool: list its dtypes, {','.join(POOLS[short])}"
+    lower = short.casefold()
+    guess = lower if lower in DTYPE_NAMES else nearest(short, DTYPE_NAMES)
     if short != name and guess is None:
         return f"unknown dtype {name!r}: torch has none of that name"
     if guess is None:

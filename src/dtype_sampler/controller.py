@@ -47,8 +47,9 @@ class Controller:
         payload = getattr(report, WIRE, None)
         if payload is not None and not self.tally.used:
             self._remember_seed()
-        self.tally.add(report.nodeid, _observation(report, payload))
-        if payload is not None and report.failed:
+        observation = _observation(report, payload)
+        self.tally.add(report.nodeid, observation)
+        if payload is not None and observation.outcome == "failed":
             self._add_replay(report, payload)
 
     def _remember_seed(self) -> None:
@@ -111,13 +112,18 @@ class Controller:
 
 
 def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> Observation:
+    # pytest 9 and pytest-subtests both say by a context that a report is a subtest's.
+    subtest = hasattr(getattr(report, "context", None), "kwargs")
+    outcome: str = report.outcome
+    if payload is not None and outcome == "failed" and not subtest:
+        # What made it fail on the way here are its subtests, which have their own reports.
+        outcome = payload.get("outcome", outcome)
     return Observation(
         # xdist reports a test whose worker died with a phase of "???".
         when="crash" if report.when not in ("setup", "call", "teardown") else report.when,
-        outcome=report.outcome,
+        outcome=outcome,
         xfail=hasattr(report, "wasxfail"),
-        # pytest 9's own subtests and pytest-subtests both say so by a context.
-        subtest=hasattr(getattr(report, "context", None), "kwargs"),
+        subtest=subtest,
         samples=payload,
     )
 

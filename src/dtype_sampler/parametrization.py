@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dtype_sampler.candidates import Pool, ids_of, label_of
+from dtype_sampler.candidates import Pool, each_of, ids_of, label_of
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.plan import RunPlan
-from dtype_sampler.running import make_request
+from dtype_sampler.running import make_request, own_device
 from dtype_sampler.sampling import check_always
 from dtype_sampler.selection import Group
 from dtype_sampler.settings import parse_device
@@ -64,9 +64,12 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
     # Which part of an item's id belongs to which argument is known only here.
     metafunc.parametrize = _recording(metafunc.parametrize, calls)  # type: ignore[method-assign]  # on this object only
     requests: dict[str, MarkerRequest] = {}
+    full = metafunc.definition.get_closest_marker(FULL_MARKER) is not None
     for mark in marks:
         try:
-            argname, request, parameters = _read_marker(mark, plan, metafunc.fixturenames)
+            argname, request, parameters = _read_marker(
+                mark, plan, metafunc.fixturenames, full=full
+            )
         except DtypeSamplerError as error:
             failure = f"{function}: @pytest.mark.{MARKER}: {error}"
         else:
@@ -95,7 +98,7 @@ def _recording(
 
 
 def _read_marker(
-    mark: pytest.Mark, plan: RunPlan, arguments: Sequence[str]
+    mark: pytest.Mark, plan: RunPlan, arguments: Sequence[str], *, full: bool
 ) -> tuple[str, MarkerRequest, list[ParameterSet]]:
     """The argument, the request, and one `pytest.param` for each candidate that exists."""
     try:
@@ -116,7 +119,8 @@ def _read_marker(
         # A candidate may come with an id or marks of its own, as in `parametrize`.
         dtypes, given = _unwrap(dtypes)
     pool, fixed, k = make_request(plan, k, dtypes, always, exclude)
-    check_always(len(pool.labels), k, len(fixed))
+    if not (full or plan.all_dtypes or plan.only):
+        check_always(len(pool.labels), k, len(fixed))
     there = [(label, pool.candidate(label)) for label in pool.labels]
     # A dtype of a named pool that this torch lacks can be no item; the draw reports it.
     there = [
@@ -133,11 +137,9 @@ def _read_marker(
         )
         for (label, candidate), short in zip(there, ids, strict=True)
     ]
-    return (
-        argname,
-        MarkerRequest(pool, k, fixed, None if device is None else str(device)),
-        parameters,
-    )
+    # One item stands for a test of whose pool this torch has nothing; it will be skipped.
+    parameters = parameters or [pytest.param(None, id="none")]
+    return argname, MarkerRequest(pool, k, fixed, own_device(device)), parameters
 
 
 def _marker_arguments(
@@ -152,11 +154,11 @@ def _marker_arguments(
     return argname, dtypes, k, always, exclude, device
 
 
-def _unwrap(dtypes: Iterable[Any]) -> tuple[list[Any], dict[str, ParameterSet]]:
+def _unwrap(dtypes: object) -> tuple[list[Any], dict[str, ParameterSet]]:
     kind = type(pytest.param(None))
     candidates: list[Any] = []
     given: dict[str, ParameterSet] = {}
-    for one in dtypes:
+    for one in each_of(dtypes, "dtypes"):
         if isinstance(one, kind):
             if len(one.values) != 1:
                 raise DtypeSamplerError(f"{one!r} holds {len(one.values)} values instead of one")
@@ -169,26 +171,33 @@ def _unwrap(dtypes: Iterable[Any]) -> tuple[list[Any], dict[str, ParameterSet]]:
 
 @dataclass(slots=True)
 class _Function:
-    """What the items of one test function have in common."""
+    """What the items of one test function have in common.
+
+    calls: for each `parametrize` call, which makes one part of an item's id, None if it is about
+    other parameters alone; else the names of those that share it with a dtype.
+    """
 
     nodeid: str
     sampled: tuple[str, ...]
     others: tuple[str, ...]
+    calls: list[tuple[str, ...] | None]
     device_arg: bool
     full: bool
     groups: dict[object, Group] = field(default_factory=dict)
-    unstable: dict[int, str] = field(default_factory=dict)
+    # By the identity of the value, as one object stands for a dtype in many items.
+    labels: dict[int, str] = field(default_factory=dict)
+    unstable: int = 0
 
 
 def group_items(
     items: Iterable[pytest.Item], plan: RunPlan, seen: Parametrizations
-) -> dict[int, tuple[Group, str]]:
-    """`id(item)` -> its group and label, for every item that stands for a dtype.
+) -> dict[int, Group]:
+    """`id(item)` -> its group, for every item that stands for a dtype.
 
     A group is the items of one test that agree in all other parameters.
     """
     functions: dict[tuple[int, str], _Function | None] = {}
-    found: dict[int, tuple[Group, str]] = {}
+    found: dict[int, Group] = {}
     for item in items:
         callspec = getattr(item, "callspec", None)
         if callspec is None:
@@ -211,7 +220,9 @@ def group_items(
             # A combination of dtypes is no dtype that a device could be asked for.
             group.candidates[label] = candidates[0] if len(candidates) == 1 else tuple(candidates)
         # By identity: hashing an item hashes its whole node id.
-        found[id(item)] = group, label
+        number = id(item)
+        group.labels[number] = label
+        found[number] = group
     return found
 
 
@@ -223,42 +234,61 @@ def _function_of(
     sampled = tuple(name for name in params if name in requests or name in plan.argnames)
     if not sampled:
         return None
+    if len(sampled) > 1 and any(one.always or one.device for one in requests.values()):
+        raise DtypeSamplerError(
+            f"{nodeid}: always= and device= of @pytest.mark.{MARKER} are for a test with one"
+            f" sampled argument; this one has {' and '.join(sampled)}, sampled in combination"
+        )
     others = tuple(name for name in params if name not in sampled)
+    calls = [
+        tuple(name for name in names if name in others)
+        if any(name in sampled for name in names)
+        else None
+        for names in seen.calls.get(nodeid, [])
+    ]
     full = item.get_closest_marker(FULL_MARKER) is not None
-    return _Function(nodeid, sampled, others, "device" in others, full)
+    return _Function(nodeid, sampled, others, calls, "device" in others, full)
 
 
 def _label(function: _Function, params: dict[str, Any]) -> str:
     """The label of an item; of a test over several dtypes, all of theirs, with commas."""
     names = function.sampled
-    if len(names) == 1:
-        return _label_of_param(function, names[0], params[names[0]])
-    return ",".join([_label_of_param(function, name, params[name]) for name in names])
+    if len(names) > 1:
+        return ",".join([_label_of_param(function, name, params[name]) for name in names])
+    return _label_of_param(function, names[0], params[names[0]])
 
 
 def _label_of_param(function: _Function, name: str, value: object) -> str:
-    try:
-        return label_of(value)
-    except DtypeSamplerError:
-        # A suite that is not to be edited can't mend it: number such values, as pytest's ids do.
-        return function.unstable.setdefault(id(value), f"{name}{len(function.unstable)}")
+    label = function.labels.get(id(value))
+    if label is None:
+        try:
+            label = label_of(value)
+        except DtypeSamplerError:
+            # A suite that is not to be edited can't mend it: number such values, as pytest's ids.
+            label = f"{name}{function.unstable}"
+            function.unstable += 1
+        function.labels[id(value)] = label
+    return label
 
 
 def _identity(value: Any) -> object:
     """Something hashable, equal for equal parameters of one collection."""
-    # The type too, as True == 1 == 1.0.
+    kind = type(value)
+    if kind is str or kind is int:
+        return value
     try:
         hash(value)
     except TypeError:
         return id(value)
-    return type(value), value
+    # The type too, as True == 1 == 1.0.
+    return kind, value
 
 
 def _new_group(
     function: _Function, callspec: Any, params: dict[str, Any], seen: Parametrizations
 ) -> Group:
     group: Group = Group(
-        key=_key(function, callspec, params, seen), function=function.nodeid, full=function.full
+        key=_key(function, callspec, params), function=function.nodeid, full=function.full
     )
     requests = seen.requests.get(function.nodeid, {})
     if len(function.sampled) == 1 and (request := requests.get(function.sampled[0])):
@@ -290,23 +320,18 @@ def _device_of(value: object) -> tuple[str | None, bool]:
     return device, True
 
 
-def _key(function: _Function, callspec: Any, params: dict[str, Any], seen: Parametrizations) -> str:
+def _key(function: _Function, callspec: Any, params: dict[str, Any]) -> str:
     """The test key: the node id without the dtype's part of the brackets."""
-    calls = seen.calls.get(function.nodeid, [])
     # No public attribute tells the parts of an id; without them the values are named instead.
     ids = getattr(callspec, "_idlist", None)
     parts: list[str] = []
-    if ids is not None and len(ids) == len(calls):
-        for names, part in zip(calls, ids, strict=True):
-            if not any(name in function.sampled for name in names):
+    if ids is not None and len(ids) == len(function.calls):
+        for others, part in zip(function.calls, ids, strict=True):
+            if others is None:
                 parts.append(str(part))
             else:
                 # One id for a dtype and others together: name the others.
-                parts += [
-                    _named(name, params[name], function)
-                    for name in names
-                    if name in function.others
-                ]
+                parts += [_named(name, params[name], function) for name in others]
     else:
         parts = [_named(name, params[name], function) for name in function.others]
     return f"{function.nodeid}[{'-'.join(parts)}]" if parts else function.nodeid

@@ -17,6 +17,8 @@ from dtype_sampler.running import RunningTest
 from dtype_sampler.settings import resolve
 
 _RUN = unittest.TestCase.run.__code__
+# A test may change the current folder; the others' keys must not change with it.
+_START = Path.cwd().resolve()
 
 
 def running_testcase() -> RunningTest | None:
@@ -52,8 +54,9 @@ def _key(testcase: unittest.TestCase) -> str:
     cls = type(testcase)
     module = sys.modules[cls.__module__]
     path = Path(getattr(module, "__file__", None) or cls.__module__)
-    names = [*cls.__qualname__.split("."), testcase.id().rpartition(".")[2]]
-    return "::".join([relative(path.resolve(), Path.cwd().resolve()), *names])
+    # Not the end of `id()`, which may have dots of its own.
+    names = [*cls.__qualname__.split("."), testcase._testMethodName]  # noqa: SLF001  # the one way
+    return "::".join([relative(path.resolve(), _START), *names])
 
 
 @cache

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dtype_sampler.current import running
+from dtype_sampler.current import innermost, running
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.paths import relative
 from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan, make_plan
-from dtype_sampler.settings import CLI, OPTIONS, Settings, resolve
+from dtype_sampler.settings import CLI, OPTIONS, Settings, located, resolve
 
 if TYPE_CHECKING:
     from dtype_sampler.parametrization import Parametrizations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PLAN = pytest.StashKey[RunPlan]()
 SEEN: pytest.StashKey[Parametrizations] = pytest.StashKey()
 RUNNING: pytest.StashKey[RunningTest] = pytest.StashKey()
-MEMBERS: pytest.StashKey[dict[int, tuple[Group, str]]] = pytest.StashKey()
+MEMBERS: pytest.StashKey[dict[int, Group]] = pytest.StashKey()
 RESEEDED = pytest.StashKey[bool]()
 
 
@@ -124,10 +124,13 @@ def _plan(config: pytest.Config, settings: Settings) -> RunPlan:
     try:
         return make_plan(settings, last_seed=_last_seed(config), kept=_kept(config))
     except LookupError:
-        raise DtypeSamplerError(
-            "--dtype-seed=last: pytest's cache holds no seed of an earlier run here; give the seed"
-            " itself, --dtype-seed=INT, as the header of that run shows it"
-        ) from None
+        problem = (
+            "pytest's cache holds no seed of an earlier run here; give the seed itself,"
+            " --dtype-seed=INT, as the header of that run shows it"
+        )
+        (option,) = (option for option in OPTIONS if option.name == "seed")
+        message = located(option, settings.came_from("seed"), "last", problem)
+        raise DtypeSamplerError(message) from None
 
 
 def _last_seed(config: pytest.Config) -> int | None:
@@ -144,7 +147,10 @@ def _kept(config: pytest.Config) -> tuple[str, ...]:
         config.getoption("lf", False) or config.getoption("failedfirst", False)
     ):
         kept.update(map(str, cache.get("cache/lastfailed", {})))
-    if cache is not None and config.getoption("stepwise", False):
+    # pytest's own plugin makes the latter mean the former, but later than this.
+    if cache is not None and any(
+        config.getoption(name, False) for name in ("stepwise", "stepwise_skip", "stepwise_reset")
+    ):
         last = cache.get("cache/stepwise", None)
         # pytest 8.4 began to keep more than the node id.
         kept.add(str(last.get("last_failed") if isinstance(last, dict) else last))
@@ -153,7 +159,20 @@ def _kept(config: pytest.Config) -> tuple[str, ...]:
 
 def _nodeid_of(config: pytest.Config, arg: str) -> str:
     path, separator, rest = arg.partition("::")
+    if config.option.pyargs:
+        path = _path_of_module(path) or path
     return relative(config.invocation_params.dir / path, config.rootpath) + separator + rest
+
+
+def _path_of_module(name: str) -> str | None:
+    from importlib.util import find_spec
+
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        # A path, or no module: pytest says so itself.
+        return None
+    return spec.origin if spec is not None else None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -183,11 +202,14 @@ def pytest_collection_modifyitems(
     from dtype_sampler.selection import select
 
     plan = config.stash[PLAN]
-    groups = group_items(items, plan, seen)
+    try:
+        groups = group_items(items, plan, seen)
+    except DtypeSamplerError as error:
+        raise pytest.UsageError(str(error)) from None
     if plan.only:
         from dtype_sampler.controller import DECLARED
 
-        labels = list({label: None for _, label in groups.values()})
+        labels = list({label: None for group in groups.values() for label in group.candidates})
         getattr(config, "workeroutput", {})[WIRE] = labels
         config.stash[DECLARED] = labels
     result = yield
@@ -238,12 +260,16 @@ def _replayable(item: pytest.Item) -> str:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     test = item.stash[RUNNING]
     test.begin_attempt()
-    group, label = item.config.stash.get(MEMBERS, {}).get(id(item), (None, ""))
+    group = item.config.stash.get(MEMBERS, {}).get(id(item))
     if group is not None:
         assert group.record is not None
         item.stash[RESEEDED] = False
-        test.enter_item(group.record, label, group.function)
-    elif item.get_closest_marker("random_dtypes") is not None:
+        test.enter_item(group.record, group.labels[id(item)], group.function)
+    elif (
+        item.get_closest_marker("random_dtypes") is not None
+        # A marker for all of a module says nothing to its doctests.
+        and isinstance(item, pytest.Function)
+    ):
         pytest.fail(
             "@pytest.mark.random_dtypes makes no items here, as pytest parametrizes functions but"
             " not unittest's methods: call dtype_sampler.random_dtypes() in the test instead",
@@ -251,24 +277,41 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_fixture_setup(request: pytest.FixtureRequest) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
+    test = innermost()
+    if test is None:
+        return (yield)
+    if request.scope != "function":
+        # Not in the name of the test that happens to come first: many share what it sets up.
+        with test.setting_up(_key_of_fixture(request), getattr(request, "param", None)):
+            return (yield)
     # As late as can be: other plugins seed the generators in the setup hook too.
-    if request.scope == "function" and request.node.stash.get(RESEEDED, None) is False:
+    if request.node.stash.get(RESEEDED, None) is False:
         _reseed(request.node)
+    return (yield)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+def _key_of_fixture(request: pytest.FixtureRequest) -> str:
+    nodeid: str = request.node.nodeid
+    # The names that pytest makes up for setUpClass and its like differ from version to version.
+    if str(request.fixturename).startswith(("_unittest_", "_xunit_")):
+        return nodeid
+    return f"{nodeid}::{request.fixturename}" if nodeid else str(request.fixturename)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     # Again, so that the test finds what it would find had its fixtures drawn nothing.
     if RESEEDED in pyfuncitem.stash:
         _reseed(pyfuncitem)
+    return (yield)
 
 
 def _reseed(item: pytest.Item) -> None:
     item.stash[RESEEDED] = True
-    group, label = item.config.stash[MEMBERS][id(item)]
-    item.stash[RUNNING].reseed(group.key, label)
+    group = item.config.stash[MEMBERS][id(item)]
+    item.stash[RUNNING].reseed(group.key, group.labels[id(item)])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -279,7 +322,8 @@ def pytest_runtest_makereport(
     test = item.stash.get(RUNNING, None)
     payload = test.to_wire() if test is not None else None
     if payload is not None:
-        setattr(report, WIRE, payload)
+        # A worker's pytest makes a test with failed subtests a failure itself, later than this.
+        setattr(report, WIRE, payload | {"outcome": report.outcome})
     return report
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from operator import index
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
-from dtype_sampler.candidates import DTYPE_NAMES, POOL_NAMES, Pool, matches
+from dtype_sampler.candidates import DTYPE_NAMES, POOL_NAMES, Pool, each_of, matches
+from dtype_sampler.current import innermost, running
 from dtype_sampler.errors import DtypeSamplerError, unknown
 from dtype_sampler.plan import RunPlan
 from dtype_sampler.sample import DtypeSample, SampleRecord, UnderTest
 from dtype_sampler.sampling import choose
 from dtype_sampler.seeding import reseed
-from dtype_sampler.support import device_in_use, device_type, refusal
+from dtype_sampler.settings import parse_device
+from dtype_sampler.support import absence, check_device, device_in_use, device_type, refusal
 
 if TYPE_CHECKING:
     import torch
@@ -29,14 +32,16 @@ class RunningTest:
 
     nodeid: what replays it; also its test key, except for the dtype that an item stands for.
     full: the test is exempt from sampling (`@pytest.mark.all_dtypes`). skip: how to skip a test, by
-    raising something, for a reason.
+    raising something, for a reason. shared: it is no test but a fixture that many tests share.
     """
 
     __slots__ = (
         "__weakref__",
+        "_adopted",
         "_function",
         "_made",
         "_records",
+        "_shared",
         "_skip",
         "full",
         "nodeid",
@@ -51,14 +56,18 @@ class RunningTest:
         *,
         full: bool = False,
         skip: Callable[[str], Any] = _skip_in_unittest,
+        shared: bool = False,
     ) -> None:
         self.plan = plan
         self.nodeid = nodeid
         self.full = full or plan.all_dtypes
         self._skip = skip
+        self._shared = shared
         self.under_test = UnderTest()
         self._records: list[SampleRecord] = []
         self._made: dict[object, SampleRecord] = {}
+        # By the identity of the record of the fixture that drew the sample, which is kept here too.
+        self._adopted: dict[int, tuple[SampleRecord, SampleRecord]] = {}
         self._function: str | None = None
 
     def begin_attempt(self) -> None:
@@ -66,6 +75,12 @@ class RunningTest:
         self.under_test.clear()
         self._records.clear()
         self._made.clear()
+        self._adopted.clear()
+
+    @property
+    def is_item(self) -> bool:
+        """Whether this attempt is the item for one dtype, of a test that has an item per dtype."""
+        return self._function is not None
 
     def enter_item(self, record: SampleRecord, label: str, function: str) -> None:
         """This attempt is the item for *label* of a test that has an item per dtype.
@@ -102,11 +117,14 @@ class RunningTest:
         exclude: Iterable[object],
         device: str | torch.device | None,
     ) -> DtypeSample[Any]:
-        """The sample for these arguments; the same arguments give the same sample."""
+        """The sample for these arguments; the same arguments give the same sample.
+
+        device: None means the run's.
+        """
         # A skip is shown where the test asked.
         __tracebackhide__ = True
         pool, fixed, k = make_request(self.plan, k, dtypes, always, exclude)
-        named = self.plan.device if device is None else str(device)
+        named = own_device(device)
         # Everything but the seed, the strategy and the key, which stay the same while a test runs.
         request = (pool.labels, fixed, k, named)
         record = self._made.get(request)
@@ -122,16 +140,45 @@ class RunningTest:
             [pool.candidate(label) for label in record.chosen],
             record.chosen,
             seed=self.plan.seed,
-            under_test=self.under_test,
             hand_out=self._hand_out_of(record),
         )
 
-    def _hand_out_of(self, record: SampleRecord) -> Callable[[str], None]:
-        def hand_out(label: str) -> None:
-            record.entered[label] = None
-            self.reseed(record.key, label)
+    def _hand_out_of(self, record: SampleRecord) -> Callable[[str], UnderTest]:
+        def hand_out(label: str) -> UnderTest:
+            # A sample that a fixture has drawn for many tests is taken by the test that runs.
+            test = innermost() or self if self._shared else self
+            taken = record if test is self else test._adopt(record)  # noqa: SLF001
+            taken.entered[label] = None
+            test.reseed(taken.key, label)
+            return test.under_test
 
         return hand_out
+
+    def _adopt(self, record: SampleRecord) -> SampleRecord:
+        """This test's own record of a sample that a fixture of a wider scope has drawn."""
+        if id(record) not in self._adopted:
+            own = replace(record, key=self.nodeid, entered={})
+            self._adopted[id(record)] = record, own
+            self._records.append(own)
+        return self._adopted[id(record)][1]
+
+    @contextmanager
+    def setting_up(self, key: str, param: object) -> Iterator[None]:
+        """A fixture that other tests use too is set up: what it draws is drawn in its own name.
+
+        key: the fixture's. param: of a parametrized fixture. What the fixture hands out itself,
+        while it is set up, this test reports, as it is the one that fails then.
+        """
+        fixture = RunningTest(self.plan, key, skip=self._skip, shared=True)
+        if self.is_item:
+            # Its own parameter alone: the rest of the item is that of the test that comes first.
+            fixture.reseed(key, "" if param is None else str(param))
+        try:
+            with running(fixture):
+                yield
+        finally:
+            self._records += [record for record in fixture._records if record.entered]
+            self.under_test.add(fixture.under_test)
 
 
 def make_request(
@@ -150,7 +197,7 @@ def make_request(
     elif isinstance(dtypes, str):
         pool = _named_pool(dtypes)
     else:
-        pool = Pool.of(dtypes)
+        pool = Pool.of(each_of(dtypes, "dtypes"))
     if exclude:
         pool = pool.without(pool.find(exclude, "exclude", missing_ok=True))
     return pool, tuple(pool.find(always, "always")) if always else (), check_k(k, plan.k)
@@ -162,6 +209,22 @@ def _named_pool(name: str) -> Pool:
     if name.removeprefix("torch.") in DTYPE_NAMES:
         raise DtypeSamplerError(f"dtypes={name!r} is a dtype, not a pool: write dtypes=[{name!r}]")
     raise DtypeSamplerError(f"dtypes=: {unknown('pool', name, POOL_NAMES)}")
+
+
+def own_device(device: object) -> str | None:
+    """The device that a test asks for itself, as torch names it; None for the run's.
+
+    Raises DtypeSamplerError for what is no type of device at all.
+    """
+    if device is None:
+        return None
+    try:
+        name = parse_device(str(device))
+        if name is not None:
+            absence(name)
+    except DtypeSamplerError as error:
+        raise DtypeSamplerError(f"device={str(device)!r}: {error}") from None
+    return name
 
 
 def check_k(k: object, default: int) -> int:
@@ -186,16 +249,21 @@ def draw(
     always: tuple[str, ...],
     full: bool,
     device: str | None,
-    left: Iterable[str] | None = None,
+    left: Container[str] | None = None,
     probe: bool = True,
 ) -> SampleRecord:
     """Choose a test's dtypes for this run.
 
+    device: the one that the test itself asks for; None means the run's. If this machine lacks it,
+    nothing is supported there; a run's device that is lacking is an error.
     left: the labels that other selections (`-k`, `-m`) have left; None means all. probe: whether to
     pass over what the device refuses.
     """
     unsupported: dict[str, str] = {}
-    remaining = None if left is None else frozenset(left)
+    absent = absence(device) if probe and device is not None else None
+    if device is None and plan.device is not None:
+        check_device(plan.device)
+    device = device or plan.device
 
     def available(label: str) -> bool:
         if plan.only and not any(matches(name, label) for name in plan.only):
@@ -205,7 +273,10 @@ def draw(
         if asked and (dtype := pool.candidate(label)) is None:
             unsupported[label] = _lacking(label)
             return False
-        if remaining is not None and label not in remaining:
+        if left is not None and label not in left:
+            return False
+        if absent is not None:
+            unsupported[label] = absent
             return False
         # The device last: asking for the candidate may have imported torch, which knows of it.
         reason = refusal(device_in_use(device), dtype) if asked and probe else None

@@ -61,6 +61,10 @@ class UnderTest:
         self._loops = [entry for entry in self._loops if entry[0]() is not None]
         self._loops.append((ref(loop), label))
 
+    def add(self, other: UnderTest) -> None:
+        """What is under test there, is here too."""
+        self._loops += other._loops
+
     def leave(self, loop: object) -> None:
         """*loop* is over, and so are those inside it."""
         for depth, (owner, _) in enumerate(self._loops):
@@ -81,7 +85,7 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
     not reached.
     """
 
-    __slots__ = ("__weakref__", "_candidates", "_hand_out", "_labels", "_seed", "_under_test")
+    __slots__ = ("__weakref__", "_candidates", "_hand_out", "_labels", "_seed")
 
     def __init__(
         self,
@@ -89,14 +93,14 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
         labels: Sequence[str],
         *,
         seed: int,
-        under_test: UnderTest,
-        hand_out: Callable[[str], None],
+        hand_out: Callable[[str], UnderTest],
     ) -> None:
-        """hand_out: called with a label just before its candidate is given to the test."""
+        """hand_out: called with a label just before its candidate is given to the test; returns
+        what is under test in that test.
+        """
         self._candidates = tuple(candidates)
         self._labels = tuple(labels)
         self._seed = seed
-        self._under_test = under_test
         self._hand_out = hand_out
 
     def __repr__(self) -> str:
@@ -113,7 +117,7 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
 
     def _loop(self, places: range) -> _Loop[T_co]:
         pairs = [(self._labels[i], self._candidates[i]) for i in places]
-        return _Loop(pairs, self._under_test, self._hand_out)
+        return _Loop(pairs, self._hand_out)
 
     def __contains__(self, candidate: object) -> bool:
         # Sequence's own would iterate, and so count every candidate as handed out.
@@ -138,12 +142,10 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
                 self._candidates[index],
                 self._labels[index],
                 seed=self._seed,
-                under_test=self._under_test,
                 hand_out=self._hand_out,
             )
         label = self._labels[index]
-        self._hand_out(label)
-        self._under_test.enter(self, label)
+        self._hand_out(label).enter(self, label)
         return self._candidates[index]
 
 
@@ -155,17 +157,17 @@ class _Loop(Iterator[T]):
     def __init__(
         self,
         pairs: Sequence[tuple[str, T]],
-        under_test: UnderTest,
-        hand_out: Callable[[str], None],
+        hand_out: Callable[[str], UnderTest],
     ) -> None:
         self._left = iter(pairs)
-        self._under_test = under_test
         self._hand_out = hand_out
+        self._under_test: UnderTest | None = None
 
     def __next__(self) -> T:
         for label, candidate in self._left:
-            self._hand_out(label)
+            self._under_test = self._hand_out(label)
             self._under_test.enter(self, label)
             return candidate
-        self._under_test.leave(self)
+        if self._under_test is not None:
+            self._under_test.leave(self)
         raise StopIteration

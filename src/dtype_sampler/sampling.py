@@ -6,18 +6,23 @@ anything here that changes a sample means a new `RULE_VERSION` and a breaking re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from math import lcm
+from typing import TypeVar
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
 
 RULE_VERSION = 1
 STRATEGIES = ("rotate", "random")
 
+T = TypeVar("T")
+
 # The key separates this rule from every other use of blake2b, and one rule version from the next.
-_HASHER = blake2b(key=b"dtype-sampler rule 1", digest_size=8)
+_KEY = b"dtype-sampler rule 1"
+_HASHER = blake2b(key=_KEY, digest_size=8)
+_WIDE_HASHER = blake2b(key=_KEY, digest_size=64)
 
 
 def keyed_hash(*fields: str) -> int:
@@ -26,21 +31,39 @@ def keyed_hash(*fields: str) -> int:
     Each field is preceded by its length, so that no two lists of fields can collide by running
     together.
     """
-    return int.from_bytes(_feed(_HASHER.copy(), fields).digest(), "big")
+    return int.from_bytes(_digest(_HASHER, fields), "big")
 
 
-def _hashes(fields: Sequence[str], last: Iterable[str]) -> dict[str, int]:
-    """`keyed_hash(*fields, one)` for each one of *last*; what they have in common is fed once."""
-    common = _feed(_HASHER.copy(), fields)
-    return {one: int.from_bytes(_feed(common.copy(), (one,)).digest(), "big") for one in last}
-
-
-def _feed(hasher: blake2b, fields: Sequence[str]) -> blake2b:
+def _digest(hasher: blake2b, fields: Sequence[str]) -> bytes:
+    hasher = hasher.copy()
     for field in fields:
         # Node ids may carry lone surrogates, from file names that are not UTF-8.
         data = field.encode("utf-8", "surrogatepass")
         hasher.update(len(data).to_bytes(8, "big") + data)
-    return hasher
+    return hasher.digest()
+
+
+def _hash_for_orders(n: int, *fields: str) -> int:
+    """Hash *fields* to an integer large enough to draw the order of n things from.
+
+    One hash for all of a test's labels, as a suite may have 100,000 of them.
+    """
+    # An order of n things, in families, needs less than 2 n log2(n) bits; 64 more make all orders
+    # equally likely but for one part in 2**64.
+    blocks = -(-(2 * n * n.bit_length() + 64) // 512)
+    digests = [_digest(_WIDE_HASHER, (*fields, str(block))) for block in range(blocks)]
+    return int.from_bytes(b"".join(digests), "big")
+
+
+def _shuffle(things: list[T], number: int) -> int:
+    """Put *things* in the order that *number* stands for; return what is left of the number.
+
+    Fisher and Yates' shuffle, drawing from the digits of *number* in a mixed radix.
+    """
+    for last in range(len(things) - 1, 0, -1):
+        number, place = divmod(number, last + 1)
+        things[last], things[place] = things[place], things[last]
+    return number
 
 
 @lru_cache(maxsize=1024)
@@ -77,23 +100,27 @@ def circular_order(key: str, labels: Sequence[str], families: Sequence[str]) -> 
 
     key: the test key. labels: without repeats. families: the family of each label.
     """
-    members: dict[str, list[str]] = {}
-    for label, family in zip(labels, families, strict=True):
-        members.setdefault(family, []).append(label)
-    # Ties between families of one size are broken differently for every test.
-    order = _by_hash(("family", key), members)
-    ranks = _hashes(("member", key), labels)
-    queues = [sorted(members[family], key=lambda label: (ranks[label], label)) for family in order]
-    following = [iter(queue) for queue in queues]
+    queues = list(_queues(tuple(labels), tuple(families)))
+    # Families too, so that ties between those of one size are broken differently for every test.
+    number = _shuffle(queues, _hash_for_orders(len(labels), "order", key))
+    following = []
+    for queue in queues:
+        members = list(queue)
+        number = _shuffle(members, number)
+        following.append(iter(members))
     circle = [next(following[i]) for i in spread(tuple(map(len, queues)))]
-    start = keyed_hash("start", key) % len(circle)
+    start = number % len(circle)
     return tuple(circle[start:] + circle[:start])
 
 
-def _by_hash(fields: Sequence[str], last: Iterable[str]) -> list[str]:
-    """*last* in the order of their hashes with *fields*; of equal hashes, in their own."""
-    ranks = _hashes(fields, last)
-    return sorted(ranks, key=lambda one: (ranks[one], one))
+# The tests of a suite declare the same few pools again and again.
+@lru_cache(maxsize=1024)
+def _queues(labels: tuple[str, ...], families: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The labels of each family, sorted: the order they are declared in is forgotten."""
+    members: dict[str, list[str]] = {}
+    for label, family in sorted(zip(labels, families, strict=True)):
+        members.setdefault(family, []).append(label)
+    return tuple(tuple(members[family]) for family in sorted(members))
 
 
 def runs_to_cover(n: int, k: int, always: int = 0) -> int:
@@ -138,27 +165,27 @@ def choose(
     for a strategy that does not exist.
     """
     fixed = [label for label in labels if label in always]
-    rest = [
-        (label, family)
-        for label, family in zip(labels, families, strict=True)
-        if label not in always
-    ]
-    turning = k - len(fixed)
     check_always(len(labels), k, len(fixed))
-    walk = list(fixed)
-    if rest:
-        rest_labels = [label for label, _ in rest]
-        if strategy == "rotate":
-            circle = circular_order(key, rest_labels, [family for _, family in rest])
-            start = seed * turning % len(circle)
-            walk += circle[start:] + circle[:start]
-        elif strategy == "random":
-            walk += _by_hash(("draw", str(seed), key), rest_labels)
-        else:
-            raise DtypeSamplerError(unknown("strategy", strategy, STRATEGIES))
+    rest, rest_families = list(labels), list(families)
+    if fixed:
+        pairs = [
+            (one, family) for one, family in zip(labels, families, strict=True) if one not in fixed
+        ]
+        rest, rest_families = [one for one, _ in pairs], [family for _, family in pairs]
+    if not rest:
+        walk: Sequence[str] = ()
+    elif strategy == "rotate":
+        circle = circular_order(key, rest, rest_families)
+        start = seed * (k - len(fixed)) % len(circle)
+        walk = circle[start:] + circle[:start]
+    elif strategy == "random":
+        walk = sorted(rest)
+        _shuffle(walk, _hash_for_orders(len(walk), "draw", str(seed), key))
+    else:
+        raise DtypeSamplerError(unknown("strategy", strategy, STRATEGIES))
     chosen: set[str] = set()
     wanted = max(k, len(fixed))
-    for label in walk:
+    for label in (*fixed, *walk):
         if len(chosen) == wanted:
             break
         if available is None or available(label):

@@ -19,8 +19,9 @@ class Group:
     """The items that differ in their dtype alone: one test key.
 
     function: the node id that selects all items of the test. candidates: label -> candidate, of all
-    items that were collected. pool: what the test declares; None means just these candidates.
-    k: None means the run's. probe: whether to ask the device which dtypes it supports.
+    items that were collected. labels: `id(item)` -> the label it stands for.
+    pool: what the test declares; None means just these candidates. k: None means the run's.
+    probe: whether to ask the device which dtypes it supports.
 
     What `select` fills in: left, the labels that other selections have left; record, the sample;
     chosen, the labels whose items stay; skip, why those can't run, if they can't.
@@ -29,6 +30,7 @@ class Group:
     key: str
     function: str
     candidates: dict[str, object] = field(default_factory=dict)
+    labels: dict[int, str] = field(default_factory=dict)
     pool: Pool | None = None
     k: int | None = None
     always: tuple[str, ...] = ()
@@ -53,39 +55,36 @@ class Selection(Generic[ItemT]):
 def select(
     plan: RunPlan,
     items: Sequence[ItemT],
-    members: Mapping[int, tuple[Group, str]],
+    members: Mapping[int, Group],
     nodeid_of: Callable[[ItemT], str],
 ) -> Selection[ItemT]:
     """Choose among the items that other selections have left; their order is kept.
 
-    members: `id(item)` -> its group and label; an item that is in no group stays. An item that the
-    plan keeps (`RunPlan.kept`) stays whatever the sample is. Of a group of which no dtype can run,
-    one item stays to be skipped.
+    members: `id(item)` -> its group; an item that is in no group stays. An item that the plan keeps
+    (`RunPlan.kept`) stays whatever the sample is. Of a group of which no dtype can run, one item
+    stays to be skipped.
     """
     # A suite may have 100,000 items: nothing is made here for each of them that a list can hold.
     places = [members.get(id(item)) for item in items]
     groups = []
-    for place in places:
-        if place is not None:
-            group, label = place
+    for item, group in zip(items, places, strict=True):
+        if group is not None:
             if not group.left:
                 groups.append(group)
-            group.left[label] = None
+            group.left[group.labels[id(item)]] = None
     for group in groups:
         _decide(plan, group)
     kept = frozenset(plan.kept)
     selection: Selection[ItemT] = Selection([], [], [])
-    for item, place in zip(items, places, strict=True):
-        if place is None or (kept and nodeid_of(item) in kept):
+    for item, group in zip(items, places, strict=True):
+        if group is None or (kept and nodeid_of(item) in kept):
             selection.staying.append(item)
-            continue
-        group, label = place
-        if label not in group.chosen:
+        elif group.labels[id(item)] not in group.chosen:
             selection.out.append(item)
-            continue
-        selection.staying.append(item)
-        if group.skip:
-            selection.skipped.append((item, group.skip))
+        else:
+            selection.staying.append(item)
+            if group.skip:
+                selection.skipped.append((item, group.skip))
     return selection
 
 
@@ -98,12 +97,13 @@ def _decide(plan: RunPlan, group: Group) -> None:
         k=plan.k if group.k is None else group.k,
         always=group.always,
         full=group.full or plan.all_dtypes,
-        device=group.device or plan.device,
+        device=group.device,
         left=group.left,
         probe=group.probe,
     )
     group.chosen = frozenset(record.chosen)
     if not record.chosen and record.unsupported:
         # One item stands for the test, so that it is seen to be skipped.
-        group.chosen = frozenset([one for one in group.left if one in record.unsupported][:1])
+        refused = [label for label in group.left if label in record.unsupported]
+        group.chosen = frozenset((refused or list(group.left))[:1])
         group.skip = why_nothing(record, plan)

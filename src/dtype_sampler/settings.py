@@ -97,6 +97,9 @@ def parse_pool(names: list[str]) -> tuple[str, ...]:
 
     if not names:
         raise DtypeSamplerError("it is empty: name a pool, or dtypes")
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise DtypeSamplerError(f"it names {name} twice")
     Pool.named(names)
     return tuple(names)
 
@@ -247,17 +250,15 @@ def resolve(cli: Mapping[str, Any], env: Mapping[str, str], ini: Mapping[str, An
                 try:
                     values[option.name] = option.parse(raw)
                 except DtypeSamplerError as error:
-                    raise DtypeSamplerError(_located(origin, where, raw, error)) from None
+                    raise DtypeSamplerError(located(option, origin, raw, error)) from None
             origins[option.name] = origin
             break
     return Settings(**values, origins=origins)
 
 
-def _located(origin: str, where: str, raw: str | list[str], error: DtypeSamplerError) -> str:
-    message = str(error)
-    if message.startswith(where):
-        return message
+def located(option: Option, origin: str, raw: str | list[str], problem: object) -> str:
+    """Say where a raw value came from, and what is wrong with it."""
     shown = raw if isinstance(raw, str) else " ".join(raw)
     if origin == INI:
-        return f"{where} = {shown} (in the pytest configuration): {message}"
-    return f"{where}={shown}: {message}"
+        return f"{option.ini} = {shown} (in the pytest configuration): {problem}"
+    return f"{option.flag if origin == CLI else option.env}={shown}: {problem}"

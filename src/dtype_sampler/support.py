@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from functools import cache
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from dtype_sampler.errors import DtypeSamplerError
@@ -33,22 +34,42 @@ def device_type(device: str) -> str:
 
 
 @cache
-def check_device(device: str) -> None:
-    """Raise DtypeSamplerError, in one line, if this machine's torch can't use *device*."""
+def absence(device: str) -> str | None:
+    """Why this machine's torch can't use *device*, in one line; None if it can.
+
+    Raises DtypeSamplerError if there is no such type of device anywhere.
+    """
+    if device in ("cpu", "meta"):
+        return None
     import torch
 
-    if device in ("cpu", "meta"):
-        return
+    try:
+        torch.device(device)
+    except RuntimeError as error:
+        raise DtypeSamplerError(_cannot_use(device, error)) from None
     try:
         torch.empty(1, device=device)
     # Back ends raise whatever they like for a device that is not there, AssertionError included.
     except Exception as error:  # noqa: BLE001
-        accelerator = torch.accelerator.current_accelerator()
-        found = "cpu" if accelerator is None else f"cpu, {accelerator}"
-        raise DtypeSamplerError(
-            f"torch {torch.__version__} can't use the device {device!r} here"
-            f" ({_first_line(error)}); found: {found}"
-        ) from None
+        return _cannot_use(device, error)
+    return None
+
+
+def _cannot_use(device: str, error: Exception) -> str:
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator()
+    found = "cpu" if accelerator is None else f"cpu, {accelerator}"
+    return (
+        f"torch {torch.__version__} can't use the device {device!r} here"
+        f" ({_first_line(error)}); found: {found}"
+    )
+
+
+def check_device(device: str) -> None:
+    """Raise DtypeSamplerError, in one line, if this machine's torch can't use *device*."""
+    if reason := absence(device):
+        raise DtypeSamplerError(reason)
 
 
 @cache
@@ -74,4 +95,5 @@ def refusal(device: str, dtype: torch.dtype) -> str | None:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    # Some list every back end there is, in a line of a thousand characters.
+    return shorten(lines[0], 160, placeholder=" ...") if lines else type(error).__name__

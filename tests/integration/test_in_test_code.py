@@ -176,6 +176,15 @@ def test_unsupported_dtypes_are_named_in_the_summary(project):
     )
 
 
+def test_a_device_of_the_configuration_that_is_not_there(project):
+    """Though strings are not asked about: nothing can have run there."""
+    project.ini(dtype_sampler_device="xpu")
+    project.file("test_it", "def test(random_dtypes): random_dtypes(dtypes=['a', 'b'])")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *can't use the device 'xpu' here*"])
+
+
 class TestPlainUnittest:
     SOURCE = (
         SEVEN
@@ -239,3 +248,20 @@ class TestAsync(unittest.IsolatedAsyncioTestCase):
         done = self.unittest(project, monkeypatch, DTYPE_SAMPLER_SEED=seed)
         assert done.returncode == 1
         assert f"DtypeSamplerError: {message}" in done.stderr
+
+    def test_a_test_that_changes_the_folder_changes_no_sample(self, project, monkeypatch):
+        monkeypatch.setenv("DTYPE_SAMPLER_SEED", "1")
+        project.file(
+            "test_u",
+            """
+            import os, tempfile, unittest
+            from dtype_sampler import random_dtypes
+            class Test(unittest.TestCase):
+                def test_a(self): os.chdir(tempfile.gettempdir())
+                def test_b(self): print("B", *random_dtypes(k=3, dtypes=[*"abcdefg"]))
+            """,
+        )
+        python = (sys.executable, "-m", "unittest")
+        both = project.pytester.run(*python, "test_u").stdout.str()
+        assert both.startswith("B ")
+        assert both == project.pytester.run(*python, "test_u.Test.test_b").stdout.str()

@@ -33,7 +33,7 @@ def test_five_ways_give_the_same(project, monkeypatch, env, args):
     )
     assert result.ret == 0
     assert result.stdout.str().count("dtype-sampler: --dtype-seed=5") == 1
-    assert project.took() == [("it", "[torch.bfloat16, torch.float32]")]
+    assert project.took() == [("it", "[torch.float16, torch.float64]")]
 
 
 def test_switched_off(project):

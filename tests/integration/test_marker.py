@@ -177,6 +177,10 @@ def test_of_a_test_that_cannot_run_one_item_is_skipped(project, monkeypatch):
         ("('dtype', always=['float16'], k=1)", "would never run"),
         ("('dtype', always=['float61'])", "did you mean"),
         ("('dtype', [pytest.param(1, 2)])", "holds 2 values instead of one"),
+        ("('dtype', torch.half)", "dtypes=torch.float16 is one candidate: write"),
+        ("('dtype', {torch.half})", "dtypes= is a set"),
+        ("('dtype', device='cuda:x')", "device='cuda:x': no device"),
+        ("('dtype', device='nonsense')", "can't use the device 'nonsense'"),
     ],
 )
 def test_wrong_markers_are_errors_of_the_test_file(project, marker, message):
@@ -210,3 +214,75 @@ def test_a_marker_cannot_reach_unittest_and_says_so(project):
     result = project.run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*call dtype_sampler.random_dtypes() in the test instead"])
+
+
+def test_a_device_that_is_not_here_skips_its_test_alone(project):
+    project.file(
+        "test_it",
+        """
+        import pytest
+        from dtype_sampler import random_dtypes as ask
+        @pytest.mark.random_dtypes(device="xpu")
+        def test_items(dtype): pass
+        def test_loop(): ask(device="xpu")
+        @pytest.mark.random_dtypes(device="auto")
+        def test_other(dtype): pass
+        """,
+    )
+    result = project.run("-rs", "--dtype-seed=1")
+    result.assert_outcomes(passed=3, skipped=2, deselected=4)
+    result.stdout.fnmatch_lines(
+        ["SKIPPED [[]1[]] *: xpu supports none * can't use the device 'xpu'*"]
+    )
+
+
+def test_a_pool_of_which_this_torch_has_nothing_is_skipped(project, monkeypatch):
+    monkeypatch.delattr("torch.float8_e8m0fnu")
+    project.ini(dtype_sampler_pool="float8_e8m0fnu")
+    project.file("test_it", "import pytest\n@pytest.mark.random_dtypes\ndef test(dtype): assert 0")
+    result = project.run("-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["SKIPPED*torch * has no torch.float8_e8m0fnu*"])
+
+
+@pytest.mark.parametrize("option", ["--all-dtypes", "--dtype-only=float32", "marker"])
+def test_always_fits_where_everything_runs(project, option):
+    marker = "@pytest.mark.all_dtypes\n" if option == "marker" else ""
+    project.file(
+        "test_it",
+        f"import pytest\n{marker}@pytest.mark.random_dtypes(k=1, always=['float16'])\n"
+        "def test(dtype): pass",
+    )
+    option = "-q" if option == "marker" else option
+    assert project.run(option).ret == 0
+
+
+def test_what_can_not_be_combined(project):
+    project.file(
+        "test_it",
+        """
+        import pytest
+        @pytest.mark.random_dtypes("a", always=["float64"], k=2)
+        @pytest.mark.random_dtypes("b", ["float32", "int8"], k=2)
+        def test(a, b): pass
+        """,
+    )
+    result = project.run()
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["ERROR: test_it.py::test: always= and device= *"])
+
+
+def test_a_marker_for_a_module_leaves_its_doctests_alone(project):
+    project.file(
+        "test_it",
+        """
+        '''
+        >>> 1 + 1
+        2
+        '''
+        import pytest
+        pytestmark = pytest.mark.random_dtypes(k=1)
+        def test(dtype): pass
+        """,
+    )
+    project.run("--doctest-modules").assert_outcomes(passed=2, deselected=3)

@@ -24,6 +24,7 @@ LOOP = "def test(random_dtypes, took): took('t', list(random_dtypes()))"
         (["-o", "dtype_sampler_pool=floatin"], "unknown pool or dtype 'floatin'"),
         (["-o", "dtype_sampler_reseed=perhaps"], "dtype_sampler_reseed"),
         (["-o", "dtype_sampler_seed=x", "-n2"], "dtype_sampler_seed = x"),
+        (["-o", "dtype_sampler_seed=last"], "dtype_sampler_seed = last (in the pytest config"),
     ],
 )
 def test_usage_errors(project, args, message):

@@ -20,9 +20,9 @@ class TestHypothesis:
             from dtype_sampler import random_dtypes as ask
             seen = set()
             @given(st.integers())
-            def test_fixture(random_dtypes, n): seen.add(tuple(random_dtypes(k=2)))
+            def test_fixture(random_dtypes, n): seen.add(("fixture", *random_dtypes(k=2)))
             @given(st.integers())
-            def test_function(n): seen.add(tuple(ask(k=2)))
+            def test_function(n): seen.add(("function", *ask(k=2)))
             @pytest.mark.random_dtypes(k=1)
             @given(n=st.integers())
             def test_items(dtype, n): pass

@@ -112,3 +112,29 @@ def test_an_order_that_others_change_does_not_matter(project, items):
     conftest = project.pytester.path / "conftest.py"
     conftest.write_text("def pytest_collection_modifyitems(items): items.reverse()")
     assert items("--dtype-seed=1") == sampled[::-1]
+
+
+def test_stepwise_skip_too(project, items):
+    project.file("test_it", ITEMS.format(failing="c"))
+    for seed in range(4):
+        project.run("--sw", "--all-dtypes").assert_outcomes(passed=2, failed=1)
+        # It skips the first failure, but runs it.
+        result = project.run("--sw-skip", f"--dtype-seed={seed}", "-v")
+        result.stdout.fnmatch_lines(["test_it.py::test[[]c[]] FAILED*"])
+
+
+def test_node_ids_of_modules(project, monkeypatch):
+    project.pytester.makepyfile(
+        **{
+            "pkg/__init__": "",
+            "pkg/test_it": """
+                import pytest
+                @pytest.mark.random_dtypes("d", list("abcdefg"), k=1)
+                def test(d): pass
+            """,
+        }
+    )
+    monkeypatch.syspath_prepend(project.pytester.path)
+    asked = [f"pkg.test_it::test[{one}]" for one in "gce"]
+    project.run("--pyargs", *asked).assert_outcomes(passed=3)
+    assert project.run("--pyargs", "no.such::test[a]").ret == 4

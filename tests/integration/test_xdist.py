@@ -116,9 +116,27 @@ def test_a_crash_without_any_dtypes_is_not_our_business(project):
     result.stdout.no_fnmatch_line("dtype-sampler: *crashed*")
 
 
+def test_a_dtype_whose_subtest_passed_is_not_blamed(project):
+    """A worker's pytest turns a test with failed subtests into a failure of its own."""
+    project.file(
+        "test_it",
+        """
+        import unittest
+        from dtype_sampler import random_dtypes
+        def test(subtests):
+            for d in random_dtypes(dtypes=[*"abc"]):
+                with subtests.test(d=d): assert d == "a"
+        """,
+    )
+    for xdist in ((), ("-n1",)):
+        result = project.run(*xdist)
+        sections = [line for line in result.outlines if line.startswith("dtype under test: ")]
+        assert sections == ["dtype under test: b", "dtype under test: c"]
+
+
 def test_stopping_at_the_first_failure(project):
     project.file("test_it", SUITE)
-    result = project.run("--dtype-seed=6", "-x", "-n2", "-k", "Test")
+    result = project.run("--dtype-seed=7", "-x", "-n2", "-k", "Test")
     assert result.ret != 0
     result.stdout.fnmatch_lines(["dtype under test: *b*"])
 

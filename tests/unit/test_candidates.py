@@ -215,8 +215,15 @@ class TestPool:
         with pytest.raises(DtypeSamplerError, match="exclude=: unknown candidate"):
             pool.find(["flaot64"], "exclude", missing_ok=True)
 
+    @pytest.mark.parametrize("argument", ["always", "exclude"])
+    def test_find_in_no_collection(self, argument):
+        with pytest.raises(DtypeSamplerError, match=f"{argument}=torch.float16 is one candidate"):
+            Pool.of(SEVEN).find(torch.float16, argument)
+        with pytest.raises(DtypeSamplerError, match=f"{argument}= is a set"):
+            Pool.of(SEVEN).find({torch.float16}, argument)
+
     def test_find_in_a_string(self):
-        with pytest.raises(DtypeSamplerError, match=r"always=\('auto',\)"):
+        with pytest.raises(DtypeSamplerError, match=r"always=\['auto'\]"):
             Pool.of(SEVEN).find("auto", "always")
 
 
@@ -266,8 +273,8 @@ def test_parse_names(text, names):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "names no dtype"),
-        (" , ", "names no dtype"),
+        ("", "no dtype is named"),
+        (" , ", "no dtype is named"),
         ("bflaot16", "did you mean 'bfloat16'"),
         ("float32,torch.bflaot16", "did you mean 'torch.bfloat16'"),
         ("torch.nn", "torch has none of that name"),

@@ -99,9 +99,12 @@ def test_seeds(seed):
         ({"strategy": "x"}, {}, {}, "known: rotate, random"),
         ({"device": "CPU 1"}, {}, {}, "--dtype-device=CPU 1: no device"),
         ({"only": ["bflaot16"]}, {}, {}, "^--dtype-only=bflaot16: unknown dtype"),
-        ({"only": [""]}, {}, {}, "^--dtype-only names no dtype"),
+        ({"only": [""]}, {}, {}, "^--dtype-only=: no dtype is named"),
         ({}, {}, {"dtype_sampler_pool": ["floatin"]}, "dtype_sampler_pool = floatin .*'floating'"),
         ({}, {}, {"dtype_sampler_pool": []}, "empty"),
+        ({}, {}, {"dtype_sampler_pool": ["int8", "int8"]}, "it names int8 twice"),
+        ({"only": ["Bfloat16"]}, {}, {}, "did you mean 'bfloat16'"),
+        ({"only": ["reduced"]}, {}, {}, "is a pool: list its dtypes, float16,bfloat16"),
         ({}, {}, {"dtype_sampler_argnames": ["a,b"]}, "'a,b' is no argument name"),
     ],
 )
