@@ -6,6 +6,7 @@ import random
 import sys
 
 from dtype_sampler.sampling import keyed_hash
+from dtype_sampler.support import accelerator
 
 
 def reseed(seed: int, key: str, label: str) -> None:
@@ -19,4 +20,8 @@ def reseed(seed: int, key: str, label: str) -> None:
         # Its `random` may load just now: later it would begin with a seed of its own. 32 bits.
         numpy.random.seed(value % 2**32)
     if torch := sys.modules.get("torch"):
-        torch.manual_seed(value)
+        if accelerator() is None:
+            # torch.manual_seed() would format the stack for devices that are not there: 0.3 ms.
+            torch.default_generator.manual_seed(value)
+        else:
+            torch.manual_seed(value)

@@ -21,11 +21,20 @@ def device_in_use(named: str | None) -> str:
     """
     if named is not None:
         return named
-    torch_module = sys.modules.get("torch")
-    if torch_module is None:
+    if "torch" not in sys.modules:
         return "cpu"
-    accelerator = torch_module.accelerator.current_accelerator()
-    return "cpu" if accelerator is None else str(accelerator)
+    return accelerator() or "cpu"
+
+
+@cache
+def accelerator() -> str | None:
+    """The type of this machine's accelerator, `cuda`; None if there is none. Imports torch."""
+    import torch
+
+    # Asked first: without one torch 2.6 raises below, and any build for CUDA names cuda.
+    if not torch.accelerator.is_available():
+        return None
+    return str(torch.accelerator.current_accelerator())
 
 
 def device_type(device: str) -> str:
@@ -58,8 +67,7 @@ def absence(device: str) -> str | None:
 def _cannot_use(device: str, error: Exception) -> str:
     import torch
 
-    accelerator = torch.accelerator.current_accelerator()
-    found = "cpu" if accelerator is None else f"cpu, {accelerator}"
+    found = ", ".join(filter(None, ["cpu", accelerator()]))
     return (
         f"torch {torch.__version__} can't use the device {device!r} here"
         f" ({_first_line(error)}); found: {found}"

@@ -43,8 +43,8 @@ def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
         f"calls: random_dtypes(k={K})",
         "Time of one call inside a running test, after `import torch`, and as a multiple of"
         " torch.empty(1), random.sample(range(7), 3), and bare seeding (random, numpy"
-        " and torch) in the same process. In a process: the median of"
-        " 300 tests, or of 21 blocks of 300 calls, in turn with what it is compared to."
+        " and torch) in the same process. In a process: the median of 300 tests, or of 21 blocks of"
+        " 300 calls (20 of steps), in turn with what it is compared to."
         f" {repetitions} processes of each kind, in turn.",
         results,
     )

@@ -117,6 +117,8 @@ def test_every_pool_holds_what_torch_calls_so():
         assert len(set(members)) == len(members), name
         for member in members:
             dtype = torch_dtype(member)
+            if dtype is None and member == "float8_e8m0fnu":
+                continue  # torch 2.7 brought it
             assert dtype is not None, f"{name}: {member}"
             assert str(dtype) == f"torch.{member}"
     assert POOLS["floating"] == ("float16", "bfloat16", "float32", "float64")

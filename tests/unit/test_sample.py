@@ -13,7 +13,7 @@ from dtype_sampler.plan import RunPlan
 from dtype_sampler.running import RunningTest, check_k, draw, why_nothing
 from dtype_sampler.sample import DtypeSample
 from dtype_sampler.seeding import reseed
-from dtype_sampler.support import check_device, device_in_use, device_type, refusal
+from dtype_sampler.support import accelerator, check_device, device_in_use, device_type, refusal
 
 SEVEN = [
     *("float16", "bfloat16", "float32", "auto"),
@@ -255,7 +255,7 @@ class TestSupport:
         assert list(ask(a_test(), 3, ["float64"])) == ["float64"]
 
     def test_a_dtype_that_this_torch_lacks(self, monkeypatch):
-        monkeypatch.delattr(torch, "float8_e8m0fnu")
+        monkeypatch.delattr(torch, "float8_e8m0fnu", raising=False)
         test = a_test(all_dtypes=True)
         assert len(ask(test, 3, "float8")) == 4
         (reason,) = test.to_wire()["samples"][0]["unsupported"].values()
@@ -277,12 +277,28 @@ class TestSupport:
         with pytest.raises(DtypeSamplerError, match="can't use the device"):
             ask(a_test(), 3, device="nonsense")
 
-    def test_an_accelerator_is_the_default(self, monkeypatch):
+    @pytest.fixture
+    def accelerator_meta(self, monkeypatch):
+        """A machine whose accelerator is torch's device without memory."""
+        accelerator.cache_clear()
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
         monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("meta"))
+        yield
+        accelerator.cache_clear()
+
+    @pytest.mark.usefixtures("accelerator_meta")
+    def test_an_accelerator_is_the_default(self):
         assert device_in_use(None) == "meta"
         test = a_test()
         ask(test, 1)
         assert test.to_wire()["samples"][0]["device"] == "meta"
+
+    @pytest.mark.usefixtures("accelerator_meta")
+    def test_its_generators_are_seeded_too(self, monkeypatch):
+        seeds = []
+        monkeypatch.setattr(torch, "manual_seed", seeds.append)
+        reseed(1, "t", "a")
+        assert len(seeds) == 1
 
     def test_without_torch_there_is_the_cpu(self, monkeypatch):
         import sys
