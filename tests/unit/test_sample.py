@@ -54,6 +54,7 @@ class TestSequence:
             sample.index("auto", 0, 2)
         assert sample.count("auto") == 1
         assert len(sample[1:3]) == 2
+        assert list(sample[:0]) == []
         assert repr(sample)
         assert entered(test) == ([[]], [])
 
