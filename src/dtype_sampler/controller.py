@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import shlex
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dtype_sampler.outcomes import Observation, Tally
-from dtype_sampler.paths import relative
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.outcomes import Cell, Finished, Observation, Tally
+from dtype_sampler.paths import DEFAULT_LEDGER, relative
 from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.reports import terminal
-from dtype_sampler.settings import Settings
+from dtype_sampler.settings import INI, Settings
+
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.books import Books
+    from dtype_sampler.ledger.coverage import Coverage
+    from dtype_sampler.ledger.records import Observed, TestRecord
 
 # The labels that the items of this process's tests declare, kept where `--dtype-only` needs them.
 DECLARED = pytest.StashKey[list[str]]()
@@ -21,11 +29,20 @@ DECLARED = pytest.StashKey[list[str]]()
 class Controller:
     """Keeps the tally of one session, and tells people about it."""
 
-    def __init__(self, config: pytest.Config, settings: Settings, plan: RunPlan) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        settings: Settings,
+        plan: RunPlan,
+        books: Books | None,
+    ) -> None:
         self.config = config
         self.settings = settings
         self.plan = plan
         self.tally = Tally()
+        self.books = books
+        self._durations: dict[str, float] = {}
+        self._coverage: Coverage | None = None
         self._replays: dict[str, list[str]] = {}
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
@@ -47,10 +64,39 @@ class Controller:
         payload = getattr(report, WIRE, None)
         if payload is not None and not self.tally.used:
             self._remember_seed()
+            self._begin_books()
         observation = _observation(report, payload)
-        self.tally.add(report.nodeid, observation)
+        finished = self.tally.add(report.nodeid, observation)
         if payload is not None and observation.outcome == "failed":
             self._add_replay(report, payload)
+        if self.books is None:
+            return
+        if payload is not None and report.when == "call" and payload["function"] is not None:
+            self._durations[report.nodeid] = report.duration
+        if finished is not None:
+            duration = self._durations.pop(report.nodeid, None)
+            self.books.record(*_records(finished, report.nodeid, self.books.now(), duration))
+
+    def _begin_books(self) -> None:
+        if self.books is None:
+            return
+        from dtype_sampler.ledger.origin import commit_of, machine, new_uid
+        from dtype_sampler.ledger.records import RunRecord
+
+        where: dict[str, Any] = {**machine()}
+        self.books.begin(
+            RunRecord(
+                uid=new_uid(),
+                started=self.books.now(),
+                seed=self.plan.seed,
+                seed_origin=self.plan.seed_origin,
+                strategy="all" if self.plan.all_dtypes else self.plan.strategy,
+                command=shlex.join(["pytest", *map(str, self.config.invocation_params.args)]),
+                commit=commit_of(self.config.rootpath),
+                device=self.plan.device or "",
+                **where,
+            )
+        )
 
     def _remember_seed(self) -> None:
         """For `--dtype-seed=last`; not before a sample was used, as this makes a file."""
@@ -69,6 +115,10 @@ class Controller:
             common=_common_options(self.config),
             filters=_filter_options(self.config),
         )
+        if self.books is not None:
+            text += terminal.histories(
+                self.books.past(_cells_under_test(payload)), self.books.now()
+            )
         report.sections.append((terminal.SECTION, "\n".join(text)))
         self._replays.setdefault(report.nodeid, []).extend(text)
 
@@ -91,6 +141,38 @@ class Controller:
         ):
             # Nothing can have run with what was asked for by name: that is no success.
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        if self.books is not None:
+            self.books.end()
+            self._gate(session)
+
+    def _gate(self, session: pytest.Session) -> None:
+        assert self.books is not None
+        if not self.tally.used:
+            return
+        devices = {cell.device for cell in self.tally.cells()}
+        self._coverage = self.books.coverage(devices)
+        if self._coverage is not None and self.settings.step_summary:
+            self._write_step_summary(self._coverage)
+        wanted = self.settings.fail_under
+        if self._coverage is None or wanted is None:
+            return
+        if self._coverage.percent < wanted and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _write_step_summary(self, coverage: Coverage) -> None:
+        path = os.environ.get("GITHUB_STEP_SUMMARY")
+        if not path:
+            return
+        assert self.books is not None
+        from dtype_sampler.reports import data, text
+
+        now = self.books.now()
+        known = data.report(coverage, [self.books.run] if self.books.run else [], {}, now=now)
+        try:
+            with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text.markdown(coverage, known["summary"], now=now))
+        except OSError as error:
+            self.books.problems.append(f"{path}: can't be written: {error.strerror}")
 
     def _unknown_names(self) -> list[str]:
         from dtype_sampler.candidates import unknown_names
@@ -107,8 +189,62 @@ class Controller:
                     terminalreporter.write_line(f"  {line}")
         for line in terminal.summary(self.plan, self.tally):
             terminalreporter.write_line(line)
+        if self.books is not None:
+            for line, red in terminal.ledger_summary(self.books, self._coverage, self.settings):
+                terminalreporter.write_line(line, red=red)
         for message in self._unknown:
             terminalreporter.write_line(f"ERROR: --dtype-only: {message}", red=True)
+
+
+def open_books(config: pytest.Config, settings: Settings) -> Books | None:
+    """The ledger that the settings ask for; None if they ask for none."""
+    if settings.no_ledger:
+        if settings.fail_under is not None:
+            raise DtypeSamplerError(
+                "--dtype-fail-under needs the ledger: leave out --no-dtype-ledger"
+            )
+        return None
+    from dtype_sampler.ledger.books import Books
+
+    if settings.ledger is None:
+        path = config.rootpath / DEFAULT_LEDGER
+    elif settings.came_from("ledger") == INI:
+        path = config.rootpath / settings.ledger
+    else:
+        path = config.invocation_params.dir / settings.ledger
+    return Books(path, named=settings.ledger is not None, keep=settings.ledger_runs)
+
+
+def _records(
+    finished: Finished, nodeid: str, now: float, duration: float | None
+) -> tuple[list[TestRecord], list[Observed]]:
+    """What the ledger is told of a test that has ended."""
+    from dtype_sampler.ledger.records import Observed, TestRecord
+
+    tests: dict[tuple[str, str], TestRecord] = {}
+    for sample in finished.samples:
+        key, device = sample["key"], sample["device"]
+        before = tests.get((key, device))
+        declared = (*(before.declared if before else ()), *sample["declared"])
+        tests[key, device] = TestRecord(
+            key,
+            device,
+            tuple(dict.fromkeys(declared)),
+            now,
+            max(sample["k"], before.k if before else 0),
+            tuple(sample["always"]),
+        )
+    seen = [Observed(c, nodeid, outcome, now, duration) for c, outcome in finished.cells.items()]
+    return list(tests.values()), seen
+
+
+def _cells_under_test(payload: dict[str, Any]) -> list[Cell]:
+    return [
+        Cell(sample["key"], label, sample["device"])
+        for sample in payload["samples"]
+        for label in sample["entered"]
+        if label in payload["under_test"]
+    ]
 
 
 def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> Observation:

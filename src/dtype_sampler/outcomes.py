@@ -124,6 +124,14 @@ def _meant(
     return under_test or (entered if not known["under_test"] else [])
 
 
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A test that has ended. cells: the outcome of each. samples: as on its reports."""
+
+    cells: Mapping[Cell, str]
+    samples: Sequence[Mapping[str, Any]]
+
+
 @dataclass(slots=True)
 class Tally:
     """The cells of a run, test by test. `add` takes reports in the order in which they arrive."""
@@ -134,23 +142,31 @@ class Tally:
     _unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
     _crashed: dict[str, None] = field(default_factory=dict)
 
-    def add(self, nodeid: str, observation: Observation) -> None:
-        """Take one report of the test *nodeid*."""
+    def add(self, nodeid: str, observation: Observation) -> Finished | None:
+        """Take one report of the test *nodeid*; returns the test if this is its end.
+
+        An attempt that will be repeated is no end.
+        """
         if observation.when == "crash":
             self._crashed[nodeid] = None
         elif observation.samples is None and nodeid not in self._open:
             # Most reports of most runs end here: a test without dtypes, or not yet with any. Its
             # setup matters only as the start of an attempt, which the first payload marks as well.
-            return
+            return None
         if observation.samples is not None:
             self._declare(observation.samples)
         observations = self._open.setdefault(nodeid, [])
         if observation.when == "setup":
             observations.clear()
         observations.append(observation)
-        if observation.when in ("teardown", "crash"):
-            # A later attempt, in another worker, replaces this one.
-            self._cells[nodeid] = fold(self._open.pop(nodeid))
+        if observation.when not in ("teardown", "crash"):
+            return None
+        # A later attempt, in another worker, replaces this one.
+        cells = self._cells[nodeid] = fold(self._open.pop(nodeid))
+        if any(one.outcome == "rerun" for one in observations):
+            return None
+        known = [one.samples for one in observations if one.samples is not None]
+        return Finished(cells, known[-1]["samples"] if known else ())
 
     def _declare(self, samples: Mapping[str, Any]) -> None:
         for sample in samples["samples"]:

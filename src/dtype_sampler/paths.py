@@ -6,6 +6,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+# Of the ledger, in the root directory.
+DEFAULT_LEDGER = ".dtype-ledger.sqlite"
+
 
 def relative(path: Path, start: Path) -> str:
     """*path* as seen from *start*, with `/`; as it is where no way leads, as between drives."""

@@ -65,9 +65,9 @@ def _plan() -> RunPlan:
     settings = resolve({}, os.environ, {})
     try:
         plan = make_plan(settings, last_seed=None)
-    except LookupError:
+    except LookupError as word:
         raise DtypeSamplerError(
-            "DTYPE_SAMPLER_SEED=last needs pytest's cache: give the seed itself"
+            f"DTYPE_SAMPLER_SEED={word} needs pytest: give the seed itself"
         ) from None
     if plan.seed_origin == "random":
         sys.stderr.write(f"dtype-sampler: DTYPE_SAMPLER_SEED={plan.seed} replays this run\n")

@@ -20,6 +20,7 @@ from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan, make_plan
 from dtype_sampler.settings import CLI, OPTIONS, Settings, located, resolve
 
 if TYPE_CHECKING:
+    from dtype_sampler.ledger.books import Books
     from dtype_sampler.parametrization import Parametrizations
     from dtype_sampler.running import RunningTest
     from dtype_sampler.selection import Group
@@ -73,14 +74,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[PLAN] = RunPlan.from_wire(wire)
         config.pluginmanager.register(WorkerReports(), "dtype-sampler-worker")
         return
+    from dtype_sampler.controller import Controller, open_books
+
     try:
         settings = _settings(config)
-        plan = config.stash[PLAN] = _plan(config, settings)
+        books = open_books(config, settings)
+        plan = config.stash[PLAN] = _plan(config, settings, books)
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None
-    from dtype_sampler.controller import Controller
-
-    config.pluginmanager.register(Controller(config, settings, plan), "dtype-sampler-controller")
+    controller = Controller(config, settings, plan, books)
+    config.pluginmanager.register(controller, "dtype-sampler-controller")
 
 
 class WorkerReports:
@@ -113,7 +116,7 @@ def _getini(config: pytest.Config, name: str) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _plan(config: pytest.Config, settings: Settings) -> RunPlan:
+def _plan(config: pytest.Config, settings: Settings, books: Books | None) -> RunPlan:
     if settings.device not in (None, "cpu") and settings.came_from("device") == CLI:
         from dtype_sampler.support import check_device
 
@@ -121,15 +124,23 @@ def _plan(config: pytest.Config, settings: Settings) -> RunPlan:
             check_device(settings.device)
         except DtypeSamplerError as error:
             raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
+    history = books.read(verdicts=settings.strategy == "oldest") if books is not None else None
+    if settings.strategy == "oldest" and history is None:
+        raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
     try:
-        return make_plan(settings, last_seed=_last_seed(config), kept=_kept(config))
-    except LookupError:
+        return make_plan(
+            settings, last_seed=_last_seed(config), kept=_kept(config), history=history
+        )
+    except LookupError as error:
+        word = str(error.args[0])
         problem = (
             "pytest's cache holds no seed of an earlier run here; give the seed itself,"
             " --dtype-seed=INT, as the header of that run shows it"
+            if word == "last"
+            else "the one after the ledger's last needs the ledger: leave out --no-dtype-ledger"
         )
         (option,) = (option for option in OPTIONS if option.name == "seed")
-        message = located(option, settings.came_from("seed"), "last", problem)
+        message = located(option, settings.came_from("seed"), word, problem)
         raise DtypeSamplerError(message) from None
 
 

@@ -77,18 +77,22 @@ def lines(
     def command(nodeid: str, options: Iterable[str]) -> str:
         return " ".join(["pytest", quoted(relative(nodeid)), *map(shell_word, options)])
 
+    def by_name(labels: Iterable[str]) -> list[str]:
+        pool = dict.fromkeys(label for sample in payload["samples"] for label in sample["declared"])
+        only = ",".join(exact_name(label, pool) for label in dict.fromkeys(labels))
+        return [f"--dtype-seed={plan.seed}", f"--dtype-only={only}", *device_option(settings, plan)]
+
+    same = sample_options(settings, plan)
+    if any(sample["by_name"] for sample in payload["samples"]):
+        # The ledger had a part in it, and will not say the same tomorrow.
+        same = by_name(label for sample in payload["samples"] for label in sample["together"])
     text = [f"dtype under test: {', '.join(failed)}" if failed else _after_the_loop(payload)]
     if function is None:
-        text.append(f"same sample:     {command(node, [*sample_options(settings, plan), *common])}")
+        text.append(f"same sample:     {command(node, [*same, *common])}")
         if failed:
-            pools = [label for sample in payload["samples"] for label in sample["declared"]]
-            only = ",".join(exact_name(label, dict.fromkeys(pools)) for label in failed)
-            options = [f"--dtype-seed={plan.seed}", f"--dtype-only={only}"]
-            options += device_option(settings, plan)
-            text.append(f"this dtype only: {command(node, [*options, *common])}")
+            text.append(f"this dtype only: {command(node, [*by_name(failed), *common])}")
     else:
-        same = [*sample_options(settings, plan), *common, *filters]
-        text.append(f"same sample:     {command(function, same)}")
+        text.append(f"same sample:     {command(function, [*same, *common, *filters])}")
         options = [f"--dtype-seed={plan.seed}", *device_option(settings, plan), *common]
         text.append(f"this dtype only: {command(node, options)}")
     return text

@@ -89,7 +89,9 @@ class RunningTest:
         selects all of them.
         """
         self._function = function
-        self._records.append(replace(record, chosen=(label,), entered={label: None}))
+        self._records.append(
+            replace(record, chosen=(label,), together=record.chosen, entered={label: None})
+        )
         # The test itself is the loop here: it is there as long as the attempt lasts.
         self.under_test.enter(self, label)
 
@@ -284,6 +286,12 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
+    if plan.verdicts or plan.recheck:
+        # The device decides whose history counts, and importing torch may change it.
+        for label in pool.labels:
+            pool.candidate(label)
+    where = device_type(device_in_use(device))
+    everything = full or bool(plan.only)
     chosen = choose(
         seed=plan.seed,
         strategy=plan.strategy,
@@ -291,12 +299,25 @@ def draw(
         labels=pool.labels,
         families=pool.families,
         # Dtypes that were asked for by name all run: an explicit wish is not cut down to k.
-        k=len(pool.labels) if full or plan.only else k,
+        k=len(pool.labels) if everything else k,
         always=always,
         available=available,
+        verdicts=plan.verdicts.get(where, {}).get(key),
     )
-    refused = {label: unsupported[label] for label in pool.labels if label in unsupported}
-    return SampleRecord(key, device_type(device_in_use(device)), pool.labels, chosen, refused)
+    # What failed last stays until it passes, on top of what the seed picks.
+    failing = plan.recheck.get(where, {}).get(key, ())
+    again = [label for label in failing if label in pool.labels and label not in chosen]
+    again = [label for label in again if available(label)]
+    return SampleRecord(
+        key,
+        device_type(device_in_use(device)),
+        pool.labels,
+        tuple(label for label in pool.labels if label in chosen or label in again),
+        {label: unsupported[label] for label in pool.labels if label in unsupported},
+        k=k,
+        always=always,
+        by_name=bool(again) or (plan.strategy == "oldest" and not everything),
+    )
 
 
 def _lacking(label: str) -> str:

@@ -15,7 +15,9 @@ T_co = TypeVar("T_co", covariant=True)
 class SampleRecord:
     """What one test declared, was given and took, on one type of device; all by label.
 
-    entered: the labels handed out so far, in that order. unsupported: label -> the refusal.
+    unsupported: label -> the refusal. k, always: as asked for. together: the whole sample, where
+    `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
+    entered: the labels handed out so far, in that order.
     """
 
     key: str
@@ -23,6 +25,10 @@ class SampleRecord:
     declared: tuple[str, ...]
     chosen: tuple[str, ...]
     unsupported: dict[str, str]
+    k: int = 1
+    always: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
+    by_name: bool = False
     entered: dict[str, None] = field(default_factory=dict)
 
     def to_wire(self) -> dict[str, Any]:
@@ -33,6 +39,10 @@ class SampleRecord:
             "declared": self.declared,
             "chosen": self.chosen,
             "unsupported": dict(self.unsupported),
+            "k": self.k,
+            "always": self.always,
+            "together": self.together or self.chosen,
+            "by_name": self.by_name,
             "entered": tuple(self.entered),
         }
 

@@ -6,16 +6,16 @@ anything here that changes a sample means a new `RULE_VERSION` and a breaking re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from math import lcm
+from math import inf, lcm
 from typing import TypeVar
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
 
 RULE_VERSION = 1
-STRATEGIES = ("rotate", "random")
+STRATEGIES = ("rotate", "random", "oldest")
 
 T = TypeVar("T")
 
@@ -152,6 +152,7 @@ def choose(
     k: int,
     always: Sequence[str] = (),
     available: Callable[[str], bool] | None = None,
+    verdicts: Mapping[str, float] | None = None,
 ) -> tuple[str, ...]:
     """Choose k of a test's labels for one seed, in the order in which they are declared.
 
@@ -160,6 +161,8 @@ def choose(
     available: asked about one label at a time, and only about those the walk meets; a label that
     is not available is passed over and the walk goes on until k are found. The rule is laid over
     all labels, so machines that lack one of them agree on the rest.
+    verdicts: for the strategy `oldest`, label -> when its last verdict was. The oldest come first,
+    those without one before all, and of equal ones those that `rotate` would take.
 
     Raises DtypeSamplerError if `always` leaves no place for the others, which would never run, and
     for a strategy that does not exist.
@@ -174,10 +177,13 @@ def choose(
         rest, rest_families = [one for one, _ in pairs], [family for _, family in pairs]
     if not rest:
         walk: Sequence[str] = ()
-    elif strategy == "rotate":
+    elif strategy in ("rotate", "oldest"):
         circle = circular_order(key, rest, rest_families)
         start = seed * (k - len(fixed)) % len(circle)
         walk = circle[start:] + circle[:start]
+        if strategy == "oldest":
+            when = verdicts or {}
+            walk = sorted(walk, key=lambda label: when.get(label, -inf))
     elif strategy == "random":
         walk = sorted(rest)
         _shuffle(walk, _hash_for_orders(len(walk), "draw", str(seed), key))

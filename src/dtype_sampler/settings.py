@@ -13,6 +13,8 @@ from dtype_sampler.sampling import STRATEGIES
 # The largest integer that SQLite and JSON readers of every language keep exact as a signed int.
 MAX_SEED = 2**63 - 1
 
+SEED_WORDS = ("random", "last", "next")
+
 CLI = "command line"
 ENV = "environment"
 INI = "ini file"
@@ -40,8 +42,8 @@ class Option:
 
 
 def parse_seed(text: str) -> int | str:
-    """A seed from 0 to 2**63 - 1, or the word `random` or `last`."""
-    if text in ("random", "last"):
+    """A seed from 0 to 2**63 - 1, or the word `random`, `last` or `next`."""
+    if text in SEED_WORDS:
         return text
     # int() would take "1_000", " 7 " and digits of other scripts: two spellings of one seed.
     if text.isascii() and text.isdigit():
@@ -51,10 +53,10 @@ def parse_seed(text: str) -> int | str:
         raise DtypeSamplerError(f"a seed is at most {MAX_SEED}")
     if re.fullmatch(r"-[0-9]+", text):
         raise DtypeSamplerError("a seed can't be negative")
-    guess = nearest(text, ("random", "last"))
+    guess = nearest(text, SEED_WORDS)
     raise DtypeSamplerError(
         f"no seed{f', did you mean {guess!r}?' if guess else ''}"
-        " (a seed is an integer from 0 on, or random, or last)"
+        " (a seed is an integer from 0 on, or random, or last, or next)"
     )
 
 
@@ -79,6 +81,31 @@ def parse_device(text: str) -> str | None:
     if re.fullmatch(r"[a-z][a-z0-9_]*(:[0-9]+)?", text):
         return text
     raise DtypeSamplerError("no device: write, say, cpu, cuda, cuda:1 or auto")
+
+
+def parse_path(text: str) -> str:
+    """A path of a file."""
+    if not text.strip():
+        raise DtypeSamplerError("it is empty: name a file, or use --no-dtype-ledger")
+    return text
+
+
+def parse_runs(text: str) -> int:
+    """A number of runs, at least 1."""
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1:
+        return int(text)
+    raise DtypeSamplerError("how many runs to keep: an integer from 1 on")
+
+
+def parse_percent(text: str) -> float:
+    """A percentage from 0 to 100."""
+    try:
+        percent = float(text)
+    except ValueError:
+        percent = -1.0
+    if 0 <= percent <= 100:
+        return percent
+    raise DtypeSamplerError("a percentage is a number from 0 to 100")
 
 
 def parse_switch(text: str) -> bool:
@@ -123,11 +150,12 @@ OPTIONS = (
     Option(
         "seed",
         parse_seed,
-        "random",
-        "The seed of every sample of this run: an integer, 'random', or 'last' for the seed of the"
-        " last run, from pytest's cache. Default: random; the header shows it.",
+        "next",
+        "The seed of every sample of this run: an integer, 'random', 'last' for the seed of the"
+        " last run, from pytest's cache, or 'next' for the one after the ledger's last. Default:"
+        " next, or random where the ledger has no runs; the header shows it.",
         flag="--dtype-seed",
-        metavar="INT|random|last",
+        metavar="INT|random|last|next",
         env="DTYPE_SAMPLER_SEED",
         ini="dtype_sampler_seed",
     ),
@@ -161,10 +189,11 @@ OPTIONS = (
         "strategy",
         parse_strategy,
         "rotate",
-        "How a seed picks a test's dtypes: 'rotate' (consecutive seeds cover everything) or"
-        " 'random' (independent draws). Default: rotate.",
+        "How a seed picks a test's dtypes: 'rotate' (consecutive seeds cover everything), 'random'"
+        " (independent draws) or 'oldest' (those whose last verdict in the ledger is oldest)."
+        " Default: rotate.",
         flag="--dtype-strategy",
-        metavar="rotate|random",
+        metavar="rotate|random|oldest",
         ini="dtype_sampler_strategy",
     ),
     Option(
@@ -204,6 +233,55 @@ OPTIONS = (
         ini="dtype_sampler_reseed",
         ini_type="bool",
     ),
+    Option(
+        "ledger",
+        parse_path,
+        None,
+        "The file that keeps the books across runs. Default: .dtype-ledger.sqlite in the root"
+        " directory.",
+        flag="--dtype-ledger",
+        metavar="PATH",
+        env="DTYPE_SAMPLER_LEDGER",
+        ini="dtype_sampler_ledger",
+    ),
+    Option(
+        "no_ledger",
+        parse_switch,
+        False,
+        "Keep no books, and read none.",
+        flag="--no-dtype-ledger",
+    ),
+    Option(
+        "ledger_runs",
+        parse_runs,
+        200,
+        "How many whole runs the ledger keeps; what older ones found out last stays. Default: 200.",
+        ini="dtype_sampler_ledger_runs",
+    ),
+    Option(
+        "recheck_failed",
+        lambda value: value,
+        True,
+        "Run what failed last again, on top of the sample, until it passes. Default: true.",
+        ini="dtype_sampler_recheck_failed",
+        ini_type="bool",
+    ),
+    Option(
+        "fail_under",
+        parse_percent,
+        None,
+        "Fail the run if less than this percentage of all cells is covered once it has ended.",
+        flag="--dtype-fail-under",
+        metavar="PCT",
+    ),
+    Option(
+        "step_summary",
+        lambda value: value,
+        False,
+        "Write the ledger's report to GitHub's step summary, where there is one. Default: false.",
+        ini="dtype_sampler_step_summary",
+        ini_type="bool",
+    ),
 )
 
 
@@ -211,7 +289,7 @@ OPTIONS = (
 class Settings:
     """What a run was told, each value with where it came from (`origins`, by option name)."""
 
-    seed: int | str = "random"
+    seed: int | str = "next"
     all_dtypes: bool = False
     k: int = 3
     only: tuple[str, ...] = ()
@@ -220,6 +298,12 @@ class Settings:
     pool: tuple[str, ...] = ("floating",)
     argnames: tuple[str, ...] = ()
     reseed: bool = True
+    ledger: str | None = None
+    no_ledger: bool = False
+    ledger_runs: int = 200
+    recheck_failed: bool = True
+    fail_under: float | None = None
+    step_summary: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def came_from(self, name: str) -> str:

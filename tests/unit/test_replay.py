@@ -11,9 +11,16 @@ from dtype_sampler.replay import lines, quoted, shell_word
 from dtype_sampler.settings import resolve
 
 
-def payload(under_test=("torch.bfloat16",), function=None, declared=("torch.bfloat16", "auto")):
+def payload(
+    under_test=("torch.bfloat16",),
+    function=None,
+    declared=("torch.bfloat16", "auto"),
+    by_name=False,
+):
     return {
-        "samples": [{"declared": declared, "entered": declared}],
+        "samples": [
+            {"declared": declared, "entered": declared, "together": declared, "by_name": by_name}
+        ],
         "under_test": under_test,
         "nodeid": "t.py::t" if function is None else "t.py::t[bfloat16]",
         "function": function,
@@ -31,6 +38,15 @@ def test_a_loop():
         'same sample:     pytest "t.py::t" --dtype-seed=7',
         'this dtype only: pytest "t.py::t" --dtype-seed=7 --dtype-only=torch.bfloat16',
     ]
+
+
+@pytest.mark.parametrize("function", [None, "t.py::t"])
+def test_a_sample_in_which_the_ledger_had_a_part(function):
+    """The seed alone would give another one tomorrow."""
+    (_, same, _) = replay(payload(function=function, by_name=True), {"strategy": "oldest"})
+    assert same == (
+        'same sample:     pytest "t.py::t" --dtype-seed=7 --dtype-only=torch.bfloat16,auto'
+    )
 
 
 def test_an_item():
@@ -81,7 +97,8 @@ def test_no_dtype_under_test():
     text = replay(payload(()))
     assert text[0] == "dtype under test: none any more, after torch.bfloat16, auto"
     assert len(text) == 2
-    text = replay({**payload(()), "samples": [{"declared": ("a",), "entered": ()}]})
+    samples = [{"declared": ("a",), "entered": (), "by_name": False}]
+    text = replay({**payload(()), "samples": samples})
     assert text[0] == "dtype under test: none yet"
 
 

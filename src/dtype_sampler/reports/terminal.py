@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from dtype_sampler.outcomes import UNSUPPORTED, VERDICTS, Tally
+from dtype_sampler.outcomes import UNSUPPORTED, VERDICTS, Cell, Tally
 from dtype_sampler.plan import RunPlan
+from dtype_sampler.settings import MAX_SEED, Settings
+
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.books import Books
+    from dtype_sampler.ledger.coverage import Coverage
+    from dtype_sampler.ledger.records import CellRecord, RunRecord
+
+# As `ledger.coverage` has it, which is not imported before there is a ledger to show.
+NEVER = "never ran"
 
 SECTION = "dtype-sampler"
 
@@ -51,6 +62,79 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
             f"{' with ' * bool(labels)}{', '.join(labels)}; what all others ran counts"
         )
     return lines
+
+
+def histories(
+    past: Iterable[tuple[Cell, CellRecord | None, RunRecord | None]], now: float
+) -> list[str]:
+    """What the ledger knows of cells that failed, so that nobody blames an innocent change."""
+    return [f"history: {cell.label} {_history(record, run, now)}" for cell, record, run in past]
+
+
+def _history(record: CellRecord | None, run: RunRecord | None, now: float) -> str:
+    if record is None or record.verdict is None:
+        return "never ran before"
+    if record.passed is None:
+        return "never passed before"
+    text = f"last passed {ago(record.passed.at, now)}"
+    if run is None:
+        return text
+    commit = f", commit {short_commit(run.commit)}" if run.commit else ""
+    return f"{text} in run {run.number}, seed {run.seed}{commit}"
+
+
+def short_commit(commit: str) -> str:
+    """The first seven digits of a commit, with the `+` of a dirty tree."""
+    return commit[:7] + "+" * commit.endswith("+")
+
+
+def age(seconds: float) -> str:
+    """A time span in the largest unit that fits, such as `3 days`."""
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return _count(int(seconds // length), unit)
+    # Another machine's clock may be ahead.
+    return _count(max(int(seconds), 0), "second")
+
+
+def ago(at: float, now: float) -> str:
+    """How long ago that was, for people."""
+    return f"{age(now - at)} ago"
+
+
+def ledger_summary(
+    books: Books, coverage: Coverage | None, settings: Settings
+) -> list[tuple[str, bool]]:
+    """What the ledger comes to after this run: lines, and whether each is a matter of concern."""
+    lines = []
+    if coverage is not None and coverage.tests and books.run is not None:
+        devices = ", ".join(sorted({state.test.device for state in coverage.tests}))
+        text = (
+            f"{SECTION}: ledger: {coverage.covered} of {_count(coverage.cells, 'cell')} covered"
+            f" on {devices}, {books.added} for the first time in this run"
+        )
+        oldest = coverage.oldest
+        if oldest is not None and oldest.verdict_at is not None:
+            text += f"; the oldest verdict is {age(books.now() - oldest.verdict_at)} old"
+        lines.append((text, False))
+        never = [test for test in coverage.tests if any(c.state == NEVER for c in test.cells)]
+        if never:
+            more = coverage.runs_needed((books.run.seed + 1) % (MAX_SEED + 1))
+            text = (
+                f"{SECTION}: ledger: {_count(len(never), 'test')}"
+                f" {'has' if len(never) == 1 else 'have'} cells that never ran;"
+                f" {_count(more, 'more run')} of consecutive seeds"
+                f" {'covers' if more == 1 else 'cover'} them"
+            )
+            lines.append((text, False))
+        wanted = settings.fail_under
+        if wanted is not None and coverage.percent < wanted:
+            text = (
+                f"ERROR: --dtype-fail-under={wanted:g}: {coverage.percent:.2f} % of the cells"
+                f" are covered, {coverage.cells - coverage.covered} are missing"
+            )
+            lines.append((text, True))
+    return lines + [(f"{SECTION}: ledger: {problem}", True) for problem in books.problems]
 
 
 def _count(number: int, what: str) -> str:

@@ -1,0 +1,271 @@
+"""Writes a run down while it goes on, and never lets that disturb the tests."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtype_sampler.ledger.records import CellRecord, History, Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
+from dtype_sampler.outcomes import VERDICTS, Cell
+
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.coverage import Coverage
+    from dtype_sampler.ledger.sqlite import SqliteStore
+
+# Clocks that are off by more than this are wrong, not just another machine's.
+_SKEW = 86400.0
+# How long a test run waits for another process that writes, in seconds; and at its end.
+_WAIT, _LAST_WAIT = 0.2, 10.0
+
+
+class Books:
+    """The ledger of one pytest session.
+
+    path: of the ledger. named: whether a person named it; then what is wrong with it is an error
+    before any test runs, and else it is told (`problems`) while the tests run on. keep: how many
+    whole runs the ledger keeps.
+    """
+
+    def __init__(
+        self, path: Path, *, named: bool, keep: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.path = path
+        self.keep = keep
+        self.problems: list[str] = []
+        self.run: RunRecord | None = None
+        self.outcomes: dict[Cell, str] = {}
+        self._named = named
+        self._clock = clock
+        self._ahead = 0.0
+        self._usable = True
+        self._store: SqliteStore | None = None
+        self._before: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
+        self._waiting: tuple[list[TestRecord], list[Observed]] = ([], [])
+
+    def read(self, *, verdicts: bool) -> History:
+        """What the runs before this one leave to it. Raises LedgerError if the path was named."""
+        try:
+            if self._named:
+                self._check_place()
+            if not self._exists():
+                return History()
+            store = self._open(wait=2.0)
+            try:
+                return store.history(verdicts=verdicts)
+            finally:
+                store.close()
+        except LedgerError as error:
+            if self._named:
+                raise
+            self._usable = isinstance(error, StoreBusyError)
+            self.problems.append(str(error))
+            return History()
+
+    def _check_place(self) -> None:
+        """Raise LedgerError if the path can't become a file."""
+        try:
+            if self.path.is_dir():
+                raise LedgerError(f"{self.path}: is a folder: name a file in it")
+            if not self.path.parent.is_dir():
+                raise LedgerError(
+                    f"{self.path}: there is no folder {self.path.parent}: make it first"
+                )
+            # Where the rights say nothing, as for root or on a read-only disk, trying does.
+            with tempfile.TemporaryFile(dir=self.path.parent):
+                pass
+            if self.path.exists():
+                self.path.open("r+b").close()
+        except OSError as error:
+            raise LedgerError(f"{self.path}: can't be written: {error.strerror}") from None
+
+    def _exists(self) -> bool:
+        try:
+            return self.path.exists()
+        except OSError as error:
+            raise LedgerError(f"{self.path}: can't be read: {error.strerror}") from None
+
+    def past(self, cells: Sequence[Cell]) -> list[tuple[Cell, CellRecord | None, RunRecord | None]]:
+        """What the ledger knows of cells: the record, and the run in which each passed last.
+
+        Empty if the ledger can't tell.
+        """
+        if not self._usable:
+            return []
+        store: Store | None = None
+        try:
+            if not self._exists():
+                return [(cell, None, None) for cell in cells]
+            store = self._open(wait=_WAIT)
+            runs = {run.uid: run for run in store.runs()}
+            found = []
+            for cell in cells:
+                record = next((one for one in store.cells(cell.key) if one.cell == cell), None)
+                passed = record.passed if record is not None else None
+                found.append((cell, record, runs.get(passed.run) if passed else None))
+        except LedgerError:
+            return []
+        finally:
+            if store is not None:
+                store.close()
+        return found
+
+    def coverage(self, devices: Iterable[str]) -> Coverage | None:
+        """What is covered on these types of device by now; None if the ledger can't tell."""
+        if not self._usable:
+            return None
+        from dtype_sampler.ledger.coverage import assess
+
+        try:
+            store = self._open(wait=_LAST_WAIT)
+            try:
+                return assess(store.tests(), store.cells(), device=devices)
+            finally:
+                store.close()
+        except LedgerError as error:
+            self.problems.append(str(error))
+            return None
+
+    @property
+    def added(self) -> int:
+        """How many cells had their first verdict in this run."""
+        return sum(
+            outcome in VERDICTS
+            and cell.label not in self._before.get(cell.device, {}).get(cell.key, {})
+            for cell, outcome in self.outcomes.items()
+        )
+
+    def _open(self, *, wait: float, create: bool = False) -> SqliteStore:
+        # Not before there is something to read or to write: a run without dtypes pays nothing.
+        from dtype_sampler.ledger.sqlite import SqliteStore
+
+        return SqliteStore.open(self.path, create=create, wait=wait)
+
+    def begin(self, run: RunRecord) -> None:
+        """The first test of the run uses a sample: from here on the run is in the ledger."""
+        self.run = run
+        if not self._usable:
+            self._go_aside()
+            return
+        try:
+            store = self._store = self._open(create=True, wait=_LAST_WAIT)
+            self._before = store.history(verdicts=True).verdicts
+            self._ahead = _behind(store, self._before, self._clock())
+            # By the same clock: the newest run is the one whose seed the next run counts on from.
+            self.run = store.open_run(replace(run, started=run.started + self._ahead))
+            store.set_wait(_WAIT)
+        except LedgerError as error:
+            self._trouble(error)
+
+    def now(self) -> float:
+        """Seconds since 1970, never before what the ledger knows of other machines."""
+        return self._clock() + self._ahead
+
+    def record(self, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
+        """Write down what a test declared and what came of it."""
+        self.outcomes.update((one.cell, one.outcome) for one in seen)
+        self._waiting[0].extend(tests)
+        self._waiting[1].extend(seen)
+        self._write()
+
+    def _write(self) -> None:
+        if self._store is None or self.run is None:
+            return
+        try:
+            self._store.append(self.run.uid, *self._waiting)
+        except StoreBusyError:
+            # Another process writes: with the next test.
+            return
+        except LedgerError as error:
+            self._trouble(error)
+            return
+        self._waiting = ([], [])
+
+    def end(self) -> None:
+        """The run has ended, however it did."""
+        if self.run is None or self._store is None:
+            return
+        run = self.run.finished(self.now(), Counter(self.outcomes.values()))
+        try:
+            self._store.set_wait(_LAST_WAIT)
+            if any(self._waiting):
+                self._store.append(run.uid, *self._waiting)
+                self._waiting = ([], [])
+            self._store.close_run(run, self.keep)
+        except LedgerError as error:
+            self._trouble(error)
+            if self._store is not None:
+                try:
+                    self._store.close_run(run, self.keep)
+                except LedgerError as again:
+                    self._trouble(again)
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    def _trouble(self, error: LedgerError) -> None:
+        """The ledger can't be written: tell it once, and go on in a file beside it."""
+        self.problems.append(str(error))
+        if self._store is not None:
+            self._store.close()
+        self._store = None
+        if self._usable:
+            self._usable = False
+            self._go_aside()
+        else:
+            self._lost()
+
+    def _go_aside(self) -> None:
+        assert self.run is not None
+        from dtype_sampler.ledger.sqlite import SqliteStore
+
+        name = f"{self.path.name}.{self.run.uid[:8]}.side"
+        folders = [self.path.parent]
+        with suppress(OSError):  # on a full disk there may be none
+            folders.append(Path(tempfile.gettempdir()))
+        for folder in folders:
+            side = folder / name
+            try:
+                self._store = SqliteStore.open(side, create=True)
+                self.run = self._store.open_run(self.run)
+            except LedgerError:
+                if self._store is not None:
+                    self._store.close()
+                self._store = None
+                with suppress(OSError):
+                    side.unlink()
+                continue
+            self.problems.append(
+                f"this run is recorded in {side}: take it over with"
+                f' dtype-sampler combine "{side}" once the ledger is mended'
+            )
+            self._write()
+            return
+        self._lost()
+
+    def _lost(self) -> None:
+        self.problems.append("this run's records are lost, as no file beside it can be written")
+
+
+def _behind(
+    store: Store, verdicts: Mapping[str, Mapping[str, Mapping[str, float]]], now: float
+) -> float:
+    """By how many seconds this clock is behind the newest record, if it is a matter of clocks.
+
+    What this run finds out is newer than what the ledger knows, whatever another machine's clock
+    said.
+    """
+    newest = now
+    for run in store.runs():
+        newest = max(newest, run.ended or run.started)
+    # A run that goes on, or was killed, is known by its verdicts alone.
+    for keys in verdicts.values():
+        for ages in keys.values():
+            newest = max(newest, *ages.values())
+    return newest - now + 0.001 if 0 < newest - now < _SKEW else 0.0

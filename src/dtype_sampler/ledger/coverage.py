@@ -1,0 +1,197 @@
+"""What the ledger's records come to: which cells are covered, and what is missing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from dtype_sampler.candidates import family_of
+from dtype_sampler.ledger.records import CellRecord, TestRecord
+from dtype_sampler.outcomes import SKIPPED, UNSUPPORTED, Cell
+from dtype_sampler.sampling import choose, runs_to_cover
+from dtype_sampler.settings import MAX_SEED
+
+COVERED = "covered"
+STALE = "stale"
+NEVER = "never ran"
+
+
+@dataclass(frozen=True, slots=True)
+class CellState:
+    """A declared cell. state: covered, stale (its last verdict is too old), skipped, unsupported,
+    or never ran. record: None if it has no outcome at all.
+    """
+
+    cell: Cell
+    state: str
+    record: CellRecord | None
+
+    @property
+    def covered(self) -> bool:
+        """Whether it has a verdict within the window."""
+        return self.state == COVERED
+
+    @property
+    def failing(self) -> bool:
+        """Whether its last verdict was a failure."""
+        return self.record is not None and self.record.failing
+
+    @property
+    def verdict_at(self) -> float | None:
+        """When its last verdict was."""
+        return self.record.verdict.at if self.record and self.record.verdict else None
+
+
+@dataclass(frozen=True, slots=True)
+class TestState:
+    """A test and all the cells that it declares on one type of device."""
+
+    __test__ = False  # pytest would collect it where a test imports it
+
+    test: TestRecord
+    cells: tuple[CellState, ...]
+
+    @property
+    def missing(self) -> list[CellState]:
+        """The cells that should be covered and are not; unsupported ones can't be."""
+        return [one for one in self.cells if one.state not in (COVERED, UNSUPPORTED)]
+
+    @property
+    def percent(self) -> float:
+        """Covered cells, of those that can be covered; 0 to 100."""
+        return _percent(
+            sum(one.covered for one in self.cells),
+            sum(one.state != UNSUPPORTED for one in self.cells),
+        )
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest of its last verdicts was."""
+        return min((one.verdict_at for one in self.cells if one.verdict_at), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """The state of every test. Unsupported cells are counted apart."""
+
+    tests: tuple[TestState, ...]
+
+    def _cells(self) -> Iterator[CellState]:
+        return (one for test in self.tests for one in test.cells)
+
+    def count(self, state: str) -> int:
+        """How many cells are in this state."""
+        return sum(one.state == state for one in self._cells())
+
+    @property
+    def cells(self) -> int:
+        """How many cells can be covered: all but the unsupported ones."""
+        return sum(one.state != UNSUPPORTED for one in self._cells())
+
+    @property
+    def covered(self) -> int:
+        """How many cells have a verdict within the window."""
+        return self.count(COVERED)
+
+    @property
+    def failing(self) -> int:
+        """How many cells failed at their last verdict."""
+        return sum(one.failing for one in self._cells())
+
+    @property
+    def percent(self) -> float:
+        """Covered cells, of those that can be covered; 0 to 100, and 0 where there are none."""
+        return _percent(self.covered, self.cells)
+
+    @property
+    def oldest(self) -> CellState | None:
+        """The covered cell whose last verdict is oldest."""
+        covered = [one for one in self._cells() if one.covered]
+        return min(covered, key=lambda one: one.verdict_at or 0.0, default=None)
+
+    def worst_first(self) -> list[TestState]:
+        """The tests in the order in which they want attention."""
+        return sorted(
+            self.tests,
+            key=lambda test: (
+                -sum(one.failing for one in test.cells),
+                test.percent,
+                test.oldest or 0.0,
+                test.test.key,
+                test.test.device,
+            ),
+        )
+
+    def runs_needed(self, next_seed: int) -> int:
+        """How many more runs of consecutive seeds, from this one on, reach all that never ran."""
+        return max((_runs_needed(test, next_seed) for test in self.tests), default=0)
+
+
+def assess(
+    tests: Iterable[TestRecord],
+    cells: Iterable[CellRecord],
+    *,
+    device: Iterable[str] | None = None,
+    pattern: str | None = None,
+    since: float | None = None,
+) -> Coverage:
+    """The state of every declared cell.
+
+    device: just these types of device. pattern: just test keys that match it, as a shell would.
+    since: verdicts before that moment are too old to count; in seconds since 1970.
+    """
+    known: Mapping[Cell, CellRecord] = {record.cell: record for record in cells}
+    devices = None if device is None else frozenset(device)
+    states = []
+    for test in tests:
+        if devices is not None and test.device not in devices:
+            continue
+        if pattern is not None and not fnmatchcase(test.key, pattern):
+            continue
+        of_test = (Cell(test.key, label, test.device) for label in test.declared)
+        states.append(
+            TestState(test, tuple(_state(cell, known.get(cell), since) for cell in of_test))
+        )
+    return Coverage(tuple(states))
+
+
+def _state(cell: Cell, record: CellRecord | None, since: float | None) -> CellState:
+    verdict = record.verdict if record is not None else None
+    if verdict is not None and (since is None or verdict.at >= since):
+        return CellState(cell, COVERED, record)
+    if record is not None and record.last.outcome in (SKIPPED, UNSUPPORTED):
+        return CellState(cell, record.last.outcome, record)
+    return CellState(cell, NEVER if verdict is None else STALE, record)
+
+
+def _percent(part: int, whole: int) -> float:
+    # Nothing to cover is no success: a gate must not pass because no test was found.
+    return 100 * part / whole if whole else 0.0
+
+
+def _runs_needed(state: TestState, next_seed: int) -> int:
+    wanted = {one.cell.label for one in state.cells if one.state == NEVER}
+    test = state.test
+    labels, unsupported = (
+        test.declared,
+        {one.cell.label for one in state.cells if one.state == UNSUPPORTED},
+    )
+    runs = 0
+    limit = runs_to_cover(len(labels), max(test.k, len(test.always) + 1), len(test.always))
+    families = [family_of(label) for label in labels]
+    while wanted and runs < limit:
+        wanted -= set(
+            choose(
+                seed=(next_seed + runs) % (MAX_SEED + 1),
+                strategy="rotate",
+                key=test.key,
+                labels=labels,
+                families=families,
+                k=max(test.k, len(test.always) + 1),
+                always=test.always,
+                available=lambda label: label not in unsupported,
+            )
+        )
+        runs += 1
+    return runs

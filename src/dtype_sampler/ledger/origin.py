@@ -1,0 +1,49 @@
+"""Where a run comes from: the commit, the machine, the versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+
+def commit_of(folder: Path) -> str:
+    """The commit that git has checked out there, with a `+` if the tree is dirty; else empty."""
+    with suppress(OSError, subprocess.SubprocessError):
+        head = _git(folder, "rev-parse", "--verify", "HEAD")
+        return f"{head}+" if _git(folder, "status", "--porcelain", "-uno") else head
+    return ""
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    # Found on the path, as everything else of the developer's is. No locks: other processes of the
+    # same run may ask too.
+    command = ["git", "--no-optional-locks", "-C", str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)  # noqa: S603
+    return done.stdout.strip()
+
+
+def machine() -> dict[str, str]:
+    """The host, and the versions of Python, torch and this plugin."""
+    return {
+        "host": socket.gethostname(),
+        "python": platform.python_version(),
+        "torch": _version("torch"),
+        "plugin": _version("pytest-dtype-sampler"),
+    }
+
+
+def _version(name: str) -> str:
+    # Not from the module: the controller of a distributed run has no need to import torch.
+    with suppress(PackageNotFoundError):
+        return version(name)
+    return ""
+
+
+def new_uid() -> str:
+    """An id that no other run on earth has; from the system, as tests seed `random`."""
+    return os.urandom(16).hex()

@@ -1,0 +1,69 @@
+"""The tables of the SQLite file, and their history.
+
+Version 1 (0.1): the first.
+
+To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
+from the version before to the new one. Files of older versions are copied aside, then migrated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+VERSION = 1
+# "dtsl" in SQLite's own header field for the application that a file belongs to.
+APPLICATION_ID = 0x6474736C
+
+TABLES = (
+    """CREATE TABLE runs (
+        id INTEGER PRIMARY KEY,
+        uid TEXT NOT NULL UNIQUE,
+        number INTEGER NOT NULL,
+        started REAL NOT NULL,
+        ended REAL,
+        seed INTEGER NOT NULL,
+        seed_origin TEXT NOT NULL,
+        strategy TEXT NOT NULL,
+        command TEXT NOT NULL,
+        "commit" TEXT NOT NULL,
+        host TEXT NOT NULL,
+        python TEXT NOT NULL,
+        torch TEXT NOT NULL,
+        plugin TEXT NOT NULL,
+        device TEXT NOT NULL,
+        counts TEXT NOT NULL -- JSON: outcome -> number of cells
+    )""",
+    """CREATE TABLE tests (
+        id INTEGER PRIMARY KEY,
+        key TEXT NOT NULL,
+        device TEXT NOT NULL,
+        declared TEXT NOT NULL, -- JSON: labels in declared order
+        seen_at REAL NOT NULL,
+        k INTEGER NOT NULL,
+        always TEXT NOT NULL, -- JSON: labels
+        UNIQUE (key, device)
+    )""",
+    """CREATE TABLE cells (
+        id INTEGER PRIMARY KEY,
+        test INTEGER NOT NULL REFERENCES tests (id),
+        label TEXT NOT NULL,
+        nodeid TEXT NOT NULL,
+        last_at REAL NOT NULL, last_run INTEGER NOT NULL, last TEXT NOT NULL,
+        verdict_at REAL, verdict_run INTEGER, verdict TEXT,
+        passed_at REAL, passed_run INTEGER, passed TEXT,
+        failed_at REAL, failed_run INTEGER, failed TEXT,
+        UNIQUE (test, label)
+    )""",
+    # Times in milliseconds: `at` since the start of the run. Integers, as these rows are the many.
+    """CREATE TABLE observations (
+        run INTEGER NOT NULL,
+        cell INTEGER NOT NULL,
+        outcome INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        duration INTEGER,
+        PRIMARY KEY (run, cell)
+    ) WITHOUT ROWID""",
+)
+
+# From which version -> the statements that lead to the next one.
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {}

@@ -1,0 +1,581 @@
+"""The store in one SQLite file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import stat
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dtype_sampler.ledger import schema
+from dtype_sampler.ledger.records import (
+    FAILURES,
+    CellRecord,
+    History,
+    Mark,
+    Observed,
+    RunRecord,
+    TestRecord,
+)
+from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
+from dtype_sampler.outcomes import (
+    CRASHED,
+    FAILED,
+    NOT_REACHED,
+    PASSED,
+    SKIPPED,
+    UNSUPPORTED,
+    XFAILED,
+    XPASSED,
+    Cell,
+)
+
+# Numbers in the file: to be added to, never to be changed.
+_OUTCOMES = (PASSED, FAILED, XFAILED, XPASSED, SKIPPED, UNSUPPORTED, CRASHED, NOT_REACHED)
+_NUMBERS = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
+_MAGIC = b"SQLite format 3\0"
+_RUN_COLUMNS = (
+    *("uid", "number", "started", "ended", "seed", "seed_origin", "strategy", "command"),
+    *('"commit"', "host", "python", "torch", "plugin", "device", "counts"),
+)
+_MARKS = ("last", "verdict", "passed", "failed")
+_MARK_COLUMNS = tuple(f"{mark}{part}" for mark in _MARKS for part in ("_at", "_run", ""))
+# The files, by device and inode, that this process has open. What opens and closes such a file by
+# other means than SQLite's lets go of all of SQLite's locks on it (POSIX).
+_held: Counter[tuple[int, int]] = Counter()
+
+
+class SqliteStore(Store):
+    """A ledger in a file. Not for file systems on a network, where SQLite's locks can't be trusted:
+    give each job a file of its own, and combine them.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """Use `open`."""
+        self.path = path
+        self._sqlite = connection
+        self._run_ids: dict[str, int] = {}
+        self._opened: dict[str, RunRecord] = {}
+        self._held = _identity(path)
+        if self._held is not None:
+            _held[self._held] += 1
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool = False, wait: float = 5.0) -> SqliteStore:
+        """Open the file, and migrate it if it is of an older version.
+
+        create: make it if it does not exist. wait: seconds to wait for other processes.
+        Raises LedgerError for a file that is not there, is damaged, is newer than this program, or
+        is something else; such a file is not touched.
+        """
+        identity = _identity(path)
+        if identity is None:
+            if not create:
+                raise LedgerError(f"{path}: there is no such file")
+        elif not _held[identity]:
+            _check_header(path)
+        with _told(path):
+            connection = _connect(path, wait)
+        try:
+            with _told(path):
+                _prepare(path, connection)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(path, connection)
+
+    def close(self) -> None:
+        """Let go of the file; the last to do so leaves one file, which can be copied as it is."""
+        with suppress(sqlite3.Error):
+            # Refused while others have it open: then they will.
+            self._sqlite.execute("PRAGMA busy_timeout = 0")
+            self._sqlite.execute("PRAGMA journal_mode = DELETE")
+        with suppress(sqlite3.Error):
+            self._sqlite.close()
+        if self._held is not None:
+            _held[self._held] -= 1
+            self._held = None
+
+    def set_wait(self, seconds: float) -> None:
+        """How long to wait for other processes from now on."""
+        with _told(self.path):
+            self._sqlite.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _told(self.path):
+            self._sqlite.execute("BEGIN IMMEDIATE")
+            # Another process may have folded runs away, and SQLite may give their ids again.
+            self._run_ids.clear()
+            try:
+                yield
+                self._sqlite.execute("COMMIT")
+            except BaseException:
+                # Some errors have rolled back already.
+                with suppress(sqlite3.Error):
+                    self._sqlite.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Within it, all that is read is of one moment, whatever other processes write."""
+        if self._sqlite.in_transaction:
+            yield
+            return
+        with _told(self.path):
+            self._sqlite.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with suppress(sqlite3.Error):
+                self._sqlite.execute("ROLLBACK")
+
+    def _rows(self, sql: str, *values: object) -> list[Any]:
+        with _told(self.path):
+            try:
+                return self._sqlite.execute(sql, values).fetchall()
+            except UnicodeEncodeError:
+                # A command line or a file name that is no text, as Python hands it on.
+                return self._sqlite.execute(sql, [_text(value) for value in values]).fetchall()
+
+    def _write_ahead(self) -> None:
+        """Commits then cost microseconds, and a killed process leaves the file whole."""
+        ((wait,),) = self._rows("PRAGMA busy_timeout")
+        until = time.monotonic() + wait / 1000
+        while True:
+            try:
+                self._rows("PRAGMA journal_mode = WAL")
+            except StoreBusyError:
+                # SQLite does not wait by itself where the mode changes.
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(0.01)
+            else:
+                break
+        self._rows("PRAGMA synchronous = NORMAL")
+
+    def open_run(self, run: RunRecord) -> RunRecord:
+        """Write down that a run begins; returns it with its number."""
+        self._write_ahead()
+        with self._transaction():
+            ((last,),) = self._rows("SELECT coalesce(max(number), 0) FROM runs")
+            run = replace(run, number=run.number or last + 1)
+            self._put_run(run)
+        self._opened[run.uid] = run
+        return run
+
+    def append(self, uid: str, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
+        """Add to a run what tests declared and what came of their cells."""
+        with self._transaction():
+            known = "SELECT id, started FROM runs WHERE uid = ?"
+            if not self._rows(known, uid):
+                if uid not in self._opened:
+                    raise LedgerError(f"{self.path}: knows no run {uid}")
+                # Another process, with newer runs, has folded this one away while it goes on.
+                self._put_run(self._opened[uid])
+            ((run_id, started),) = self._rows(known, uid)
+            self._run_ids[uid] = run_id
+            test_ids = {(test.key, test.device): self._put_test(test) for test in tests}
+            for one in seen:
+                where = (one.cell.key, one.cell.device)
+                record = CellRecord.of(one.cell, one.nodeid, Mark(one.at, uid, one.outcome))
+                cell_id = self._put_cell(test_ids.get(where) or self._test_id(*where), record)
+                self._put_observation(run_id, cell_id, started, one)
+
+    def close_run(self, run: RunRecord, keep: int) -> None:
+        """Write down that a run has ended, and fold away all but the newest *keep* runs."""
+        with self._transaction():
+            self._put_run(run)
+            self._fold(keep)
+
+    def history(self, *, verdicts: bool) -> History:
+        """What the next run wants to know."""
+        last = self._rows("SELECT seed FROM runs ORDER BY started DESC, uid DESC LIMIT 1")
+        failing: dict[str, dict[str, list[str]]] = {}
+        ages: dict[str, dict[str, dict[str, float]]] = {}
+        sql = (
+            "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
+            " WHERE verdict"
+        )
+        names = ", ".join(f"'{outcome}'" for outcome in sorted(FAILURES))
+        for device, key, label, _ in self._rows(f"{sql} IN ({names}) ORDER BY key, label"):
+            failing.setdefault(device, {}).setdefault(key, []).append(label)
+        if verdicts:
+            for device, key, label, at in self._rows(f"{sql} IS NOT NULL"):
+                ages.setdefault(device, {}).setdefault(key, {})[label] = at
+        return History(last[0][0] if last else None, failing, ages)
+
+    def runs(self) -> list[RunRecord]:
+        """The runs that are known, oldest first."""
+        rows = self._rows(f"SELECT {', '.join(_RUN_COLUMNS)} FROM runs ORDER BY started, uid")
+        return [RunRecord(**_run_fields(row)) for row in rows]
+
+    def tests(self) -> list[TestRecord]:
+        """The tests that are known, by key and device."""
+        rows = self._rows(
+            "SELECT key, device, declared, seen_at, k, always FROM tests ORDER BY key, device"
+        )
+        return [_test_of(*row) for row in rows]
+
+    def cells(self, key: str | None = None) -> list[CellRecord]:
+        """The cells that have an outcome, of one test or of all."""
+        where, values = ("", ()) if key is None else (" WHERE key = ?", (key,))
+        with self.snapshot():
+            rows = self._rows(
+                f"SELECT key, label, device, nodeid, {', '.join(_MARK_COLUMNS)} FROM cells"
+                f" JOIN tests ON tests.id = test{where} ORDER BY key, device, cells.id",
+                *values,
+            )
+            uids = dict(self._rows("SELECT id, uid FROM runs"))
+        return [_cell_of(row, uids) for row in rows]
+
+    def observations(self, uid: str) -> list[Observed]:
+        """What came of a run's cells, if it is not folded away."""
+        rows = self._rows(
+            "SELECT key, label, tests.device, nodeid, outcome, started, at, duration"
+            " FROM observations JOIN runs ON runs.id = run JOIN cells ON cells.id = cell"
+            " JOIN tests ON tests.id = test WHERE uid = ? ORDER BY cell",
+            uid,
+        )
+        return [
+            Observed(
+                Cell(key, label, device),
+                nodeid,
+                _OUTCOMES[outcome],
+                started + at / 1000,
+                None if duration is None else duration / 1000,
+            )
+            for key, label, device, nodeid, outcome, started, at, duration in rows
+        ]
+
+    def merge(self, other: Store, keep: int) -> None:
+        """Take over all that *other* knows, and fold away all but the newest *keep* runs."""
+        with self._transaction():
+            with other.snapshot() if isinstance(other, SqliteStore) else nullcontext():
+                self._take(other)
+            self._fold(keep)
+
+    def _take(self, other: Store) -> None:
+        runs = other.runs()
+        for run in runs:
+            self._put_run(run)
+        test_ids = {(test.key, test.device): self._put_test(test) for test in other.tests()}
+        cell_ids: dict[Cell, int] = {}
+        for record in other.cells():
+            test_id = test_ids[record.cell.key, record.cell.device]
+            cell_ids[record.cell] = self._put_cell(test_id, record)
+        for run in runs:
+            run_id = self._run_id(run.uid)
+            for one in other.observations(run.uid):
+                self._put_observation(run_id, cell_ids[one.cell], run.started, one)
+
+    def forget(self, tests: Sequence[TestRecord]) -> None:
+        """Forget these tests and their cells."""
+        with self._transaction():
+            for test in tests:
+                of_test = "(SELECT id FROM tests WHERE key = ? AND device = ?)"
+                of_cell = f"(SELECT id FROM cells WHERE test = {of_test})"
+                names = (test.key, test.device)
+                self._rows(f"DELETE FROM observations WHERE cell IN {of_cell}", *names)
+                self._rows(f"DELETE FROM cells WHERE test = {of_test}", *names)
+                self._rows("DELETE FROM tests WHERE key = ? AND device = ?", *names)
+
+    def fold(self, keep: int) -> None:
+        """Fold away all but the newest *keep* runs."""
+        with self._transaction():
+            self._fold(keep)
+
+    def _fold(self, keep: int) -> None:
+        # A run that some cell speaks of stays by name, so that its seed and commit can be told.
+        newest = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
+        used = " UNION ".join(
+            f"SELECT {mark}_run FROM cells WHERE {mark}_run IS NOT NULL" for mark in _MARKS
+        )
+        self._rows(
+            "DELETE FROM observations WHERE run IN"
+            f" (SELECT id FROM runs WHERE id NOT IN ({newest}))",
+            keep,
+        )
+        self._rows(f"DELETE FROM runs WHERE id NOT IN ({newest}) AND id NOT IN ({used})", keep)
+        self._run_ids.clear()
+
+    def _run_id(self, uid: str) -> int:
+        if uid not in self._run_ids:
+            ((self._run_ids[uid],),) = self._rows("SELECT id FROM runs WHERE uid = ?", uid)
+        return self._run_ids[uid]
+
+    def _put_run(self, run: RunRecord) -> None:
+        columns = ", ".join(_RUN_COLUMNS)
+        known = self._rows(f"SELECT {columns} FROM runs WHERE uid = ?", run.uid)
+        if known:
+            run = run.merged(RunRecord(**_run_fields(known[0])))
+        values = [
+            json.dumps(dict(run.counts)) if name == "counts" else getattr(run, name.strip('"'))
+            for name in _RUN_COLUMNS
+        ]
+        updates = ", ".join(f"{name} = excluded.{name}" for name in _RUN_COLUMNS[1:])
+        self._rows(
+            f"INSERT INTO runs ({columns}) VALUES ({', '.join('?' * len(values))})"
+            f" ON CONFLICT (uid) DO UPDATE SET {updates}",
+            *values,
+        )
+
+    def _test_id(self, key: str, device: str) -> int:
+        rows = self._rows("SELECT id FROM tests WHERE key = ? AND device = ?", key, device)
+        if not rows:
+            raise LedgerError(f"{self.path}: knows no test {key} on {device}")
+        return int(rows[0][0])
+
+    def _put_test(self, test: TestRecord) -> int:
+        known = self._rows(
+            "SELECT key, device, declared, seen_at, k, always, id FROM tests"
+            " WHERE key = ? AND device = ?",
+            test.key,
+            test.device,
+        )
+        if known:
+            *fields, test_id = known[0]
+            old = _test_of(*fields)
+            test = test.merged(old)
+            if test != old:
+                self._rows(
+                    "UPDATE tests SET declared = ?, seen_at = ?, k = ?, always = ? WHERE id = ?",
+                    json.dumps(test.declared),
+                    test.seen_at,
+                    test.k,
+                    json.dumps(test.always),
+                    test_id,
+                )
+            return int(test_id)
+        self._rows(
+            "INSERT INTO tests (key, device, declared, seen_at, k, always)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            test.key,
+            test.device,
+            json.dumps(test.declared),
+            test.seen_at,
+            test.k,
+            json.dumps(test.always),
+        )
+        return self._test_id(test.key, test.device)
+
+    def _put_cell(self, test_id: int, record: CellRecord) -> int:
+        columns = ("nodeid", *_MARK_COLUMNS)
+        known = self._rows(
+            f"SELECT id, {', '.join(columns)} FROM cells WHERE test = ? AND label = ?",
+            test_id,
+            record.cell.label,
+        )
+        if not known:
+            values = self._cell_values(record)
+            self._rows(
+                f"INSERT INTO cells (test, label, {', '.join(columns)})"
+                f" VALUES ({', '.join('?' * (2 + len(values)))})",
+                test_id,
+                record.cell.label,
+                *values,
+            )
+            ((cell_id,),) = self._rows("SELECT last_insert_rowid()")
+            return int(cell_id)
+        cell_id, *fields = known[0]
+        uids = {number: self._uid(number) for number in fields[2::3] if number is not None}
+        old = _cell_of((*_key_of(record.cell), *fields), uids)
+        merged = record.merged(old)
+        if merged != old:
+            self._rows(
+                f"UPDATE cells SET {', '.join(f'{name} = ?' for name in columns)} WHERE id = ?",
+                *self._cell_values(merged),
+                cell_id,
+            )
+        return int(cell_id)
+
+    def _uid(self, run_id: int) -> str:
+        for uid, number in self._run_ids.items():
+            if number == run_id:
+                return uid
+        ((uid,),) = self._rows("SELECT uid FROM runs WHERE id = ?", run_id)
+        self._run_ids[uid] = run_id
+        return str(uid)
+
+    def _cell_values(self, record: CellRecord) -> list[object]:
+        values: list[object] = [record.nodeid]
+        for name in _MARKS:
+            mark: Mark | None = getattr(record, name)
+            if mark is None:
+                values += (None, None, None)
+            else:
+                values += (mark.at, self._run_id(mark.run), mark.outcome)
+        return values
+
+    def _put_observation(self, run_id: int, cell_id: int, started: float, one: Observed) -> None:
+        at = round(1000 * (one.at - started))
+        self._rows(
+            "INSERT INTO observations (run, cell, outcome, at, duration) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (run, cell) DO UPDATE SET"
+            " outcome = excluded.outcome, at = excluded.at, duration = excluded.duration"
+            # Of two at one millisecond always the same one, whichever came first.
+            " WHERE (excluded.at, excluded.outcome, coalesce(excluded.duration, -1))"
+            " > (at, outcome, coalesce(duration, -1))",
+            run_id,
+            cell_id,
+            _NUMBERS[one.outcome],
+            at,
+            None if one.duration is None else round(1000 * one.duration),
+        )
+
+
+def _text(value: object) -> object:
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _key_of(cell: Cell) -> tuple[str, str, str]:
+    return cell.key, cell.label, cell.device
+
+
+def _cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
+    key, label, device, nodeid, *fields = row
+    marks = [
+        None if at is None else Mark(at, uids[run], outcome)
+        for at, run, outcome in zip(fields[::3], fields[1::3], fields[2::3], strict=True)
+    ]
+    last, verdict, passed, failed = marks
+    assert last is not None
+    return CellRecord(Cell(key, label, device), nodeid, last, verdict, passed, failed)
+
+
+def _test_of(
+    key: str, device: str, declared: str, seen_at: float, k: int, always: str
+) -> TestRecord:
+    return TestRecord(
+        key, device, tuple(json.loads(declared)), seen_at, k, tuple(json.loads(always))
+    )
+
+
+def _run_fields(row: Iterable[Any]) -> dict[str, Any]:
+    fields = dict(zip((name.strip('"') for name in _RUN_COLUMNS), row, strict=True))
+    return fields | {"counts": json.loads(fields["counts"])}
+
+
+def _connect(path: Path, wait: float) -> sqlite3.Connection:
+    # Autocommit: transactions are begun where they are meant. The thread that tests run in may be
+    # another one than the one that pytest was configured in; two at once never use it.
+    connection = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
+    try:
+        # The first thing that really reads; a file may be there and refuse.
+        connection.execute("PRAGMA user_version").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None if there is no such file."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise LedgerError(f"{path}: can't be read: {error.strerror}") from None
+    return found.st_dev, found.st_ino
+
+
+def _check_header(path: Path) -> None:
+    """Refuse what is no ledger, without touching it: SQLite would take up another's journal."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise LedgerError(f"{path}: is no file")
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as error:
+        raise LedgerError(f"{path}: can't be read: {error.strerror}") from None
+    if not header:
+        return  # new, or about to be written by another process
+    if header[:16] != _MAGIC:
+        raise LedgerError(
+            f"{path}: is no ledger (no SQLite file): name another with --dtype-ledger"
+        )
+    version, application = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
+    _check_stamp(path, application, version)
+
+
+def _check_stamp(path: Path, application: int, version: int) -> None:
+    if application != schema.APPLICATION_ID:
+        raise LedgerError(
+            f"{path}: is no ledger but another program's SQLite file:"
+            " name another with --dtype-ledger"
+        )
+    if version > schema.VERSION:
+        raise LedgerError(
+            f"{path}: was written by a newer dtype-sampler (schema {version}, this one knows"
+            f" {schema.VERSION}): upgrade, or name another file with --dtype-ledger"
+        )
+
+
+def _stamp(connection: sqlite3.Connection) -> tuple[int, int]:
+    ((application,),) = connection.execute("PRAGMA application_id").fetchall()
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    return application, version
+
+
+def _prepare(path: Path, connection: sqlite3.Connection) -> None:
+    application, version = _stamp(connection)
+    if application != schema.APPLICATION_ID:
+        connection.execute("BEGIN IMMEDIATE")
+        # Another process may have been first.
+        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            for statement in schema.TABLES:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+        connection.execute("COMMIT")
+        application, version = _stamp(connection)
+    _check_stamp(path, application, version)
+    if version < schema.VERSION:
+        _migrate(path, connection)
+
+
+def _migrate(path: Path, connection: sqlite3.Connection) -> None:
+    """Bring a file of an older version up to date, after a copy was put aside."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+        if version < schema.VERSION:
+            aside = path.with_name(f"{path.name}.schema-{version}.bak")
+            # By SQLite itself, as a part of the file may be in its write-ahead log.
+            source = sqlite3.connect(path)
+            copy = sqlite3.connect(aside)
+            try:
+                source.backup(copy)
+            finally:
+                copy.close()
+                source.close()
+        for number in range(version, schema.VERSION):
+            for statement in schema.MIGRATIONS[number]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Say SQLite's errors in words that name the file and what to do."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "locked" in text or "busy" in text:
+            raise StoreBusyError(f"{path}: another process holds it: try again later") from None
+        raise LedgerError(f"{path}: {text}") from None
+    except sqlite3.DatabaseError as error:
+        raise LedgerError(f"{path}: is damaged ({error}): restore or remove it") from None

@@ -1,0 +1,67 @@
+"""The protocol of a store. The ledger speaks to it and to nothing below it.
+
+One file per machine is what there is (`sqlite.SqliteStore`); a database that many jobs share would
+be another class with these methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.records import (
+    CellRecord,
+    History,
+    Observed,
+    RunRecord,
+    TestRecord,
+)
+
+
+class LedgerError(DtypeSamplerError):
+    """A store that can't be read or written; the message names it, and what to do."""
+
+
+class StoreBusyError(LedgerError):
+    """Another process holds the store: the same call may work a moment later."""
+
+
+class Store(Protocol):
+    """Keeps runs, tests, cells and observations. Every method raises LedgerError if it can't.
+
+    Each call that writes is one transaction: it is done whole or not at all.
+    """
+
+    def open_run(self, run: RunRecord) -> RunRecord:
+        """Write down that a run begins; returns it with its number."""
+
+    def append(self, uid: str, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
+        """Add to a run what tests declared and what came of their cells."""
+
+    def close_run(self, run: RunRecord, keep: int) -> None:
+        """Write down that a run has ended, and fold away all but the newest *keep* runs."""
+
+    def history(self, *, verdicts: bool) -> History:
+        """What the next run wants to know."""
+
+    def runs(self) -> list[RunRecord]:
+        """The runs that are known, oldest first."""
+
+    def tests(self) -> list[TestRecord]:
+        """The tests that are known, by key and device."""
+
+    def cells(self, key: str | None = None) -> list[CellRecord]:
+        """The cells that have an outcome, of one test or of all."""
+
+    def observations(self, uid: str) -> list[Observed]:
+        """What came of a run's cells, if it is not folded away."""
+
+    def merge(self, other: Store, keep: int) -> None:
+        """Take over all that *other* knows, and fold away all but the newest *keep* runs."""
+
+    def forget(self, tests: Sequence[TestRecord]) -> None:
+        """Forget these tests and their cells."""
+
+    def close(self) -> None:
+        """Let go of the store."""

@@ -1,0 +1,54 @@
+"""The ledger's report as one HTML page, which needs nothing but a browser. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+_FIGURES = (
+    ("cells", "cells"),
+    ("covered", "covered"),
+    ("never_ran", "never ran"),
+    ("failing", "failing"),
+    ("unsupported", "unsupported"),
+    ("skipped", "skipped"),
+    ("runs", "runs"),
+    ("next_seed", "next seed"),
+)
+# No place in a script element where a browser could see anything but JSON.
+_UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
+
+def render(report: Mapping[str, Any]) -> str:
+    """The page for a report of format 1, of plain builtins. It is to be written as UTF-8."""
+    # Comes with torch; costs nothing where no page is asked for.
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    source = resources.files("dtype_sampler.reports").joinpath("report.html.jinja")
+    summary = report["summary"]
+    empty = not any(test["cells"] for test in report["tests"])
+    return environment.from_string(source.read_text(encoding="utf-8")).render(
+        empty=empty,
+        generated=report["generated"],
+        percent=_figure(None if empty else summary.get("percent")),
+        figures=[(name, words, _figure(summary.get(name), name)) for name, words in _FIGURES],
+        data=_json(report),
+    )
+
+
+def _figure(value: Any, name: str = "") -> str:
+    if value is None:
+        return "–"  # noqa: RUF001 - as in the heat map: there is none
+    # A seed is copied, not read.
+    return str(value) if name == "next_seed" or not isinstance(value, int) else f"{value:,}"
+
+
+def _json(report: Mapping[str, Any]) -> Any:
+    """The report as JSON that may stand in a script element: ASCII, without markup."""
+    from markupsafe import Markup
+
+    text = json.dumps(report, separators=(",", ":"), allow_nan=False).translate(_UNSAFE)
+    return Markup(text)  # noqa: S704 - nothing in it is markup any more

@@ -1,0 +1,125 @@
+"""The ledger's report for a terminal, and the same for Markdown. Pure text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dtype_sampler.ledger.coverage import COVERED, NEVER, STALE, CellState, Coverage, TestState
+from dtype_sampler.outcomes import SKIPPED, UNSUPPORTED
+from dtype_sampler.reports.terminal import age
+
+# GitHub takes at most 1 MiB of step summary; some of it may be written already.
+STEP_SUMMARY_LIMIT = 1000 * 1000
+
+
+def text(coverage: Coverage, summary: Mapping[str, Any], *, now: float, width: int) -> str:
+    """A summary and the tests that want attention first, in lines of at most *width* columns."""
+    lines = [_summary_line(summary), *_notes(coverage, summary, now)]
+    worst = [state for state in coverage.worst_first() if state.missing or _failing(state)]
+    if worst:
+        lines.append("")
+    for state in worst:
+        key = f"{state.test.key} ({state.test.device})"
+        # The end of a test key says more than its beginning.
+        room = max(width - 9, 20)
+        shown = key if len(key) <= room else f"...{key[3 - room :]}"
+        lines.append(f"{state.percent:5.0f} %  {shown}")
+        for words, cells in _groups(state):
+            labels = ", ".join(cell.cell.label for cell in cells)
+            lines += _wrapped(f"{words}: {labels}", width, indent=9)
+    if not worst and coverage.tests:
+        lines += ["", "Every cell is covered, and none is failing."]
+    return "\n".join(lines) + "\n"
+
+
+def markdown(
+    coverage: Coverage,
+    summary: Mapping[str, Any],
+    *,
+    now: float,
+    limit: int = STEP_SUMMARY_LIMIT,
+) -> str:
+    """The same as a Markdown table of at most *limit* bytes of UTF-8; the worst rows come first."""
+    head = ["## Dtypes covered", "", _summary_line(summary), ""]
+    head += [f"- {note}" for note in _notes(coverage, summary, now)]
+    worst = [state for state in coverage.worst_first() if state.missing or _failing(state)]
+    if not worst:
+        closing = "Every cell is covered, and none is failing." if coverage.tests else ""
+        return "\n".join([*head, "", closing]).strip() + "\n"
+    head += ["", "| covered | test | what is missing |", "| ---: | --- | --- |"]
+    lines, size = head, sum(len(line.encode()) + 1 for line in head)
+    for number, state in enumerate(worst):
+        missing = "; ".join(
+            f"{words}: {', '.join(cell.cell.label for cell in cells)}"
+            for words, cells in _groups(state)
+        )
+        key = f"{_escaped(state.test.key)} ({state.test.device})"
+        line = f"| {state.percent:.0f} % | {key} | {_escaped(missing)} |"
+        size += len(line.encode("utf-8", "replace")) + 1
+        if size > limit - 100:
+            lines.append(f"\n... and {len(worst) - number} more tests.")
+            break
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _summary_line(summary: Mapping[str, Any]) -> str:
+    return (
+        f"{summary['covered']} of {summary['cells']} cells covered ({summary['percent']:.2f} %),"
+        f" {summary['never_ran']} never ran, {summary['failing']} failing"
+    )
+
+
+def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterable[str]:
+    apart = [f"{summary[name]} {name}" for name in (SKIPPED, UNSUPPORTED) if summary[name]]
+    if apart:
+        yield f"apart from these: {', '.join(apart)}"
+    oldest = coverage.oldest
+    if oldest is not None and oldest.verdict_at is not None:
+        cell = oldest.cell
+        yield f"oldest verdict: {age(now - oldest.verdict_at)} ago, {cell.key} with {cell.label}"
+    if summary["next_seed"] is not None:
+        more = coverage.runs_needed(summary["next_seed"])
+        known = f"{summary['runs']} runs known, the next seed is {summary['next_seed']}"
+        yield f"{known}; runs until all that never ran are reached: {more}" if more else known
+
+
+def _failing(state: TestState) -> list[CellState]:
+    return [cell for cell in state.cells if cell.failing]
+
+
+def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
+    for words, cells in (
+        ("failing", _failing(state)),
+        ("never ran", [cell for cell in state.cells if cell.state == NEVER]),
+        ("too old", [cell for cell in state.cells if cell.state == STALE]),
+        ("skipped", [cell for cell in state.cells if cell.state == SKIPPED]),
+    ):
+        if cells:
+            yield words, cells
+
+
+def missing_lines(coverage: Coverage) -> list[str]:
+    """The cells that a gate misses, by name."""
+    return [
+        f"{cell.cell.key} {cell.cell.label} ({cell.cell.device}): {cell.state}"
+        for state in coverage.worst_first()
+        for cell in state.missing
+        if cell.state != COVERED
+    ]
+
+
+def _wrapped(line: str, width: int, indent: int) -> list[str]:
+    from textwrap import wrap
+
+    # Not at a dot or a hyphen: labels are to be found again by searching.
+    parts = wrap(line, max(width - indent, 20), break_on_hyphens=False, break_long_words=False)
+    return [" " * indent + part for part in parts]
+
+
+def _escaped(words: str) -> str:
+    """Words for a cell of a Markdown table."""
+    for character in "\\`*_{}[]<>#|":
+        words = words.replace(character, f"\\{character}")
+    return words.replace("\n", " ")

@@ -1,0 +1,413 @@
+"""The ledger in real runs: what is written down, what the next run makes of it, and the gate."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dtype_sampler.ledger.sqlite import SqliteStore
+from dtype_sampler.outcomes import Cell
+
+LEDGER = ".dtype-ledger.sqlite"
+LOOP = """
+import pytest
+from dtype_sampler import random_dtypes as ask
+def test(took):
+    for dtype in ask(k=3, dtypes=[*"abcdefg"]): took("t", dtype)
+"""
+
+
+@pytest.fixture
+def ledger(project):
+    """What the project's ledger knows."""
+
+    def ledger(name: str = LEDGER) -> SqliteStore:
+        store = SqliteStore.open(project.pytester.path / name)
+        stores.append(store)
+        return store
+
+    stores: list[SqliteStore] = []
+    yield ledger
+    for store in stores:
+        store.close()
+
+
+def outcomes(store: SqliteStore) -> dict[str, str]:
+    return {one.cell.label: one.last.outcome for one in store.cells()}
+
+
+def test_consecutive_runs_rotate_and_are_written_down(project, ledger):
+    project.file("test_it", LOOP)
+    project.run("--dtype-seed=41").assert_outcomes(passed=1)
+    for seed in (42, 43):
+        result = project.run()
+        result.stdout.fnmatch_lines([f"*--dtype-seed={seed} (next after the ledger's last)*"])
+    assert len({label for _, label in project.took()}) == 7
+    result.stdout.fnmatch_lines(
+        ["dtype-sampler: ledger: 7 of 7 cells covered on cpu, * for the first time in this run; *"]
+    )
+    store = ledger()
+    (test,) = store.tests()
+    assert (test.key, test.declared, test.k) == ("test_it.py::test", tuple("abcdefg"), 3)
+    runs = store.runs()
+    assert [run.seed for run in runs] == [41, 42, 43]
+    assert [run.number for run in runs] == [1, 2, 3]
+    assert all(run.ended and run.counts == {"passed": 3} for run in runs)
+    assert len({run.uid for run in runs}) == 3
+    assert runs[0].command.startswith("pytest ")
+    assert all((runs[0].torch, runs[0].python, runs[0].plugin, runs[0].host))
+    assert set(outcomes(store).values()) == {"passed"}
+    # One file, which can be copied as it is.
+    assert [name for name in project.files() if "ledger" in name] == [LEDGER]
+
+
+def test_the_commit(project, ledger):
+    project.file("test_it", LOOP)
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+        subprocess.run([*git, *command], cwd=project.pytester.path, check=True)
+    project.run()
+    (project.pytester.path / "test_it.py").write_text(LOOP + "\n")
+    project.run()
+    clean, dirty = (run.commit for run in ledger().runs())
+    assert len(clean) == 40
+    assert dirty == f"{clean}+"
+
+
+def test_no_ledger(project):
+    project.file("test_it", LOOP)
+    project.run("--no-dtype-ledger").assert_outcomes(passed=1)
+    assert not any("ledger" in name for name in project.files())
+    for args, message in (
+        (["--dtype-seed=next"], "--dtype-seed=next: the one after the ledger's last needs"),
+        (["--dtype-strategy=oldest"], "oldest needs the ledger"),
+        (["--dtype-fail-under=5"], "--dtype-fail-under needs the ledger"),
+    ):
+        result = project.run("--no-dtype-ledger", *args)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert message in result.stderr.str()
+
+
+def test_a_run_without_samples_makes_no_ledger(project):
+    project.file("test_it", "def test(): pass")
+    project.run()
+    assert not any("ledger" in name for name in project.files())
+
+
+@pytest.mark.parametrize("way", ["option", "environment", "ini"])
+def test_where_it_is(project, monkeypatch, ledger, way):
+    project.file("test_it", LOOP)
+    args = []
+    if way == "option":
+        args = ["--dtype-ledger=other.sqlite"]
+    elif way == "environment":
+        monkeypatch.setenv("DTYPE_SAMPLER_LEDGER", "other.sqlite")
+    else:
+        project.ini(dtype_sampler_ledger="other.sqlite")
+    project.run(*args).assert_outcomes(passed=1)
+    assert len(ledger("other.sqlite").runs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"some text, and more of it than a header holds", "is no ledger"),
+        (b"SQLite format 3\0" + 84 * b"\0", "is no ledger but another program's SQLite file"),
+        (None, "is a folder"),
+    ],
+)
+def test_a_file_that_is_no_ledger_is_left_alone(project, content, message):
+    project.file("test_it", LOOP)
+    path = project.pytester.path / LEDGER
+    path.mkdir() if content is None else path.write_bytes(content)
+    if content is not None:
+        # The default path: it is said, and the run is written down beside it.
+        result = project.run("-W", "error")
+        assert result.ret == 0
+        text = result.stdout.str()
+        assert text.count(message) == 1
+        assert "dtype-sampler combine" in text
+        (side,) = project.pytester.path.glob(f"{LEDGER}.*.side")
+        assert path.read_bytes() == content
+        store = SqliteStore.open(side)
+        assert len(store.cells()) == 3
+        store.close()
+    # Named: an error before any test runs.
+    project.took()
+    result = project.run(f"--dtype-ledger={LEDGER}")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert message in result.stderr.str()
+    assert project.took() == []
+
+
+def test_a_named_path_without_a_folder(project):
+    project.file("test_it", LOOP)
+    result = project.run("--dtype-ledger=no/such/ledger.sqlite")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "there is no folder" in result.stderr.str()
+
+
+def test_every_outcome(project, ledger):
+    project.file(
+        "test_it",
+        """
+        import pytest, torch
+        from dtype_sampler import random_dtypes as ask
+        def test_loop():
+            for dtype in ask(k=3, dtypes=[*"abc"]): assert dtype != "b"
+        @pytest.mark.random_dtypes("dtype", [
+            pytest.param("x", marks=pytest.mark.xfail(strict=False)),
+            pytest.param("s", marks=pytest.mark.skip),
+            pytest.param("f", marks=pytest.mark.xfail), "p"])
+        def test_items(dtype): assert dtype != "f"
+        """,
+    )
+    project.run("--all-dtypes", "--dtype-seed=1")
+    assert outcomes(ledger()) == {
+        "a": "passed",
+        "b": "failed",
+        "c": "not-reached",
+        "x": "xpassed",
+        "s": "skipped",
+        "f": "xfailed",
+        "p": "passed",
+    }
+    durations = {
+        one.cell.label: one.duration for one in ledger().observations(ledger().runs()[0].uid)
+    }
+    assert durations["p"] is not None
+    assert durations["a"] is None
+
+
+class TestNextRun:
+    def test_what_failed_stays_until_it_passes(self, project, ledger):
+        project.file(
+            "test_it",
+            """
+            import os
+            from dtype_sampler import random_dtypes as ask
+            def test(took, subtests):
+                for dtype in ask(k=1, dtypes=[*"abcdefg"]):
+                    took("t", dtype)
+                    with subtests.test(dtype=dtype): assert dtype != os.environ.get("BAD")
+            """,
+        )
+        project.run("--dtype-seed=0")
+        ((_, bad),) = project.took()
+        env = project.pytester._monkeypatch
+        env.setenv("BAD", bad)
+        project.run("--dtype-seed=0")
+        project.took()
+        result = project.run("--dtype-seed=1")
+        taken = [label for _, label in project.took()]
+        assert len(taken) == 2
+        assert bad in taken
+        result.stdout.fnmatch_lines(
+            [
+                f"same sample: *--dtype-seed=1 --dtype-only={','.join(taken)}",
+                f"history: {bad} last passed * seconds ago in run 1, seed 0",
+            ]
+        )
+        project.run("--dtype-seed=1", "-o", "dtype_sampler_recheck_failed=false")
+        assert bad not in [label for _, label in project.took()]
+        env.delenv("BAD")
+        project.run("--dtype-seed=2", "-n1")
+        assert bad in [label for _, label in project.took()]
+        project.run("--dtype-seed=3")
+        assert len(project.took()) == 1
+
+    def test_oldest_first(self, project):
+        project.file("test_it", LOOP)
+        taken = []
+        for xdist in ((), ("-n2",), ()):
+            project.run("--dtype-strategy=oldest", "--dtype-seed=5", *xdist)
+            taken.append([label for _, label in project.took()])
+        # One and the same seed, and yet everything ran.
+        assert len({label for run in taken for label in run}) == 7
+        assert not set(taken[0]) & set(taken[1])
+
+    def test_the_history_of_a_failure(self, project):
+        loop = "def test(random_dtypes):\n  for d in random_dtypes(dtypes=['a', 'b']): assert 0"
+        project.file("test_it", loop)
+        result = project.run("--dtype-seed=1", "--all-dtypes")
+        result.stdout.fnmatch_lines(["history: a never ran before"])
+        result = project.run("--dtype-seed=1", "--all-dtypes")
+        result.stdout.fnmatch_lines(["history: a never passed before"])
+
+
+class TestGate:
+    def test_in_a_run(self, project):
+        project.file("test_it", LOOP)
+        result = project.run("--dtype-fail-under=100", "--dtype-seed=1")
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines(
+            ["ERROR: --dtype-fail-under=100: 42.86 % of the cells are cov*"]
+        )
+        assert project.run("--dtype-fail-under=80", "--dtype-seed=2").ret == 0
+        assert project.run("--dtype-fail-under=101").ret == pytest.ExitCode.USAGE_ERROR
+
+    def test_the_step_summary(self, project, monkeypatch, tmp_path):
+        summary = tmp_path / "summary.md"
+        summary.write_text("before\n")
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+        project.file("test_it", LOOP)
+        project.run("--dtype-seed=1")
+        assert summary.read_text() == "before\n"
+        project.run("--dtype-seed=1", "-o", "dtype_sampler_step_summary=true").assert_outcomes(
+            passed=1
+        )
+        text = summary.read_text()
+        assert text.startswith("before\n## Dtypes covered")
+        assert "test\\_it.py::test" in text
+
+
+class TestManyProcesses:
+    def test_only_the_controller_writes(self, project, ledger):
+        project.file(
+            "test_it",
+            """
+            import pytest
+            @pytest.mark.parametrize("n", range(20))
+            @pytest.mark.random_dtypes("dtype", [*"abcdefg"], k=3)
+            def test(dtype, n): pass
+            """,
+        )
+        project.run("-n2", "--dtype-seed=1").assert_outcomes(passed=60)
+        store = ledger()
+        assert len(store.tests()) == 20
+        assert len(store.cells()) == 60
+        assert len(store.runs()) == 1
+
+    def test_eight_runs_at_once(self, project, ledger):
+        project.file(
+            "test_it",
+            """
+            import pytest
+            from dtype_sampler import random_dtypes as ask
+            @pytest.mark.parametrize("n", range(30))
+            def test(n): list(ask(k=3, dtypes=[*"abcdefg"]))
+            """,
+        )
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:xdist"]
+        runs = [
+            subprocess.Popen(
+                [*command, f"--dtype-seed={seed}"],
+                cwd=project.pytester.path,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for seed in range(8)
+        ]
+        for run in runs:
+            out, _ = run.communicate(timeout=120)
+            assert run.returncode == 0, out
+            assert "another process" not in out
+        store = ledger()
+        assert sorted(run.seed for run in store.runs()) == list(range(8))
+        assert all(len(store.observations(run.uid)) == 90 for run in store.runs())
+        assert len(store.cells()) == 210
+
+    def test_a_worker_that_dies(self, project, ledger):
+        project.file(
+            "test_it",
+            """
+            import os, pytest
+            @pytest.mark.random_dtypes("dtype", [*"abcd"])
+            def test(dtype):
+                if dtype == "c": os._exit(1)
+            """,
+        )
+        project.run("-n2", "--all-dtypes")
+        assert outcomes(ledger()) == dict.fromkeys("abd", "passed") | {"c": "crashed"}
+
+    def test_an_interrupted_run_has_an_end(self, project, ledger):
+        project.file("test_it", LOOP + "def test_stop(): raise KeyboardInterrupt")
+        assert project.run_process("--dtype-seed=1").ret == pytest.ExitCode.INTERRUPTED
+        (run,) = ledger().runs()
+        assert run.ended is not None
+        assert run.counts == {"passed": 3}
+
+
+def test_killed_at_any_moment(project):
+    """What had finished is there, the file is whole, and the next run sees the killed one."""
+    project.file(
+        "test_it",
+        """
+        import pathlib, pytest, time
+        from dtype_sampler import random_dtypes as ask
+        @pytest.mark.parametrize("n", range(2000))
+        def test(n):
+            list(ask(k=1, dtypes=[*"abc"]))
+            time.sleep(0.002)
+            pathlib.Path("done.txt").open("a").write(f"{n} {time.time()}\\n")
+        """,
+    )
+    folder = project.pytester.path
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
+    killed = 50
+    for number in range(killed):
+        (folder / "done.txt").unlink(missing_ok=True)
+        run = subprocess.Popen([*command, "--dtype-seed=1"], cwd=folder, stdout=subprocess.DEVNULL)
+        while not (folder / "done.txt").exists():
+            assert run.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.1 + 0.01 * number)
+        at = time.time()
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+        with sqlite3.connect(folder / LEDGER) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        connection.close()
+        store = SqliteStore.open(folder / LEDGER)
+        last = store.runs()[-1]
+        assert last.ended is None
+        seen = {one.cell.key for one in store.observations(last.uid)}
+        store.close()
+        done = [line.split() for line in (folder / "done.txt").read_text().splitlines()]
+        expected = {f"test_it.py::test[{n}]" for n, when in done if at - float(when) > 1.0}
+        # More than was promised: all but what had not been reported yet.
+        assert expected <= seen
+        assert len(done) - len(seen) <= 2
+    assert len({run.uid for run in _runs(folder)}) == killed
+
+
+def _runs(folder):
+    store = SqliteStore.open(folder / LEDGER)
+    runs = store.runs()
+    store.close()
+    return runs
+
+
+def test_a_full_disk_does_not_turn_the_run_red(project):
+    project.file(
+        "test_it",
+        LOOP.replace("def test(", "@pytest.mark.parametrize('n', range(300))\ndef test(n, "),
+    )
+    limit = (
+        "import resource, signal, sys, pytest;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536));"
+        "sys.exit(pytest.main(sys.argv[1:]))"
+    )
+    pytest.importorskip("resource")
+    # Named in vain: the space runs out while the tests run.
+    result = project.pytester.run(
+        sys.executable, "-c", limit, "-q", "-p", "no:randomly", "-p", "no:cacheprovider"
+    )
+    assert result.ret == 0, result.stdout.str()
+    result.stdout.fnmatch_lines(["*dtype-sampler: ledger: *", "*300 passed*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_the_label_of_a_cell(project, ledger):
+    project.file("test_it", "import torch\ndef test(random_dtypes): list(random_dtypes())")
+    project.run("--all-dtypes")
+    assert Cell("test_it.py::test", "torch.bfloat16", "cpu") in {
+        one.cell for one in ledger().cells()
+    }
