@@ -183,6 +183,7 @@ def _path(given: Path | None) -> Path:
 
 
 def _open(given: Path | None) -> SqliteStore:
+    from dtype_sampler.ledger.journal import left, recover
     from dtype_sampler.ledger.sqlite import SqliteStore
 
     path = _path(given)
@@ -190,7 +191,11 @@ def _open(given: Path | None) -> SqliteStore:
         raise DtypeSamplerError(
             f"{path}: there is no ledger: run pytest here first, or name one with --ledger"
         )
-    return SqliteStore.open(path)
+    store = SqliteStore.open(path)
+    if left(path):
+        # What a killed run could not write any more.
+        recover(path, store, remove=True)
+    return store
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -255,6 +260,7 @@ def _write(shown: str, output: Path | None) -> None:
 
 
 def _combine(options: argparse.Namespace) -> int:
+    from dtype_sampler.ledger.journal import recover
     from dtype_sampler.ledger.sqlite import SqliteStore
     from dtype_sampler.ledger.store import LedgerError
 
@@ -269,6 +275,7 @@ def _combine(options: argparse.Namespace) -> int:
                 source = SqliteStore.open(path)
                 try:
                     target.merge(source, options.keep_runs)
+                    recover(path, target, remove=False)
                 finally:
                     source.close()
             except LedgerError as error:

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from dtype_sampler.ledger.journal import recover
 from dtype_sampler.ledger.sqlite import SqliteStore
 from dtype_sampler.outcomes import Cell
 
@@ -365,6 +366,7 @@ def test_killed_at_any_moment(project):
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         connection.close()
         store = SqliteStore.open(folder / LEDGER)
+        recover(folder / LEDGER, store, remove=True)
         last = store.runs()[-1]
         assert last.ended is None
         seen = {one.cell.key for one in store.observations(last.uid)}

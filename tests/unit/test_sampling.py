@@ -230,6 +230,36 @@ def test_always_must_leave_a_place_for_the_others():
         sample(5, always=SEVEN[:3])
 
 
+@given(pools(), keys, seeds, st.integers(1, 12), st.data())
+def test_oldest_takes_those_without_a_verdict_first(pool, key, seed, k, data):
+    labels, families = pool
+    drawn = st.dictionaries(st.sampled_from(labels), st.integers(0, 5))
+    verdicts = data.draw(drawn)
+
+    def take(strategy, verdicts):
+        arguments = {"seed": seed, "key": key, "labels": labels, "families": families, "k": k}
+        return choose(**arguments, strategy=strategy, verdicts=verdicts)
+
+    chosen = take("oldest", verdicts)
+    left = set(labels) - set(chosen)
+    assert len(chosen) == min(k, len(labels))
+    assert all(verdicts.get(one, -1) <= verdicts.get(other, -1) for one in chosen for other in left)
+    # Of equal ones, those that rotate would take.
+    same = dict.fromkeys(labels, 7)
+    assert take("oldest", {}) == take("oldest", same) == take("rotate", None)
+
+
+@given(pools(), keys, seeds, st.integers(1, 12))
+def test_oldest_covers_everything_in_as_few_runs(pool, key, seed, k):
+    labels, families = pool
+    verdicts: dict[str, float] = {}
+    for run in range(runs_to_cover(len(labels), k)):
+        arguments = {"seed": seed, "key": key, "labels": labels, "families": families, "k": k}
+        chosen = choose(**arguments, strategy="oldest", verdicts=verdicts)
+        verdicts |= dict.fromkeys(chosen, run)
+    assert set(verdicts) == set(labels)
+
+
 def test_a_strategy_that_does_not_exist():
     with pytest.raises(DtypeSamplerError, match="unknown strategy 'rotat': did you mean 'rotate'"):
         choose(seed=0, strategy="rotat", key="t", labels=["a"], families=["other"], k=1)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.records import History
 from dtype_sampler.plan import RunPlan, make_plan, random_seed
 from dtype_sampler.settings import CLI, DEFAULT, ENV, INI, MAX_SEED, Settings, resolve
 
@@ -104,6 +105,10 @@ def test_seeds(seed):
         ({}, {}, {"dtype_sampler_pool": []}, "empty"),
         ({}, {}, {"dtype_sampler_pool": ["int8", "int8"]}, "it names int8 twice"),
         ({"only": ["Bfloat16"]}, {}, {}, "did you mean 'bfloat16'"),
+        ({"ledger": " "}, {}, {}, "^--dtype-ledger= : it is empty"),
+        ({}, {}, {"dtype_sampler_ledger_runs": "0"}, "how many runs to keep"),
+        ({"fail_under": "most"}, {}, {}, "--dtype-fail-under=most: a percentage"),
+        ({"fail_under": "100.5"}, {}, {}, "a number from 0 to 100"),
         ({"only": ["reduced"]}, {}, {}, "is a pool: list its dtypes, float16,bfloat16"),
         ({}, {}, {"dtype_sampler_argnames": ["a,b"]}, "'a,b' is no argument name"),
     ],
@@ -136,6 +141,30 @@ class TestPlan:
         assert len(seeds) == 5
         assert all(0 <= seed < 2**32 for seed in seeds)
         assert random_seed() != random_seed()
+
+    def test_the_seed_after_the_ledgers_last(self):
+        for settings in (Settings(), resolve({"seed": "next"}, {}, {})):
+            plan = make_plan(settings, last_seed=None, history=History(last_seed=41))
+            assert (plan.seed, plan.seed_origin) == (42, "next after the ledger's last")
+            plan = make_plan(settings, last_seed=None, history=History(last_seed=MAX_SEED))
+            assert plan.seed == 0
+
+    def test_the_first_seed_of_a_ledger(self):
+        plan = make_plan(Settings(), last_seed=None, history=History())
+        assert plan.seed_origin == "random"
+        asked = resolve({"seed": "next"}, {}, {})
+        plan = make_plan(asked, last_seed=None, history=History())
+        assert plan.seed_origin == "random, as the ledger has no runs yet"
+        with pytest.raises(LookupError, match="next"):
+            make_plan(asked, last_seed=None)
+
+    def test_what_failed_is_rechecked_unless_that_is_off(self):
+        history = History(1, {"cpu": {"t": ["a"]}}, {"cpu": {"t": {"a": 5.0}}})
+        plan = make_plan(Settings(), last_seed=None, history=history)
+        assert plan.recheck == history.failing
+        assert RunPlan.from_wire(plan.to_wire()) == plan
+        off = resolve({}, {}, {"dtype_sampler_recheck_failed": False})
+        assert make_plan(off, last_seed=None, history=history).recheck == {}
 
     def test_the_last_seed(self):
         settings = resolve({"seed": "last"}, {}, {})

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtype_sampler.ledger.journal import Journal, left, recover
 from dtype_sampler.ledger.records import CellRecord, History, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
 from dtype_sampler.outcomes import VERDICTS, Cell
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # Clocks that are off by more than this are wrong, not just another machine's.
 _SKEW = 86400.0
+# How long what has finished stays in the journal alone, in seconds.
+_BETWEEN = 0.5
 # How long a test run waits for another process that writes, in seconds; and at its end.
 _WAIT, _LAST_WAIT = 0.2, 10.0
 
@@ -47,6 +50,8 @@ class Books:
         self._usable = True
         self._store: SqliteStore | None = None
         self._before: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
+        self._journal: Journal | None = None
+        self._written = 0.0
         self._waiting: tuple[list[TestRecord], list[Observed]] = ([], [])
 
     def read(self, *, verdicts: bool) -> History:
@@ -58,6 +63,8 @@ class Books:
                 return History()
             store = self._open(wait=2.0)
             try:
+                if left(self.path):
+                    recover(self.path, store, remove=True)
                 return store.history(verdicts=verdicts)
             finally:
                 store.close()
@@ -160,6 +167,8 @@ class Books:
             # By the same clock: the newest run is the one whose seed the next run counts on from.
             self.run = store.open_run(replace(run, started=run.started + self._ahead))
             store.set_wait(_WAIT)
+            with suppress(OSError):
+                self._journal = Journal(self.path, self.run)
         except LedgerError as error:
             self._trouble(error)
 
@@ -172,6 +181,15 @@ class Books:
         self.outcomes.update((one.cell, one.outcome) for one in seen)
         self._waiting[0].extend(tests)
         self._waiting[1].extend(seen)
+        if self._journal is not None:
+            try:
+                self._journal.append(tests, seen)
+            except OSError:
+                # Then each test costs a transaction.
+                self._journal = None
+            else:
+                if self._clock() - self._written < _BETWEEN:
+                    return
         self._write()
 
     def _write(self) -> None:
@@ -186,6 +204,9 @@ class Books:
             self._trouble(error)
             return
         self._waiting = ([], [])
+        self._written = self._clock()
+        if self._journal is not None:
+            self._journal.clear()
 
     def end(self) -> None:
         """The run has ended, however it did."""
@@ -198,6 +219,8 @@ class Books:
                 self._store.append(run.uid, *self._waiting)
                 self._waiting = ([], [])
             self._store.close_run(run, self.keep)
+            if self._journal is not None:
+                self._journal.close()
         except LedgerError as error:
             self._trouble(error)
             if self._store is not None:
@@ -215,6 +238,10 @@ class Books:
         if self._store is not None:
             self._store.close()
         self._store = None
+        if self._journal is not None:
+            # What it holds goes aside with the rest.
+            self._journal.close()
+            self._journal = None
         if self._usable:
             self._usable = False
             self._go_aside()
@@ -261,11 +288,10 @@ def _behind(
     What this run finds out is newer than what the ledger knows, whatever another machine's clock
     said.
     """
-    newest = now
-    for run in store.runs():
-        newest = max(newest, run.ended or run.started)
+    moments = [run.ended or run.started for run in store.runs()]
     # A run that goes on, or was killed, is known by its verdicts alone.
     for keys in verdicts.values():
         for ages in keys.values():
-            newest = max(newest, *ages.values())
-    return newest - now + 0.001 if 0 < newest - now < _SKEW else 0.0
+            moments.extend(ages.values())
+    newest = max((at for at in moments if at < now + _SKEW), default=now)
+    return newest - now + 0.001 if newest > now else 0.0

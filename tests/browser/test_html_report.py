@@ -1,0 +1,580 @@
+"""The HTML report in a real browser. Skips where there is none.
+
+Uses Playwright's own Chromium, or else one that is installed (`DTYPE_SAMPLER_CHROMIUM` names it).
+With `DTYPE_SAMPLER_SHOTS` naming a folder, pictures of the page are left there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dtype_sampler.reports.html import render
+
+sync_api = pytest.importorskip("playwright.sync_api")
+
+NOW = datetime(2026, 11, 24, 4, tzinfo=UTC)
+LABELS = [
+    "torch.float64",
+    "torch.float32",
+    "torch.float16",
+    "torch.bfloat16",
+    "torch.float8_e4m3fnuz",
+    "torch.complex128",
+    "float16",
+]
+OUTCOMES = [
+    *["passed"] * 12,
+    *("failed", "crashed", "xfailed", "xpassed", "skipped", "unsupported", "not-reached", None),
+]
+VERDICTS = {"passed", "failed", "crashed", "xfailed", "xpassed"}
+HOSTILE = "tests/test_hostile.py::test_it[</script><img src=x onerror=window.pwned=1>'$\"]"
+
+
+def iso(moment):
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def made_cell(label, outcome, days=0.0, nodeid=None, **more):
+    verdict = outcome if outcome in VERDICTS else None
+    at = iso(NOW - timedelta(days=days)) if verdict else None
+    return {
+        "label": label,
+        "device": "cpu",
+        "last_outcome": outcome,
+        "last_verdict": verdict,
+        "last_verdict_at": at,
+        "last_passed_at": at if verdict == "passed" else None,
+        "last_failed_at": at if verdict in ("failed", "crashed") else None,
+        "seed": 1230 if outcome else None,
+        "commit": "0123456789abcdef" if outcome else None,
+        "runs": 3 if outcome else 0,
+        "covered": verdict is not None,
+        "nodeid": nodeid if outcome else None,
+        "history": [[41, outcome], [40, "passed"], [3, "skipped"]] if outcome else [],
+        **more,
+    }
+
+
+def made_report(modules=6, tests=5, labels=LABELS, runs=41):
+    all_tests = []
+    for m in range(modules):
+        for t in range(tests):
+            what = "forward" if t % 2 else "gradients_agree_with_reference"
+            key = f"tests/models/test_module_{m:03}.py::TestModel{m}::test_{what}_{t:02}"
+            n = m * tests + t
+            cells = [
+                made_cell(
+                    label,
+                    OUTCOMES[(n * 7 + 3 * i) % len(OUTCOMES)],
+                    days=(n * 13 + i * 29) % 97 / 1.5,
+                    nodeid=f"{key}[{label}]" if i % 2 else key,
+                )
+                for i, label in enumerate(labels)
+            ]
+            all_tests.append({"key": key, "device": "cpu", "cells": cells})
+    cells = [cell for test in all_tests for cell in test["cells"]]
+    covered = sum(cell["covered"] for cell in cells)
+    return {
+        "format": 1,
+        "generated": iso(NOW),
+        "summary": {
+            "cells": len(cells),
+            "covered": covered,
+            "percent": round(100 * covered / max(1, len(cells)), 1),
+            "never_ran": sum(cell["last_outcome"] is None for cell in cells),
+            "failing": sum(cell["last_verdict"] in ("failed", "crashed") for cell in cells),
+            "unsupported": sum(cell["last_outcome"] == "unsupported" for cell in cells),
+            "skipped": sum(cell["last_outcome"] == "skipped" for cell in cells),
+            "runs": runs,
+            "next_seed": 1231,
+        },
+        "tests": all_tests,
+        "runs": [
+            {
+                "number": number,
+                "uid": f"{number:032x}",
+                "started": iso(NOW - timedelta(days=runs - number, minutes=9)),
+                "ended": iso(NOW - timedelta(days=runs - number)),
+                "seed": 1189 + number,
+                "strategy": "rotate",
+                "commit": "0123456789abcdef",
+                "host": "build-7",
+                "counts": {"passed": 3, "failed": 1},
+                "percent": round(80 * (1 - 0.93**number), 1),
+            }
+            for number in range(1, runs + 1)
+        ],
+    }
+
+
+def small_report():
+    """Two modules: one test with a failing cell, one with a cell that never ran, one without."""
+
+    def test(key, *cells):
+        return {"key": key, "device": "cpu", "cells": list(cells)}
+
+    report = made_report(0, 0)
+    report["tests"] = [
+        test(
+            "tests/test_b.py::test_failing",
+            made_cell("torch.float16", "failed", 2, "tests/test_b.py::test_failing"),
+            made_cell("torch.float32", "passed", 40, "tests/test_b.py::test_failing"),
+        ),
+        test(
+            "tests/test_a.py::test_never",
+            made_cell("torch.float16", "passed", 0, "tests/test_a.py::test_never[float16]"),
+            made_cell("torch.float32", None),
+        ),
+        test(
+            "tests/test_a.py::TestA::test_fine",
+            made_cell("torch.float16", "passed", 3, "tests/test_a.py::TestA::test_fine"),
+            made_cell("torch.float32", "passed", 90, "tests/test_a.py::TestA::test_fine"),
+        ),
+        test(HOSTILE, made_cell("torch.float16", "passed", 8, HOSTILE)),
+    ]
+    return report
+
+
+@pytest.fixture(scope="module")
+def browser():
+    paths = [os.environ.get("DTYPE_SAMPLER_CHROMIUM"), None]
+    paths += [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
+    # A container has no sandbox of its own to offer; the page is ours.
+    options = {"args": ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []}
+    with sync_api.sync_playwright() as playwright:
+        for path in dict.fromkeys([paths[0] or paths[1], *paths[1:]]):
+            try:
+                launched = playwright.chromium.launch(executable_path=path, **options)
+            except sync_api.Error as error:
+                reason = str(error).strip().splitlines()[0]
+                continue
+            yield launched
+            launched.close()
+            return
+        pytest.skip(f"no browser can be launched: {reason}")
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Opens the page of a report; in the end nothing may have gone wrong or been loaded."""
+    errors, requests, contexts = [], [], []
+
+    def open_(report, width=1280, height=900, scheme="light"):
+        file = tmp_path / "report.html"
+        file.write_text(render(report), encoding="utf-8")
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on(
+            "console",
+            lambda said: errors.append(said.text) if said.type in ("error", "warning") else None,
+        )
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(file.as_uri())
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert errors == []
+    asked = [url for url in requests if not url.startswith(("file:", "data:"))]
+    assert asked == []
+    assert len([url for url in requests if url.startswith("file:")]) == len(contexts)
+
+
+def names(page):
+    """The rows in view, in the order of the elements: modules, and names of tests."""
+    return page.locator("#rows .group b, #rows .test .clip").all_text_contents()
+
+
+def count(page, text):
+    sync_api.expect(page.locator("#count")).to_have_text(text)
+
+
+def focused(page):
+    return page.evaluate("document.activeElement.getAttribute('aria-label')")
+
+
+def shot(page, name):
+    folder = os.environ.get("DTYPE_SAMPLER_SHOTS")
+    if folder:
+        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+
+
+A, B, H = "tests/test_a.py", "tests/test_b.py", "tests/test_hostile.py"
+HOSTILE_NAME = HOSTILE.partition("::")[2]
+
+
+def test_all_labels_and_marks_are_there(opened):
+    page = opened(made_report())
+
+    heads = page.locator("#head [data-label]").all()
+    assert {head.get_attribute("data-label") for head in heads} == set(LABELS)
+    assert len(heads) == len(LABELS)
+    marks = set(page.locator("#rows .mark").all_text_contents())
+    assert marks <= set("✓✗!xXsu…–")  # noqa: RUF001 - as shown
+    assert page.locator("#legend li").count() == 9 + 1 + 4
+    assert page.locator("#chart svg").get_attribute("aria-label").startswith("Coverage went from ")
+
+
+def test_filter(opened):
+    page = opened(small_report())
+    count(page, "4 of 4 tests in 3 modules")
+
+    page.fill("#filter", "TESTA::")
+    count(page, "1 of 4 tests in 1 module")
+    assert names(page) == [A, "TestA::test_fine"]
+
+    page.fill("#filter", "")
+    page.select_option("#show", "failing")
+    assert names(page) == [B, "test_failing"]
+    page.select_option("#show", "never")
+    assert names(page) == [A, "test_never"]
+
+    page.fill("#filter", "no such test")
+    count(page, "No test fits. Clear the filter to see all.")
+    assert not page.locator("#scroller").is_visible()
+    page.fill("#filter", "")
+    page.select_option("#show", "all")
+    count(page, "4 of 4 tests in 3 modules")
+
+
+def test_sort(opened):
+    page = opened(small_report())
+
+    in_a = [A, "test_never", "TestA::test_fine"]
+    by_name = [A, *in_a[1:], B, "test_failing", H, HOSTILE_NAME]
+    assert names(page) == by_name
+    page.select_option("#sort", "coverage")
+    assert names(page) == by_name
+    page.select_option("#sort", "failing")
+    assert names(page) == [B, "test_failing", *in_a, H, HOSTILE_NAME]
+    page.select_option("#sort", "oldest")
+    assert names(page) == [*in_a, B, "test_failing", H, HOSTILE_NAME]
+    page.select_option("#sort", "name")
+    assert names(page) == by_name
+
+
+def test_fold(opened):
+    page = opened(small_report())
+
+    page.click("#close-all")
+    assert names(page) == [A, B, H]
+    page.get_by_text(B, exact=True).click()
+    assert names(page) == [A, B, "test_failing", H]
+    group = page.locator("#rows .group", has_text=B)
+    assert group.get_attribute("aria-expanded") == "true"
+    page.get_by_text(B, exact=True).click()
+    assert names(page) == [A, B, H]
+
+    # What a filter finds is shown, and its folds are its own.
+    page.fill("#filter", "test_b")
+    count(page, "1 of 4 tests in 1 module")
+    assert names(page) == [B, "test_failing"]
+    page.fill("#filter", "")
+    count(page, "4 of 4 tests in 3 modules")
+    assert names(page) == [A, B, H]
+    page.click("#open-all")
+    assert len(names(page)) == 7
+
+
+@pytest.mark.parametrize(
+    ("test", "label", "command"),
+    [
+        (
+            "test_failing",
+            "torch.float16",
+            'pytest "tests/test_b.py::test_failing" --dtype-seed=1230 --dtype-only=torch.float16',
+        ),
+        (
+            "test_never",
+            "torch.float16",
+            'pytest "tests/test_a.py::test_never[float16]" --dtype-seed=1230',
+        ),
+        (
+            "test_never",
+            "torch.float32",
+            'pytest "tests/test_a.py::test_never" --dtype-only=torch.float32',
+        ),
+        (
+            HOSTILE_NAME,
+            "torch.float16",
+            "pytest '"
+            + HOSTILE.replace("'", "'\"'\"'")
+            + "' --dtype-seed=1230 --dtype-only=torch.float16",
+        ),
+    ],
+    ids=["loop", "item", "never", "hostile"],
+)
+def test_a_click_opens_the_panel(opened, test, label, command):
+    page = opened(small_report())
+
+    row = page.locator("#rows .test-row").filter(has=page.get_by_text(test, exact=True))
+    row.locator(f"[aria-label^='{label}:']").click()
+
+    assert page.locator("#panel").is_visible()
+    assert page.locator("#command").text_content() == command
+    assert label in page.locator("#panel-title").text_content()
+    if test == "test_failing":
+        assert page.locator("#panel tbody tr").count() == 3
+        first = page.locator("#panel tbody tr").first.text_content()
+        assert "41" in first
+        assert "failed" in first
+        assert "2026-11-24" in first
+    assert page.evaluate("window.pwned") is None
+    page.click("#close")
+    assert not page.locator("#panel").is_visible()
+
+
+def test_the_command_can_be_copied(opened):
+    page = opened(small_report())
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+
+    page.locator("#rows .cell").first.click()
+    page.click("#copy")
+
+    sync_api.expect(page.get_by_text("Copied.")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == page.locator("#command").text_content()
+
+
+def test_keyboard(opened):
+    page = opened(small_report())
+
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "filter"
+    page.keyboard.type("/a")
+    assert page.input_value("#filter") == "/a"
+    page.fill("#filter", "")
+    count(page, "4 of 4 tests in 3 modules")
+    assert page.locator("#rows [tabindex='0']").count() == 1
+    for _ in range(5):
+        page.keyboard.press("Tab")
+    # One stop in the grid: the first group.
+    assert page.evaluate("document.activeElement.textContent").startswith(A)
+
+    page.keyboard.press("ArrowDown")
+    assert focused(page).startswith("torch.float16: passed")
+    page.keyboard.press("ArrowRight")
+    assert focused(page) == "torch.float32: never ran"
+    page.keyboard.press("ArrowRight")
+    assert focused(page) == "torch.float32: never ran"
+    page.keyboard.press("ArrowDown")
+    assert focused(page) == "torch.float32: passed 90 days ago"
+    page.keyboard.press("Home")
+    assert focused(page) == "torch.float16: passed 3 days ago"
+    assert page.locator("#rows [tabindex='0']").count() == 1
+
+    page.keyboard.press("Enter")
+    assert page.locator("#panel").is_visible()
+    assert page.evaluate("document.activeElement.id") == "copy"
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.id") == "copy"
+    page.keyboard.press("Escape")
+    assert not page.locator("#panel").is_visible()
+    assert focused(page) == "torch.float16: passed 3 days ago"
+
+    page.keyboard.press("Control+Home")
+    page.keyboard.press("ArrowLeft")
+    assert names(page)[:2] == [A, B]
+    page.keyboard.press("ArrowRight")
+    assert names(page)[:2] == [A, "test_never"]
+    page.keyboard.press("Enter")
+    assert names(page)[:2] == [A, B]
+    assert page.evaluate("document.activeElement.textContent").startswith(A)
+    page.keyboard.press("Control+End")
+    assert focused(page) == "torch.float32: not declared"
+    page.keyboard.press("Enter")
+    assert not page.locator("#panel").is_visible()
+
+
+def test_the_active_cell_survives_scrolling(opened):
+    page = opened(made_report(10, 20), height=700)
+    page.locator("#rows .cell").first.click()
+    page.keyboard.press("Escape")
+    label = focused(page)
+
+    page.evaluate("document.getElementById('scroller').scrollTop = 1e6")
+    page.wait_for_function("document.querySelector('#rows > :last-child').dataset.row === '209'")
+    assert focused(page) == label
+    page.keyboard.press("ArrowDown")
+    assert page.evaluate("document.activeElement.closest('[data-row]').dataset.row") == "2"
+    rows = [int(row.get_attribute("data-row")) for row in page.locator("#rows > *").all()]
+    assert rows == sorted(rows)
+
+
+def test_the_focus_is_never_behind_what_sticks(opened):
+    labels = [f"torch.float{n}" for n in range(40)]
+    page = opened(made_report(4, 10, labels), width=1000, height=600)
+    page.locator("#rows .cell").first.focus()
+    for keys in (["End"], ["ArrowDown"] * 30, ["ArrowLeft"] * 30, ["ArrowUp"] * 25, ["Home"]):
+        for key in keys:
+            page.keyboard.press(key)
+        box = page.locator("#rows .cell:focus").bounding_box()
+        # The page scrolls as well.
+        pinned = page.locator("#rows .test").first.bounding_box()
+        head = page.locator("#head").bounding_box()
+        grid = page.locator("#scroller").bounding_box()
+        assert box["x"] >= pinned["x"] + pinned["width"] - 1
+        assert box["x"] + box["width"] <= grid["x"] + grid["width"]
+        assert box["y"] >= head["y"] + head["height"] - 1
+        assert box["y"] + box["height"] <= grid["y"] + grid["height"]
+    page.keyboard.press("End")
+    shot(page, "many-labels")
+
+
+CONTRASTS = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const pixel = (color) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = color;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const luminance = (rgb) => rgb.slice(0, 3).map((c) => c / 255)
+    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const rgba = pixel(getComputedStyle(e).backgroundColor);
+      if (rgba[3] === 255) return rgba;
+    }
+    return pixel("#808080");
+  };
+  const found = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const text = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!text || !element.getClientRects().length) continue;
+    const style = getComputedStyle(element);
+    const ink = element instanceof SVGElement ? style.fill : style.color;
+    const [a, b] = [luminance(pixel(ink)), luminance(ground(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    found.push([ratio, element.textContent.slice(0, 40), element.tagName, ink]);
+  }
+  return found.sort((a, b) => a[0] - b[0]);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_contrast(opened, scheme):
+    report = made_report(1, 8)
+    for i, outcome in enumerate(sorted(VERDICTS)):
+        ages = zip(LABELS, (0, 3, 20, 90), strict=False)
+        report["tests"][i]["cells"] = [made_cell(label, outcome, days) for label, days in ages]
+    page = opened(report, height=1600, scheme=scheme)
+    page.click("#runs summary")
+
+    found = page.evaluate(CONTRASTS)
+
+    assert len(found) > 80
+    assert [one for one in found if one[0] < 4.5] == []
+    page.locator("#rows .cell").first.click()
+    assert [one for one in page.evaluate(CONTRASTS) if one[0] < 4.5] == []
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(246, 247, 249)", "dark": "rgb(14, 17, 22)"}[scheme]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 768, 1600])
+def test_widths(opened, width, scheme):
+    page = opened(made_report(), width=width, scheme=scheme)
+
+    over = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert over <= 0
+    shot(page, f"{scheme}-{width}")
+    cell = page.locator("#rows [data-state=failed]").first
+    cell.scroll_into_view_if_needed()
+    assert cell.bounding_box()["width"] >= 24
+    assert cell.bounding_box()["height"] >= 24
+    cell.click()
+    assert page.locator("#command").is_visible()
+    over = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert over <= 0
+    folder = os.environ.get("DTYPE_SAMPLER_SHOTS")
+    if folder:
+        page.screenshot(path=str(Path(folder) / f"{scheme}-{width}-panel.png"))
+
+
+def test_many_tests(opened):
+    page = opened(made_report(100, 50))
+    count(page, "5,000 of 5,000 tests in 100 modules")
+    shot(page, "many-closed")
+    assert page.locator("#rows .test-row").count() == 0
+
+    page.click("#open-all")
+    assert page.locator("#rows .test-row").count() > 10
+    assert page.locator("body *").count() < 3000
+    page.evaluate("document.getElementById('scroller').scrollTop = 80_000")
+    page.wait_for_function("document.querySelectorAll('#rows > *')[3].dataset.row > 2000")
+    shot(page, "many-open")
+    assert page.locator("body *").count() < 3000
+
+    page.fill("#filter", "module_042")
+    count(page, "50 of 5,000 tests in 1 module")
+    assert names(page)[0] == "tests/models/test_module_042.py"
+    page.locator("#rows .cell").first.click()
+    assert "test_module_042" in page.locator("#command").text_content()
+
+
+def test_a_report_without_cells_says_what_to_do(opened):
+    report = made_report(0, 0, runs=0)
+    page = opened(report)
+
+    assert page.locator("#empty").is_visible()
+    assert "No run with a known coverage yet." in page.locator("#chart").text_content()
+    assert "– %" in page.title()  # noqa: RUF001 - as shown
+    shot(page, "empty")
+
+
+def test_what_is_optional_may_be_missing(opened):
+    report = small_report()
+    del report["runs"]
+    for test in report["tests"]:
+        for cell in test["cells"]:
+            del cell["history"], cell["nodeid"]
+    page = opened(report)
+
+    page.locator("#rows .cell").first.click()
+    assert "The ledger keeps no run" in page.locator("#panel").text_content()
+
+    page = opened({**made_report(1, 1), "runs": [{"number": 1, "seed": 3, "started": iso(NOW)}]})
+    page.click("#runs summary")
+    assert page.locator("#runs tbody tr").count() == 1
+
+
+def test_what_can_not_be_covered_is_not_asked_for(opened):
+    report = small_report()
+    once = {"last_verdict": "passed", "last_verdict_at": iso(NOW), "covered": True}
+    report["tests"] = [
+        {"key": f"t.py::test_{name}", "device": "cpu", "cells": [cell]}
+        for name, cell in (
+            ("never_taken", made_cell("torch.float16", "unsupported")),
+            ("taken_once", made_cell("torch.float16", "unsupported", **once)),
+            ("stale", made_cell("torch.float16", "failed", 50, state="stale", covered=False)),
+        )
+    ]
+    page = opened(report)
+
+    assert page.locator("#rows .test .stats").all_text_contents() == ["0/0", "0/1", "1/1"]
+    assert page.locator("#rows .mark").all_text_contents() == ["u", "✗", "✓"]
+    page.locator("#rows .cell").nth(1).click()
+    assert "too old" in page.locator("#panel").text_content()
+
+
+def test_several_devices(opened):
+    report = small_report()
+    report["tests"].append({**report["tests"][0], "device": "cuda"})
+    page = opened(report)
+
+    page.select_option("#device", "cuda")
+    count(page, "1 of 5 tests in 1 module")
+    assert "cuda" in page.locator("#rows .test").text_content()

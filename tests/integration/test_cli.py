@@ -1,0 +1,283 @@
+"""The command `dtype-sampler` on ledgers that real runs have written."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import dtype_sampler.reports
+from dtype_sampler.cli import main
+from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.sqlite import SqliteStore
+from dtype_sampler.outcomes import Cell
+
+LEDGER = ".dtype-ledger.sqlite"
+SUITE = """
+import pytest
+from dtype_sampler import random_dtypes as ask
+def test_loop():
+    for dtype in ask(k=3, dtypes=[*"abcdefg"]): assert dtype != "c"
+@pytest.mark.random_dtypes("dtype", ["x", "y", pytest.param("z", marks=pytest.mark.skip)], k=2)
+def test_items(dtype): pass
+"""
+
+
+@pytest.fixture
+def ledger(project, monkeypatch):
+    """The path of a ledger of three runs."""
+    project.file("test_it", SUITE)
+    for seed in (1, 2, 3):
+        project.run(f"--dtype-seed={seed}", "-o", "dtype_sampler_recheck_failed=false")
+    monkeypatch.chdir(project.pytester.path)
+    return project.pytester.path / LEDGER
+
+
+@pytest.fixture
+def cli(capsys):
+    """Runs a command; gives its exit code, output and errors."""
+
+    def cli(*arguments):
+        capsys.readouterr()
+        try:
+            code = main([str(one) for one in arguments])
+        except SystemExit as end:
+            code = end.code
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return cli
+
+
+def test_text(ledger, cli):
+    code, out, err = cli("report")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].endswith("failing")
+    assert "1 failing" in lines[0]
+    # What fails comes first.
+    assert next(line for line in lines if "%  " in line).endswith("test_it.py::test_loop (cpu)")
+    assert any(line.strip() == "failing: c" for line in lines)
+    assert "\033" not in out
+
+
+@pytest.mark.parametrize("width", ["40", "100"])
+def test_text_fits(ledger, cli, monkeypatch, width):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", width)
+    _, out, _ = cli("report")
+    notes = 4
+    assert all(len(line) <= int(width) for line in out.splitlines()[notes:])
+
+
+def test_json_is_as_its_schema_says(ledger, cli):
+    code, out, _ = cli("report", "--format", "json")
+    assert code == 0
+    report = json.loads(out)
+    folder = Path(dtype_sampler.reports.__file__).parent
+    jsonschema.validate(report, json.loads((folder / "report.schema.json").read_text()))
+    assert report["format"] == 1
+    assert report["summary"]["runs"] == 3
+    assert report["summary"]["next_seed"] == 4
+    cells = {cell["label"]: cell for test in report["tests"] for cell in test["cells"]}
+    assert set(cells) == set("abcdefgxyz")
+    assert cells["c"]["last_verdict"] == "failed"
+    assert cells["z"]["state"] == "skipped"
+    assert not cells["z"]["covered"]
+    assert cells["x"]["covered"]
+    assert cells["x"]["nodeid"] == "test_it.py::test_items[x]"
+    assert report["summary"]["covered"] == sum(cell["covered"] for cell in cells.values())
+    assert report["summary"]["skipped"] == 1
+
+
+@pytest.mark.parametrize("form", ["markdown", "html"])
+def test_other_formats_to_a_file(ledger, cli, tmp_path, form):
+    path = tmp_path / "report"
+    assert cli("report", "--format", form, "-o", path) == (0, "", "")
+    text = path.read_text()
+    assert "test_loop" in text.replace("\\", "")
+    assert cli("report", "-o", tmp_path / "no" / "such") == (
+        1,
+        "",
+        f"dtype-sampler: {tmp_path / 'no' / 'such'}: can't be written: No such file or directory\n",
+    )
+
+
+def test_markdown_stays_below_githubs_limit(tmp_path, cli):
+    store = SqliteStore.open(tmp_path / "many.sqlite", create=True)
+    store.open_run(RunRecord("u", 1.0, 1, "given", "rotate"))
+    key = "tests/models/{}/test_modeling.py::ModelTest::test_" + 400 * "x"
+    store.append(
+        "u", [TestRecord(key.format(n), "cpu", ("a", "b"), 1.0, 1) for n in range(4000)], []
+    )
+    store.close()
+    _, out, _ = cli("report", "--format", "markdown", "--ledger", tmp_path / "many.sqlite")
+    assert 900_000 < len(out.encode()) < 1024 * 1024
+    assert out.rstrip().endswith("more tests.")
+
+
+def test_the_gate(ledger, cli):
+    assert cli("report", "--fail-under", "10")[0] == 0
+    code, _, err = cli("report", "--fail-under", "100")
+    assert code == 2
+    assert "test_it.py::test_items z (cpu): skipped" in err
+    # Nothing to cover is no success.
+    assert cli("report", "--fail-under", "1", "--tests", "no such*")[0] == 2
+    assert cli("report", "--fail-under", "1", "--device", "cuda")[0] == 2
+    assert cli("report", "--max-age", "14d", "--tests", "*::test_items")[0] == 2
+    assert cli("report", "--fail-under", "0")[0] == 0
+
+
+def test_max_age(ledger, cli):
+    store = SqliteStore.open(ledger)
+    store._rows("UPDATE cells SET verdict_at = verdict_at - 10 * 86400 WHERE label = 'x'")
+    store.close()
+    code, out, err = cli("report", "--max-age", "9d", "--tests", "*items")
+    assert code == 2
+    assert "too old: x" in out
+    assert "test_items x (cpu): stale" in err
+    assert "too old" not in cli("report", "--max-age", "2w", "--tests", "*items")[1]
+
+
+def test_plan_says_what_a_run_takes(ledger, cli, project):
+    code, out, _ = cli("plan", "--seed", "8", "--runs", "2", "--tests", "*::test_items")
+    assert code == 0
+    head, eight, nine = out.splitlines()
+    assert head == "test_it.py::test_items (cpu)"
+    assert nine.startswith("  9: ")
+    options = ("--dtype-seed=8", "--no-dtype-ledger", "-k", "test_items", "--collect-only", "-q")
+    taken = [line for line in project.run(*options).outlines if "::" in line]
+    assert [f"[{label}]" for label in eight.removeprefix("  8: ").split(", ")] == [
+        line[line.index("[") :] for line in taken
+    ]
+
+
+def test_history(ledger, cli):
+    code, out, _ = cli("history", "test_it.py::test_loop")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0] == "test_it.py::test_loop (cpu), newest first"
+    assert [line.split(",")[0] for line in lines[1:4]] == ["  run 3", "  run 2", "  run 1"]
+    assert "c failed" in out
+    code, _, err = cli("history", "test_it.py::test_lop")
+    assert code == 1
+    assert "did you mean test_it.py::test_loop?" in err
+
+
+def test_prune(ledger, cli, project):
+    before = ledger.read_bytes()
+    project.file("test_it", SUITE.replace("test_items", "test_renamed"))
+    store = SqliteStore.open(ledger)
+    store._rows("UPDATE tests SET seen_at = seen_at - 100 * 86400 WHERE key LIKE '%items'")
+    store.close()
+    assert before != ledger.read_bytes()
+    for dry in (["--dry-run"], []):
+        code, out, _ = cli("prune", "--unseen-for", "90d", "--keep-runs", "1", *dry)
+        assert code == 0
+        assert "forgotten: test_it.py::test_items (cpu)" in out
+        assert "folded away: 2 runs" in out
+        assert out.startswith("would be ") is bool(dry)
+    _, out, _ = cli("report", "--format", "json")
+    report = json.loads(out)
+    assert [test["key"] for test in report["tests"]] == ["test_it.py::test_loop"]
+    assert cli("prune")[0] == 1
+
+
+def test_combine(ledger, cli, tmp_path):
+    shards = []
+    for number in range(20):
+        shard = tmp_path / f"shard-{number}.sqlite"
+        store = SqliteStore.open(shard, create=True)
+        uid = f"run-{number}"
+        store.open_run(RunRecord(uid, float(number), number, "given", "rotate"))
+        cell = Cell("t", "abcdefg"[number % 7], "cpu")
+        outcome = "failed" if number % 3 else "passed"
+        store.append(
+            uid,
+            [TestRecord("t", "cpu", tuple("abcdefg"), float(number), 3)],
+            [Observed(cell, "t", outcome, number + 0.5)],
+        )
+        store.close()
+        shards.append(shard)
+    contents = [shard.read_bytes() for shard in shards]
+    reports = set()
+    for order in range(4):
+        random.Random(order).shuffle(shards)
+        into = tmp_path / f"all-{order}.sqlite"
+        assert cli("combine", *shards, "--into", into)[0] == 0
+        # And again, and with itself.
+        assert cli("combine", *shards[:5], into, "--into", into)[0] == 0
+        _, out, _ = cli("report", "--ledger", into, "--format", "json")
+        reports.add(out[out.index('"summary"') :])
+    assert len(reports) == 1
+    assert sorted(contents) == sorted(shard.read_bytes() for shard in shards)
+
+
+def test_combine_goes_on_without_what_it_can_not_read(ledger, cli, tmp_path):
+    bad = tmp_path / "bad.sqlite"
+    bad.write_text("no ledger at all")
+    into = tmp_path / "all.sqlite"
+    code, out, err = cli("combine", bad, ledger, tmp_path / "none", "--into", into)
+    assert code == 1
+    assert f"{ledger}: taken over" in out
+    assert "skipped: " in err
+    assert str(bad) in err
+    assert str(tmp_path / "none") in err
+    assert bad.read_text() == "no ledger at all"
+    assert cli("report", "--ledger", into)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["report", "--ledger", "nowhere"], "nowhere: there is no ledger: run pytest here first"),
+        (["report", "--max-age", "soon"], "soon: no time span: write, say, 14d"),
+        (["report", "--fail-under", "120"], "120: a percentage is a number from 0 to 100"),
+        (["repot"], "invalid choice: 'repot'"),
+        ([], "required: COMMAND"),
+        (["plan", "--seed", "next"], "next: a plan needs a number"),
+        (["plan", "--seed", "x"], "x: no seed"),
+        (["prune", "--keep-runs", "0"], "0: how many runs to keep"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_with_1(cli, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = cli(*arguments)
+    assert (code, out) == (1, "")
+    (line,) = (line for line in err.splitlines() if line.startswith("dtype-sampler"))
+    assert message in line
+
+
+@pytest.mark.parametrize("name", ["report", "combine", "plan", "history", "prune"])
+def test_help_has_an_example(cli, name):
+    code, out, _ = cli(name, "--help")
+    assert code == 0
+    assert f"example: dtype-sampler {name} " in out
+
+
+def test_as_a_module_into_a_pipe_that_closes(ledger):
+    shown = subprocess.run(
+        [sys.executable, "-m", "dtype_sampler", "report"], capture_output=True, text=True
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "\033" not in shown.stdout
+    if not (shell := shutil.which("bash")):
+        pytest.skip("no bash")
+    command = (
+        f'set -o pipefail; "{sys.executable}" -m dtype_sampler report --format json | head -c1'
+    )
+    closed = subprocess.run([shell, "-c", command], capture_output=True, text=True)
+    assert closed.stderr == ""
+
+
+def test_the_path_from_the_environment(ledger, cli, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert cli("report")[0] == 1
+    monkeypatch.setenv("DTYPE_SAMPLER_LEDGER", str(ledger))
+    assert cli("report")[0] == 0

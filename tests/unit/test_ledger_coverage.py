@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import pytest
+
+from dtype_sampler.ledger.coverage import NEVER, STALE, assess
+from dtype_sampler.ledger.records import CellRecord, Mark, TestRecord
+from dtype_sampler.outcomes import Cell
+from dtype_sampler.reports.data import iso, report
+from dtype_sampler.reports.terminal import age, short_commit
+from dtype_sampler.reports.text import markdown, text
+
+DAY = 86400.0
+
+
+def a_test(key="t", declared="abcd", device="cpu", k=2, always=()):
+    return TestRecord(key, device, tuple(declared), 100 * DAY, k, always)
+
+
+def cell(label, outcome, at=90 * DAY, key="t", device="cpu"):
+    return CellRecord.of(Cell(key, label, device), f"{key}[{label}]", Mark(at, "u", outcome))
+
+
+def states(coverage):
+    return {one.cell.label: one.state for test in coverage.tests for one in test.cells}
+
+
+def test_covered_means_a_verdict_whatever_it_said():
+    outcomes = {"a": "passed", "b": "failed", "c": "xfailed", "d": "xpassed", "e": "crashed"}
+    records = [cell(label, outcome) for label, outcome in outcomes.items()]
+    coverage = assess([a_test(declared="abcde")], records)
+    assert (coverage.covered, coverage.cells, coverage.percent) == (5, 5, 100)
+    assert coverage.failing == 2
+
+
+def test_what_is_not_covered_and_why():
+    records = [cell("a", "skipped"), cell("b", "unsupported"), cell("c", "not-reached")]
+    coverage = assess([a_test()], records)
+    assert states(coverage) == {"a": "skipped", "b": "unsupported", "c": NEVER, "d": NEVER}
+    # What a device refuses can't be covered; what is skipped could be.
+    assert (coverage.covered, coverage.cells, coverage.percent) == (0, 3, 0)
+    assert [one.cell.label for one in coverage.tests[0].missing] == ["a", "c", "d"]
+
+
+def test_a_skip_does_not_undo_a_verdict():
+    record = cell("a", "passed").merged(cell("a", "skipped", at=91 * DAY))
+    assert states(assess([a_test(declared="a")], [record])) == {"a": "covered"}
+    assert states(assess([a_test(declared="a")], [record], since=90.5 * DAY)) == {"a": "skipped"}
+
+
+def test_a_window():
+    records = [cell("a", "passed", at=80 * DAY), cell("b", "passed", at=99 * DAY)]
+    coverage = assess([a_test(declared="ab")], records, since=90 * DAY)
+    assert states(coverage) == {"a": STALE, "b": "covered"}
+    assert coverage.oldest.cell.label == "b"
+
+
+def test_what_no_test_declares_any_more_does_not_count():
+    coverage = assess([a_test(declared="a")], [cell("a", "passed"), cell("z", "failed")])
+    assert (coverage.cells, coverage.failing) == (1, 0)
+
+
+def test_devices_and_patterns():
+    tests = [a_test("x/t"), a_test("y/t"), a_test("x/t", device="cuda")]
+    assert len(assess(tests, [], device=["cuda"]).tests) == 1
+    assert len(assess(tests, [], pattern="x/*").tests) == 2
+    assert len(assess(tests, [], pattern="x/*", device=["cpu"]).tests) == 1
+
+
+def test_nothing_is_no_success():
+    coverage = assess([], [])
+    assert (coverage.percent, coverage.oldest, coverage.runs_needed(0)) == (0.0, None, 0)
+
+
+def test_the_worst_come_first():
+    tests = [a_test(key, "ab") for key in ("covered", "never", "failing", "half")]
+    records = [
+        *(cell(label, "passed", key="covered") for label in "ab"),
+        *(
+            cell("a", outcome, key=key)
+            for key, outcome in (("failing", "failed"), ("half", "passed"))
+        ),
+    ]
+    order = [state.test.key for state in assess(tests, records).worst_first()]
+    assert order == ["failing", "never", "half", "covered"]
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**63 - 1])
+def test_runs_needed_are_enough_and_no_more_than_the_rule_says(seed):
+    assert assess([a_test(declared="abcdefg", k=3)], []).runs_needed(seed) == 3
+    covered = [cell(label, "passed") for label in "abcdefg"]
+    assert assess([a_test(declared="abcdefg", k=3)], covered).runs_needed(seed) == 0
+    assert assess([a_test(declared="abcdefg", k=3)], covered[1:]).runs_needed(seed) <= 3
+    # What no device takes is not waited for.
+    assert assess([a_test(declared="a")], [cell("a", "unsupported")]).runs_needed(seed) == 0
+    assert assess([a_test(declared="abc", k=1, always=("a",))], []).runs_needed(seed) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(-5, "0 seconds"), (1, "1 second"), (119, "1 minute"), (7200, "2 hours"), (3 * DAY, "3 days")],
+)
+def test_ages(seconds, words):
+    assert age(seconds) == words
+
+
+def test_commits():
+    assert short_commit("0123456789") == "0123456"
+    assert short_commit("0123456789+") == "0123456+"
+
+
+def test_moments():
+    assert iso(0) == "1970-01-01T00:00:00Z"
+    assert iso(None) is None
+
+
+def test_all_covered_is_said():
+    coverage = assess([a_test(declared="a")], [cell("a", "passed")])
+    summary = report(coverage, [], {}, now=100 * DAY)["summary"]
+    assert "Every cell is covered" in text(coverage, summary, now=100 * DAY, width=80)
+    assert "Every cell is covered" in markdown(coverage, summary, now=100 * DAY)
+    assert summary["next_seed"] is None
+
+
+def test_hostile_keys_stay_in_their_cell_of_the_table():
+    coverage = assess([a_test("t[a|b`<img>`\n]", "x|y")], [])
+    summary = report(coverage, [], {}, now=100 * DAY)["summary"]
+    row = markdown(coverage, summary, now=100 * DAY).splitlines()[-1]
+    assert row == "| 0 % | t\\[a\\|b\\`\\<img\\>\\` \\] (cpu) | never ran: x, \\|, y |"

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dtype_sampler.ledger.records import CellRecord, Mark, Observed, RunRecord, TestRecord, later
+from dtype_sampler.outcomes import Cell
+
+CELL = Cell("t.py::t", "torch.float16", "cpu")
+OUTCOMES = (
+    *("passed", "failed", "xfailed", "xpassed"),
+    *("skipped", "unsupported", "crashed", "not-reached"),
+)
+
+# Few values, so that ties are common: they are where an order that is not total shows.
+moments = st.sampled_from([0.0, 1.0, 2.0])
+names = st.sampled_from(["", "a", "b"])
+outcomes = st.sampled_from(OUTCOMES)
+marks = st.builds(Mark, moments, names, outcomes)
+cells = st.builds(
+    lambda nodeid, marks: _merged([CellRecord.of(CELL, nodeid, mark) for mark in marks]),
+    names,
+    st.lists(marks, min_size=1, max_size=3),
+)
+tests = st.builds(
+    TestRecord,
+    key=st.just(CELL.key),
+    device=st.just(CELL.device),
+    declared=st.lists(names, max_size=2).map(tuple),
+    seen_at=moments,
+    k=st.integers(1, 2),
+    always=st.lists(names, max_size=1).map(tuple),
+)
+runs = st.builds(
+    RunRecord,
+    uid=st.just("u"),
+    started=moments,
+    seed=st.integers(0, 1),
+    seed_origin=names,
+    strategy=names,
+    number=st.integers(0, 2),
+    ended=st.none() | moments,
+    commit=names,
+    counts=st.dictionaries(outcomes, st.integers(1, 2), max_size=2),
+)
+observed = st.builds(
+    Observed,
+    cell=st.just(CELL),
+    nodeid=names,
+    outcome=outcomes,
+    at=moments,
+    duration=st.none() | moments,
+)
+a_kind = pytest.mark.parametrize(
+    "kind", [cells, tests, runs, observed], ids=["cells", "tests", "runs", "observed"]
+)
+
+
+def _merged(records):
+    first, *rest = records
+    for record in rest:
+        first = first.merged(record)
+    return first
+
+
+@a_kind
+@given(data=st.data())
+def test_merging_is_idempotent(kind, data):
+    one, other = data.draw(kind), data.draw(kind)
+    assert one.merged(one) == one
+    both = one.merged(other)
+    assert both.merged(one) == both.merged(other) == both
+
+
+@a_kind
+@given(data=st.data())
+def test_merging_is_commutative(kind, data):
+    one, other = data.draw(kind), data.draw(kind)
+    assert one.merged(other) == other.merged(one)
+
+
+@a_kind
+@given(data=st.data())
+def test_merging_is_associative(kind, data):
+    a, b, c = (data.draw(kind) for _ in range(3))
+    assert a.merged(b).merged(c) == a.merged(b.merged(c))
+
+
+@given(st.lists(marks, min_size=1, max_size=6), st.randoms(use_true_random=False))
+def test_a_cell_record_is_the_latest_mark_of_each_kind_in_whatever_order_they_come(
+    given_marks, random
+):
+    def latest(*outcomes):
+        return max((mark for mark in given_marks if mark.outcome in outcomes), default=None)
+
+    shuffled = random.sample(given_marks, len(given_marks))
+    record = _merged([CellRecord.of(CELL, "t.py::t[x]", mark) for mark in shuffled])
+
+    assert record.last == latest(*OUTCOMES)
+    assert record.passed == latest("passed")
+    assert record.failed == latest("failed", "crashed")
+    assert record.verdict == latest("passed", "failed", "xfailed", "xpassed", "crashed")
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_which_marks_an_outcome_sets(outcome):
+    mark = Mark(1.0, "u", outcome)
+    record = CellRecord.of(CELL, "t.py::t[x]", mark)
+
+    said = {name for name in ("verdict", "passed", "failed") if getattr(record, name) == mark}
+    assert record.last == mark
+    assert said == {
+        "passed": {"verdict", "passed"},
+        "failed": {"verdict", "failed"},
+        "crashed": {"verdict", "failed"},
+        "xfailed": {"verdict"},
+        "xpassed": {"verdict"},
+    }.get(outcome, set())
+    assert record.failing == (outcome in ("failed", "crashed"))
+
+
+def history(*outcomes):
+    """The record of a cell that had these outcomes, one a second, in runs r0, r1, and so on."""
+    return _merged(
+        CellRecord.of(CELL, f"node{at}", Mark(float(at), f"r{at}", outcome))
+        for at, outcome in enumerate(outcomes)
+    )
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "failing"),
+    [
+        (("passed", "failed"), True),
+        (("failed", "passed"), False),
+        (("passed", "crashed"), True),
+        (("failed", "xfailed"), False),
+        # No verdict: whatever failed before still does.
+        (("failed", "skipped"), True),
+        (("failed", "not-reached"), True),
+        (("passed", "unsupported"), False),
+        (("skipped",), False),
+    ],
+)
+def test_a_cell_fails_while_its_last_verdict_is_a_failure(outcomes, failing):
+    assert history(*outcomes).failing is failing
+
+
+def test_a_cell_record_speaks_of_the_runs_of_its_marks_alone():
+    record = history("failed", "passed", "passed", "xfailed", "skipped")
+    assert record.runs() == {"r0", "r2", "r3", "r4"}
+    assert record.nodeid == "node4"
+
+
+def test_a_mark_is_later_than_none():
+    mark = Mark(1.0, "u", "passed")
+    assert later(mark, None) == later(None, mark) == mark
+    assert later(None, None) is None
+
+
+def test_the_copy_of_a_run_that_knows_its_end_stands():
+    begun = RunRecord("u", 5.0, 1, "given", "rotate", number=7)
+    ended = begun.finished(9.0, {"passed": 3})
+    assert begun.merged(ended) == ended.merged(begun) == ended
+    assert (ended.number, ended.ended, ended.counts) == (7, 9.0, {"passed": 3})
+
+
+def test_a_test_that_is_tried_again_is_observed_again():
+    first = Observed(CELL, "n", "failed", at=1.0)
+    again = Observed(CELL, "n", "passed", at=2.0)
+    assert first.merged(again) == again.merged(first) == again
+
+
+def test_what_a_test_declared_last_stands():
+    old = TestRecord("t", "cpu", ("z", "y", "x"), seen_at=1.0, k=3)
+    new = TestRecord("t", "cpu", ("a",), seen_at=2.0, k=1)
+    assert old.merged(new) == new.merged(old) == new
