@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.sqlite import SqliteStore
 
 FINE, ERROR, GATE_MISSED = 0, 1, 2
+# So many runs are shown one by one in the HTML page, which holds them all.
+SHOWN_RUNS = 30
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -213,15 +215,16 @@ def _report(options: argparse.Namespace) -> int:
             since=None if options.max_age is None else now - options.max_age,
         )
         runs = store.runs()
-        whole = options.format in ("json", "html")
-        observations = {run.uid: store.observations(run.uid) for run in runs} if whole else {}
+        activity = store.activity() if options.format in ("json", "html") else {}
+        shown_runs = runs[-SHOWN_RUNS:] if options.format == "html" else []
+        recent = {run.uid: store.observations(run.uid) for run in shown_runs}
     finally:
         store.close()
-    report = data.report(coverage, runs, observations, now=now)
+    report = data.report(coverage, runs, activity, recent, now=now)
     if options.format == "json":
         import json
 
-        shown = json.dumps(report, indent=1) + "\n"
+        shown = json.dumps(report) + "\n"
     elif options.format == "html":
         from dtype_sampler.reports.html import render
 

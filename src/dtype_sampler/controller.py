@@ -167,7 +167,7 @@ class Controller:
         from dtype_sampler.reports import data, text
 
         now = self.books.now()
-        known = data.report(coverage, [self.books.run] if self.books.run else [], {}, now=now)
+        known = data.report(coverage, [self.books.run] if self.books.run else [], {}, {}, now=now)
         try:
             with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text.markdown(coverage, known["summary"], now=now))

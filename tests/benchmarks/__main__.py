@@ -8,10 +8,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import calls, collection, selection
+from tests.benchmarks import calls, collection, ledger, selection
 from tests.benchmarks.report import as_json, table, versions
 
-BENCHMARKS = {"collection": collection, "selection": selection, "calls": calls}
+BENCHMARKS = {
+    "collection": collection,
+    "selection": selection,
+    "calls": calls,
+    "ledger": ledger,
+}
 
 
 def main() -> None:

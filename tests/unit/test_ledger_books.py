@@ -12,6 +12,7 @@ import pytest
 
 from dtype_sampler.ledger import schema
 from dtype_sampler.ledger.books import Books
+from dtype_sampler.ledger.journal import left
 from dtype_sampler.ledger.records import History, Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
@@ -581,7 +582,8 @@ def session(code, *arguments, prefix=(), **env):
         [*prefix, sys.executable, "-c", f"{SESSION}\n{code}", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=os.environ | env,
+        # Coverage would want to write on the full disk, too.
+        env={n: v for n, v in os.environ.items() if not n.startswith("COVERAGE_PROCESS")} | env,
     )
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -673,3 +675,28 @@ def test_a_default_ledger_that_may_only_be_read_is_left_and_the_run_goes_aside(p
     assert len(problems) == 2
     assert path.read_bytes() == before
     assert numbers_in(side_of(path)) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no json\n", b"[1]\n", b'{"of": "a newer version"}\n', b"\xff\n", b"{}"]
+)
+def test_a_journal_that_can_not_be_read_is_left_alone(path, content):
+    whole_run(the_books(path))
+    journal = path.with_name(f"{path.name}.0.journal")
+    journal.write_bytes(content)
+    books = the_books(path)
+    assert books.read(verdicts=False).last_seed == 1
+    assert books.problems == []
+    if content.endswith(b"\n"):
+        assert journal.read_bytes() == content
+
+
+def test_a_ledger_whose_name_is_a_pattern(tmp_path):
+    path = tmp_path / "l[1]*.sqlite"
+    books = the_books(path)
+    books.begin(a_run())
+    record(books, "a")
+    record(books, "b")
+    assert left(path)
+    books.end()
+    assert not left(path)

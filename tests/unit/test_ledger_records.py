@@ -171,6 +171,12 @@ def test_a_test_that_is_tried_again_is_observed_again():
     assert first.merged(again) == again.merged(first) == again
 
 
+def test_a_duration_that_is_known_stands_against_none():
+    unknown = Observed(CELL, "n", "passed", at=1.0)
+    known = Observed(CELL, "n", "passed", at=1.0, duration=0.0)
+    assert unknown.merged(known) == known.merged(unknown) == known
+
+
 def test_what_a_test_declared_last_stands():
     old = TestRecord("t", "cpu", ("z", "y", "x"), seen_at=1.0, k=3)
     new = TestRecord("t", "cpu", ("a",), seen_at=2.0, k=1)

@@ -158,6 +158,28 @@ def test_in_one_run_a_cell_that_is_observed_again_has_its_later_outcome(path):
     assert (cell.verdict.outcome, cell.failed.outcome) == ("passed", "failed")
 
 
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("moments", [(1002.0, 1002.0), (1002.0, 1003.0), (1003.0, 1002.0)])
+def test_what_stands_of_several_outcomes_does_not_depend_on_their_order(tmp_path, at_once, moments):
+    seen = [
+        an_outcome("a", "xfailed", 1001.0),
+        an_outcome("a", "passed", moments[0]),
+        an_outcome("a", "failed", moments[1]),
+    ]
+    tests = [a_test(declared=(label,), seen_at=1000.0) for label in "abc"]
+    for name, step in (("forth", 1), ("back", -1)):
+        with opened(tmp_path / name) as store:
+            store.open_run(a_run("u"))
+            store.append("u", tests[::step][:1], [seen[0]])
+            if at_once:
+                store.append("u", tests[::step], seen[1:][::step])
+            else:
+                for test, one in zip(tests[1:][::step], seen[1:][::step], strict=True):
+                    store.append("u", [test], [one])
+                store.append("u", tests[::step], [])
+    assert dump(tmp_path / "forth") == dump(tmp_path / "back")
+
+
 def test_runs_are_numbered_as_they_begin_and_listed_by_their_clocks(path):
     for uid, started in (("x", 3000.0), ("y", 1000.0), ("z", 2000.0)):
         record(path, a_run(uid, started), [])
@@ -292,7 +314,7 @@ def test_an_id_that_sqlite_gives_again_is_not_taken_for_the_run_that_had_it(path
         for place in (path, gone):
             record(place, a_run("gone", 500.0), [an_outcome("a", "passed", 501.0)])
         # The id of the other run is looked up, and remembered.
-        store.append("own", [a_test()], [an_outcome("a", "skipped", 1001.0)])
+        store.append("own", [a_test()], [an_outcome("a", "skipped", 400.0)])
         with opened(path) as other:
             other.forget([a_test()])
             other.fold(1)
@@ -586,7 +608,8 @@ def test_a_process_that_has_the_file_open_twice_keeps_its_locks(path):
         store.open_run(a_run("u"))
         with opened(path) as twice:
             twice.runs()
-        subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, path], check=True)
+            subprocess.run([sys.executable, "-c", OPEN_AND_CLOSE, path], check=True)
+        assert f"{path.name}-wal" in files(path)
         store.append("u", [a_test()], [an_outcome("a", "passed", 1001.0)])
     with opened(path) as store:
         assert store.observations("u") == [an_outcome("a", "passed", 1001.0)]

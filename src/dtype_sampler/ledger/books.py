@@ -188,7 +188,8 @@ class Books:
                 # Then each test costs a transaction.
                 self._journal = None
             else:
-                if self._clock() - self._written < _BETWEEN:
+                # A clock that was set back does not stop the transactions.
+                if 0 <= self._clock() - self._written < _BETWEEN:
                     return
         self._write()
 
@@ -238,17 +239,17 @@ class Books:
         if self._store is not None:
             self._store.close()
         self._store = None
-        if self._journal is not None:
-            # What it holds goes aside with the rest.
-            self._journal.close()
-            self._journal = None
-        if self._usable:
-            self._usable = False
-            self._go_aside()
-        else:
+        journal, self._journal = self._journal, None
+        first, self._usable = self._usable, False
+        if not first:
             self._lost()
+        aside = first and self._go_aside()
+        if journal is not None:
+            # What it holds has gone aside with the rest. If not, it is the only copy, and stays.
+            journal.close(keep=not aside)
 
-    def _go_aside(self) -> None:
+    def _go_aside(self) -> bool:
+        """Go on in a file beside the ledger; returns whether all that waits is in it."""
         assert self.run is not None
         from dtype_sampler.ledger.sqlite import SqliteStore
 
@@ -273,8 +274,9 @@ class Books:
                 f' dtype-sampler combine "{side}" once the ledger is mended'
             )
             self._write()
-            return
+            return not any(self._waiting)
         self._lost()
+        return False
 
     def _lost(self) -> None:
         self.problems.append("this run's records are lost, as no file beside it can be written")

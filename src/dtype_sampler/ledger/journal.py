@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from glob import escape
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,10 +28,14 @@ class Journal:
         """Raises OSError if it can't be written."""
         self.path = ledger.with_name(f"{ledger.name}.{run.uid[:16]}.journal")
         self._file: IO[bytes] = self.path.open("xb", buffering=0)
-        _lock(self._file)
         head = json.dumps(asdict(run)).encode() + b"\n"
-        self._file.write(head)
         self._head = len(head)
+        try:
+            _lock(self._file)
+            self._file.write(head)
+        except OSError:
+            self.close()
+            raise
 
     def append(self, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
         """Keep what a test declared and what came of it. Raises OSError."""
@@ -49,21 +54,23 @@ class Journal:
             self._file.truncate(self._head)
             self._file.seek(self._head)
 
-    def close(self) -> None:
-        """The run has ended, and all of it is in the ledger."""
+    def close(self, *, keep: bool = False) -> None:
+        """Let go of the journal. keep: it is still needed, as not all of it is in a ledger."""
         with suppress(OSError):
             self._file.close()
-        with suppress(OSError):
-            self.path.unlink()
+        if not keep:
+            with suppress(OSError):
+                self.path.unlink()
 
 
 def recover(ledger: Path, store: Store, *, remove: bool) -> None:
     """Add to *store* what killed processes have left beside *ledger*.
 
     remove: whether the journals have served then; else they are left as they are. Those of
-    processes that live are theirs. Raises LedgerError if the store can't be written.
+    processes that live are theirs; what can't be read is left alone. Raises LedgerError if the
+    store can't be written.
     """
-    for path in sorted(ledger.parent.glob(f"{ledger.name}.*.journal")):
+    for path in _beside(ledger):
         try:
             with path.open("r+b") as file:
                 _lock(file)
@@ -71,14 +78,19 @@ def recover(ledger: Path, store: Store, *, remove: bool) -> None:
         except OSError:
             # Its process lives, or it is not ours to read.
             continue
-        if lines and lines[0].endswith(b"\n"):
-            run = RunRecord(**json.loads(lines[0]))
-            store.open_run(run)
+        # A line without an end was being written. Without any, the process died as it began.
+        lines = [line for line in lines if line.endswith(b"\n")]
+        if lines:
             tests: list[TestRecord] = []
             seen: list[Observed] = []
-            for line in lines[1:]:
-                if line.endswith(b"\n"):  # or it was being written
+            try:
+                run = RunRecord(**json.loads(lines[0]))
+                for line in lines[1:]:
                     _read(json.loads(line), tests, seen)
+            except (ValueError, TypeError, AttributeError):
+                # Damaged, or of a newer version.
+                continue
+            store.open_run(run)
             store.append(run.uid, tests, seen)
         if remove:
             with suppress(OSError):
@@ -87,7 +99,11 @@ def recover(ledger: Path, store: Store, *, remove: bool) -> None:
 
 def left(ledger: Path) -> bool:
     """Whether there are journals beside the ledger."""
-    return any(ledger.parent.glob(f"{ledger.name}.*.journal"))
+    return bool(_beside(ledger))
+
+
+def _beside(ledger: Path) -> list[Path]:
+    return sorted(ledger.parent.glob(f"{escape(ledger.name)}.*.journal"))
 
 
 def _read(line: Any, tests: list[TestRecord], seen: list[Observed]) -> None:

@@ -31,6 +31,7 @@ from dtype_sampler.outcomes import (
     PASSED,
     SKIPPED,
     UNSUPPORTED,
+    VERDICTS,
     XFAILED,
     XPASSED,
     Cell,
@@ -164,6 +165,8 @@ class SqliteStore(Store):
             else:
                 break
         self._rows("PRAGMA synchronous = NORMAL")
+        # Moving pages into the file waits for the disk: rather once, at the end, than many times.
+        self._rows("PRAGMA wal_autocheckpoint = 20000")
 
     def open_run(self, run: RunRecord) -> RunRecord:
         """Write down that a run begins; returns it with its number."""
@@ -262,6 +265,17 @@ class SqliteStore(Store):
             )
             for key, label, device, nodeid, outcome, started, at, duration in rows
         ]
+
+    def activity(self) -> dict[Cell, tuple[int, float]]:
+        """In how many whole runs each cell had a verdict, and when the first of these began."""
+        numbers = ", ".join(str(_NUMBERS[outcome]) for outcome in sorted(VERDICTS))
+        rows = self._rows(
+            "SELECT key, label, tests.device, times, first FROM"
+            " (SELECT cell, count(*) AS times, min(started) AS first FROM observations"
+            f" JOIN runs ON runs.id = run WHERE outcome IN ({numbers}) GROUP BY cell)"
+            " JOIN cells ON cells.id = cell JOIN tests ON tests.id = test"
+        )
+        return {Cell(key, label, device): (times, at) for key, label, device, times, at in rows}
 
     def merge(self, other: Store, keep: int) -> None:
         """Take over all that *other* knows, and fold away all but the newest *keep* runs."""

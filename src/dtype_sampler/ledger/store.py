@@ -6,7 +6,7 @@ be another class with these methods.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from dtype_sampler.errors import DtypeSamplerError
@@ -17,6 +17,7 @@ from dtype_sampler.ledger.records import (
     RunRecord,
     TestRecord,
 )
+from dtype_sampler.outcomes import Cell
 
 
 class LedgerError(DtypeSamplerError):
@@ -56,6 +57,9 @@ class Store(Protocol):
 
     def observations(self, uid: str) -> list[Observed]:
         """What came of a run's cells, if it is not folded away."""
+
+    def activity(self) -> Mapping[Cell, tuple[int, float]]:
+        """In how many whole runs each cell had a verdict, and when the first of these began."""
 
     def merge(self, other: Store, keep: int) -> None:
         """Take over all that *other* knows, and fold away all but the newest *keep* runs."""

@@ -5,13 +5,15 @@ Format 1, described by `report.schema.json`. Times are ISO 8601 in UTC.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from dtype_sampler.ledger.coverage import NEVER, CellState, Coverage
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord
-from dtype_sampler.outcomes import SKIPPED, UNSUPPORTED, VERDICTS, Cell
+from dtype_sampler.outcomes import SKIPPED, UNSUPPORTED, Cell
 from dtype_sampler.settings import MAX_SEED
 
 FORMAT = 1
@@ -19,27 +21,32 @@ FORMAT = 1
 
 def iso(at: float | None) -> str | None:
     """A moment as ISO 8601 in UTC, to the second."""
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if at is None else _iso(int(at))
+
+
+@lru_cache(maxsize=65536)  # the cells of one test share their moments
+def _iso(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def report(
     coverage: Coverage,
-    runs: Iterable[RunRecord],
-    observations: Mapping[str, Iterable[Observed]],
+    runs: Sequence[RunRecord],
+    activity: Mapping[Cell, tuple[int, float]],
+    recent: Mapping[str, Iterable[Observed]],
     *,
     now: float,
 ) -> dict[str, Any]:
     """Everything that a report shows, the tests that want attention first.
 
-    runs: oldest first. observations: of the whole runs, by the run's uid.
+    runs: oldest first. activity: as `Store.activity` gives it. recent: the observations of the runs
+    whose outcomes are to be shown one by one, by the run's uid; may be empty.
     """
     known = list(runs)
     by_uid = {run.uid: run for run in known}
     histories: dict[Cell, list[tuple[int, str]]] = {}
     for run in reversed(known):
-        for one in observations.get(run.uid, ()):
+        for one in recent.get(run.uid, ()):
             histories.setdefault(one.cell, []).append((run.number, one.outcome))
     last = known[-1].seed if known else None
     return {
@@ -61,17 +68,23 @@ def report(
                 "key": state.test.key,
                 "device": state.test.device,
                 "cells": [
-                    _cell(cell, by_uid, histories.get(cell.cell, [])) for cell in state.cells
+                    _cell(
+                        cell,
+                        by_uid,
+                        activity.get(cell.cell, (0, 0.0))[0],
+                        histories.get(cell.cell, []),
+                    )
+                    for cell in state.cells
                 ],
             }
             for state in coverage.worst_first()
         ],
-        "runs": _runs(coverage, known, observations),
+        "runs": _runs(coverage, known, activity),
     }
 
 
 def _cell(
-    state: CellState, runs: Mapping[str, RunRecord], history: list[tuple[int, str]]
+    state: CellState, runs: Mapping[str, RunRecord], times: int, history: list[tuple[int, str]]
 ) -> dict[str, Any]:
     record = state.record
     verdict = record.verdict if record is not None else None
@@ -87,7 +100,7 @@ def _cell(
         "last_failed_at": iso(_at(record.failed if record is not None else None)),
         "seed": run.seed if run is not None else None,
         "commit": (run.commit or None) if run is not None else None,
-        "runs": sum(outcome in VERDICTS for _, outcome in history),
+        "runs": times,
         "covered": state.covered,
         "nodeid": record.nodeid if record is not None else None,
         "history": [list(one) for one in history],
@@ -99,30 +112,25 @@ def _at(mark: Mark | None) -> float | None:
 
 
 def _runs(
-    coverage: Coverage, runs: list[RunRecord], observations: Mapping[str, Iterable[Observed]]
+    coverage: Coverage, runs: Sequence[RunRecord], activity: Mapping[Cell, tuple[int, float]]
 ) -> list[dict[str, Any]]:
     """The runs, with the share of today's cells that had a verdict by then, as far as is known."""
-    cells = {cell.cell: cell for state in coverage.tests for cell in state.cells if cell.state}
-    reached: set[Cell] = set()
-    rows = []
-    for run in runs:
-        reached |= {
-            one.cell
-            for one in observations.get(run.uid, ())
-            if one.outcome in VERDICTS and one.cell in cells
+    cells = (one.cell for state in coverage.tests for one in state.cells)
+    firsts = sorted(activity[cell][1] for cell in cells if cell in activity)
+    return [
+        {
+            "number": run.number,
+            "uid": run.uid,
+            "started": iso(run.started),
+            "ended": iso(run.ended),
+            "seed": run.seed,
+            "strategy": run.strategy,
+            "commit": run.commit or None,
+            "host": run.host,
+            "counts": dict(run.counts),
+            "percent": round(100 * bisect_right(firsts, run.started) / coverage.cells, 2)
+            if coverage.cells
+            else 0,
         }
-        rows.append(
-            {
-                "number": run.number,
-                "uid": run.uid,
-                "started": iso(run.started),
-                "ended": iso(run.ended),
-                "seed": run.seed,
-                "strategy": run.strategy,
-                "commit": run.commit or None,
-                "host": run.host,
-                "counts": dict(run.counts),
-                "percent": round(100 * len(reached) / coverage.cells, 2) if coverage.cells else 0,
-            }
-        )
-    return rows
+        for run in runs
+    ]
