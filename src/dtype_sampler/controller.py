@@ -147,16 +147,17 @@ class Controller:
 
     def _gate(self, session: pytest.Session) -> None:
         assert self.books is not None
-        if not self.tally.used:
+        wanted = self.settings.fail_under
+        if not self.tally.used and wanted is None:
             return
-        devices = {cell.device for cell in self.tally.cells()}
+        # A gate over a run without samples is about all that is known: it must not pass unseen.
+        devices = {cell.device for cell in self.tally.cells()} or None
         self._coverage = self.books.coverage(devices)
         if self._coverage is not None and self.settings.step_summary:
             self._write_step_summary(self._coverage)
-        wanted = self.settings.fail_under
-        if self._coverage is None or wanted is None:
-            return
-        if self._coverage.percent < wanted and session.exitstatus == pytest.ExitCode.OK:
+        percent = self._coverage.percent if self._coverage is not None else 0.0
+        missed = wanted is not None and percent < wanted
+        if missed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _write_step_summary(self, coverage: Coverage) -> None:

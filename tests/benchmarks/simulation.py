@@ -248,13 +248,13 @@ def plot(curves: dict[Case, list[Curve]], path: Path) -> None:
                     clip_on=False, zorder=5 + lost,
                 )  # fmt: skip
                 if strategy == "random" or (strategy == "rotate" and not lost):
-                    shift, side = (-6, "left") if lost else (6, "right")
+                    shift, side = (-4, "left") if lost else (3, "right")
                     panel.annotate(
                         *(f"{end:.1f}".removesuffix(".0"), (end, 100), (shift, 8)),
                         textcoords="offset points", ha=side, color=grey, fontsize=9,
                     )  # fmt: skip
         panel.set_title(f"{n} candidates, {K} a run", color=grey, fontsize=11, pad=22)
-        panel.set(xlabel="runs (logarithmic)", xscale="log", xlim=(1, 80), ylim=(0, 100))
+        panel.set(xlabel="runs (logarithmic)", xscale="log", xlim=(1, 80), ylim=(0, 101))
         panel.set_xticks(ticks := [1, 2, 3, 5, 10, 20, 30, 50, 80], [str(tick) for tick in ticks])
         panel.minorticks_off()
         panel.grid(color="#E8E8E8", linewidth=0.8)

@@ -251,6 +251,15 @@ class TestGate:
             ["ERROR: --dtype-fail-under=100: 42.86 % of the cells are cov*"]
         )
         assert project.run("--dtype-fail-under=80", "--dtype-seed=2").ret == 0
+        # A run that samples nothing passes no gate by that.
+        assert project.run("--dtype-fail-under=100", "-k", "no such").ret != 0
+        project.file("test_plain", "def test(): pass")
+        result = project.run("--dtype-fail-under=100", "test_plain.py")
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines(["ERROR: --dtype-fail-under=100: 85.71 % of the cells are *"])
+        result = project.run("--dtype-fail-under=5", "--dtype-ledger=new.sqlite", "test_plain.py")
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines(["ERROR: --dtype-fail-under=5: the ledger can't tell *"])
         assert project.run("--dtype-fail-under=101").ret == pytest.ExitCode.USAGE_ERROR
 
     def test_the_step_summary(self, project, monkeypatch, tmp_path):

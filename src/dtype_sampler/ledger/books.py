@@ -123,8 +123,11 @@ class Books:
                 store.close()
         return found
 
-    def coverage(self, devices: Iterable[str]) -> Coverage | None:
-        """What is covered on these types of device by now; None if the ledger can't tell."""
+    def coverage(self, devices: Iterable[str] | None) -> Coverage | None:
+        """What is covered on these types of device by now; None if the ledger can't tell.
+
+        devices: None means all.
+        """
         if not self._usable:
             return None
         from dtype_sampler.ledger.coverage import assess

@@ -107,6 +107,7 @@ def ledger_summary(
 ) -> list[tuple[str, bool]]:
     """What the ledger comes to after this run: lines, and whether each is a matter of concern."""
     lines = []
+    wanted = settings.fail_under
     if coverage is not None and coverage.tests and books.run is not None:
         devices = ", ".join(sorted({state.test.device for state in coverage.tests}))
         text = (
@@ -127,14 +128,16 @@ def ledger_summary(
                 f" {'covers' if more == 1 else 'cover'} them"
             )
             lines.append((text, False))
-        wanted = settings.fail_under
-        if wanted is not None and coverage.percent < wanted:
-            text = (
-                f"ERROR: --dtype-fail-under={wanted:g}: {coverage.percent:.2f} % of the cells"
-                f" are covered, {coverage.cells - coverage.covered} are missing"
-            )
-            lines.append((text, True))
-    return lines + [(f"{SECTION}: ledger: {problem}", True) for problem in books.problems]
+    lines += [(f"{SECTION}: ledger: {problem}", True) for problem in books.problems]
+    if wanted is not None:
+        if coverage is None:
+            problem = "the ledger can't tell what is covered"
+        else:
+            missing = coverage.cells - coverage.covered
+            problem = f"{coverage.percent:.2f} % of the cells are covered, {missing} are missing"
+        if coverage is None or coverage.percent < wanted:
+            lines.append((f"ERROR: --dtype-fail-under={wanted:g}: {problem}", True))
+    return lines
 
 
 def _count(number: int, what: str) -> str:

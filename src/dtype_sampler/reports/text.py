@@ -15,7 +15,8 @@ STEP_SUMMARY_LIMIT = 1000 * 1000
 
 def text(coverage: Coverage, summary: Mapping[str, Any], *, now: float, width: int) -> str:
     """A summary and the tests that want attention first, in lines of at most *width* columns."""
-    lines = [_summary_line(summary), *_notes(coverage, summary, now)]
+    notes = [_summary_line(summary), *_notes(coverage, summary, now)]
+    lines = [part for note in notes for part in _wrapped(note, width)]
     worst = [state for state in coverage.worst_first() if state.missing or _failing(state)]
     if worst:
         lines.append("")
@@ -110,7 +111,7 @@ def missing_lines(coverage: Coverage) -> list[str]:
     ]
 
 
-def _wrapped(line: str, width: int, indent: int) -> list[str]:
+def _wrapped(line: str, width: int, indent: int = 0) -> list[str]:
     from textwrap import wrap
 
     # Not at a dot or a hyphen: labels are to be found again by searching.
