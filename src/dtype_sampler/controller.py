@@ -64,7 +64,7 @@ class Controller:
         payload = getattr(report, WIRE, None)
         if payload is not None and not self.tally.used:
             self._remember_seed()
-            self._begin_books()
+            self._begin_books(payload)
         observation = _observation(report, payload)
         finished = self.tally.add(report.nodeid, observation)
         if payload is not None and observation.outcome == "failed":
@@ -77,7 +77,7 @@ class Controller:
             duration = self._durations.pop(report.nodeid, None)
             self.books.record(*_records(finished, report.nodeid, self.books.now(), duration))
 
-    def _begin_books(self) -> None:
+    def _begin_books(self, payload: dict[str, Any]) -> None:
         if self.books is None:
             return
         from dtype_sampler.ledger.origin import commit_of, machine, new_uid
@@ -93,7 +93,7 @@ class Controller:
                 strategy="all" if self.plan.all_dtypes else self.plan.strategy,
                 command=shlex.join(["pytest", *map(str, self.config.invocation_params.args)]),
                 commit=commit_of(self.config.rootpath),
-                device=self.plan.device or "",
+                device=payload["samples"][0]["device"],
                 **where,
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 PASSED = "passed"
 FAILED = "failed"
@@ -47,9 +47,10 @@ class Observation:
     samples: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """test key x label x device type."""
+
+    # A tuple, as a suite has tens of thousands and all are looked up by their hash.
 
     key: str
     label: str

@@ -63,6 +63,7 @@ def test_consecutive_runs_rotate_and_are_written_down(project, ledger):
     assert len({run.uid for run in runs}) == 3
     assert runs[0].command.startswith("pytest ")
     assert all((runs[0].torch, runs[0].python, runs[0].plugin, runs[0].host))
+    assert runs[0].device == "cpu"
     assert set(outcomes(store).values()) == {"passed"}
     # One file, which can be copied as it is.
     assert [name for name in project.files() if "ledger" in name] == [LEDGER]

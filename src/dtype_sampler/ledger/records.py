@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from dtype_sampler.outcomes import CRASHED, FAILED, PASSED, VERDICTS, Cell
 
 FAILURES = frozenset({FAILED, CRASHED})
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Mark:
+class Mark(NamedTuple):
     """That a cell had an outcome. at: seconds since 1970, UTC. run: the run's id."""
 
     at: float
