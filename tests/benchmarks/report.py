@@ -102,6 +102,7 @@ def as_json(sections: Iterable[Section]) -> dict[str, Any]:
 
 
 _SHOW = {
+    "runs": lambda value: f"{value:g}",
     "x": lambda value: f"{value:.3f}",
     "%": lambda value: f"{100 * value:.1f} %",
     "us": lambda value: f"{value:.3g} us" if value < 1000 else f"{value:,.0f} us",

@@ -236,12 +236,12 @@ def plot(curves: dict[Case, list[Curve]], path: Path) -> None:
     for panel, n in zip(panels, POOLS, strict=True):
         for lost in (0.0, LOST):
             for strategy, look in looks.items():
-                given = curves[Case(n, max(TESTS), strategy, lost)]
-                shares = [100 * share for share in mean_curve(given)]
+                case = Case(n, max(TESTS), strategy, lost)
+                shares = [100 * share for share in mean_curve(curves[case])]
                 style = {**look, "linewidth": 1.8, "dashes": (3, 1.5)} if lost else look
                 label = f"{strategy}, a fifth of the runs lost" if lost else strategy
                 panel.plot(range(1, len(shares)), shares[1:], label=label, **style)
-                end = fmean(len(curve) - 1 for curve in given)
+                end, _ = expected(case)
                 panel.plot(
                     *(end, 100, "o"), markersize=9 if strategy == "rotate" and not lost else 6,
                     color="white" if lost else look["color"], markeredgecolor=look["color"],
@@ -250,7 +250,7 @@ def plot(curves: dict[Case, list[Curve]], path: Path) -> None:
                 if strategy == "random" or (strategy == "rotate" and not lost):
                     shift, side = (-4, "left") if lost else (3, "right")
                     panel.annotate(
-                        *(f"{end:.1f}".removesuffix(".0"), (end, 100), (shift, 8)),
+                        *(f"{end:.3g}", (end, 100), (shift, 8)),
                         textcoords="offset points", ha=side, color=grey, fontsize=9,
                     )  # fmt: skip
         panel.set_title(f"{n} candidates, {K} a run", color=grey, fontsize=11, pad=22)
@@ -261,7 +261,7 @@ def plot(curves: dict[Case, list[Curve]], path: Path) -> None:
         panel.set_axisbelow(True)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("cells covered, in percent")
-    panels[1].plot([], [], "o", color=grey, label="all covered, on average")
+    panels[1].plot([], [], "o", color=grey, label="all covered: mean, by theory")
     panels[1].legend(loc="lower right", fontsize=9, labelcolor=grey, handlelength=3, framealpha=1)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

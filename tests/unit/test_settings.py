@@ -139,6 +139,8 @@ class TestPlan:
     def test_a_random_seed_fits_32_bits_and_changes(self):
         seeds = {make_plan(Settings(), last_seed=9).seed for _ in range(5)}
         assert len(seeds) == 5
+        asked = resolve({"seed": "random"}, {}, {})
+        assert make_plan(asked, last_seed=9, history=History(last_seed=9)).seed_origin == "random"
         assert all(0 <= seed < 2**32 for seed in seeds)
         assert random_seed() != random_seed()
 
