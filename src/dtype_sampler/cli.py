@@ -220,20 +220,19 @@ def _report(options: argparse.Namespace) -> int:
         recent = {run.uid: store.observations(run.uid) for run in shown_runs}
     finally:
         store.close()
-    report = data.report(coverage, runs, activity, recent, now=now)
     if options.format == "json":
         import json
 
-        shown = json.dumps(report) + "\n"
+        shown = json.dumps(data.report(coverage, runs, activity, recent, now=now)) + "\n"
     elif options.format == "html":
         from dtype_sampler.reports.html import render
 
-        shown = render(report)
+        shown = render(data.report(coverage, runs, activity, recent, now=now))
     elif options.format == "markdown":
-        shown = text.markdown(coverage, report["summary"], now=now)
+        shown = text.markdown(coverage, data.summary(coverage, runs), now=now)
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
-        shown = text.text(coverage, report["summary"], now=now, width=width)
+        shown = text.text(coverage, data.summary(coverage, runs), now=now, width=width)
     _write(shown, options.output)
     wanted = options.fail_under
     if wanted is None and options.max_age is not None:

@@ -168,10 +168,10 @@ class Controller:
         from dtype_sampler.reports import data, text
 
         now = self.books.now()
-        known = data.report(coverage, [self.books.run] if self.books.run else [], {}, {}, now=now)
+        summary = data.summary(coverage, [self.books.run] if self.books.run else [])
         try:
             with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text.markdown(coverage, known["summary"], now=now))
+                file.write(text.markdown(coverage, summary, now=now))
         except OSError as error:
             self.books.problems.append(f"{path}: can't be written: {error.strerror}")
 

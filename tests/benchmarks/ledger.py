@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from functools import partial
@@ -138,9 +139,6 @@ def _report(path: Path, *, whole: bool) -> int:
     runs = store.runs()
     activity = store.activity() if whole else {}
     store.close()
-    report = data.report(coverage, runs, activity, {}, now=2e9)
     if whole:
-        import json
-
-        return len(json.dumps(report))
-    return len(text.text(coverage, report["summary"], now=2e9, width=80))
+        return len(json.dumps(data.report(coverage, runs, activity, {}, now=2e9)))
+    return len(text.text(coverage, data.summary(coverage, runs), now=2e9, width=80))

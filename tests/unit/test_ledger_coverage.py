@@ -5,7 +5,8 @@ import pytest
 from dtype_sampler.ledger.coverage import NEVER, STALE, assess
 from dtype_sampler.ledger.records import CellRecord, Mark, TestRecord
 from dtype_sampler.outcomes import Cell
-from dtype_sampler.reports.data import iso, report
+from dtype_sampler.reports.data import iso
+from dtype_sampler.reports.data import summary as summary_of
 from dtype_sampler.reports.terminal import age, short_commit
 from dtype_sampler.reports.text import markdown, text
 
@@ -115,7 +116,7 @@ def test_moments():
 
 def test_all_covered_is_said():
     coverage = assess([a_test(declared="a")], [cell("a", "passed")])
-    summary = report(coverage, [], {}, {}, now=100 * DAY)["summary"]
+    summary = summary_of(coverage, [])
     assert "Every cell is covered" in text(coverage, summary, now=100 * DAY, width=80)
     assert "Every cell is covered" in markdown(coverage, summary, now=100 * DAY)
     assert summary["next_seed"] is None
@@ -123,6 +124,6 @@ def test_all_covered_is_said():
 
 def test_hostile_keys_stay_in_their_cell_of_the_table():
     coverage = assess([a_test("t[a|b`<img>`\n]", "x|y")], [])
-    summary = report(coverage, [], {}, {}, now=100 * DAY)["summary"]
+    summary = summary_of(coverage, [])
     row = markdown(coverage, summary, now=100 * DAY).splitlines()[-1]
     assert row == "| 0 % | t\\[a\\|b\\`\\<img\\>\\` \\] (cpu) | never ran: x, \\|, y |"

@@ -29,6 +29,22 @@ def _iso(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def summary(coverage: Coverage, runs: Sequence[RunRecord]) -> dict[str, Any]:
+    """What every report begins with. runs: oldest first."""
+    last = runs[-1].seed if runs else None
+    return {
+        "cells": coverage.cells,
+        "covered": coverage.covered,
+        "percent": round(coverage.percent, 2),
+        "never_ran": coverage.count(NEVER),
+        "failing": coverage.failing,
+        "unsupported": coverage.count(UNSUPPORTED),
+        "skipped": coverage.count(SKIPPED),
+        "runs": len(runs),
+        "next_seed": None if last is None else (last + 1) % (MAX_SEED + 1),
+    }
+
+
 def report(
     coverage: Coverage,
     runs: Sequence[RunRecord],
@@ -48,21 +64,10 @@ def report(
     for run in reversed(known):
         for one in recent.get(run.uid, ()):
             histories.setdefault(one.cell, []).append((run.number, one.outcome))
-    last = known[-1].seed if known else None
     return {
         "format": FORMAT,
         "generated": iso(now),
-        "summary": {
-            "cells": coverage.cells,
-            "covered": coverage.covered,
-            "percent": round(coverage.percent, 2),
-            "never_ran": coverage.count(NEVER),
-            "failing": coverage.failing,
-            "unsupported": coverage.count(UNSUPPORTED),
-            "skipped": coverage.count(SKIPPED),
-            "runs": len(known),
-            "next_seed": None if last is None else (last + 1) % (MAX_SEED + 1),
-        },
+        "summary": summary(coverage, known),
         "tests": [
             {
                 "key": state.test.key,
