@@ -13,7 +13,8 @@ from pathlib import Path
 
 def commit_of(folder: Path) -> str:
     """The commit that git has checked out there, with a `+` if the tree is dirty; else empty."""
-    with suppress(OSError, subprocess.SubprocessError):
+    # ValueError for names of files that are no text.
+    with suppress(OSError, ValueError, subprocess.SubprocessError):
         head = _git(folder, "rev-parse", "--verify", "HEAD")
         return f"{head}+" if _git(folder, "status", "--porcelain", "-uno") else head
     return ""
