@@ -17,6 +17,8 @@ from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import dtype_sampler
+
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
 
@@ -40,6 +42,8 @@ def run(folder: Path, command: str, **environment: str) -> str:
     # Other plugins of this environment have no part in the picture.
     others = ("randomly", "rerunfailures", "hypothesispytest", "xdist")
     plain = {"PYTEST_ADDOPTS": " ".join(f"-p no:{name}" for name in others)}
+    # The package that this process has, wherever it is.
+    plain["PYTHONPATH"] = str(Path(dtype_sampler.__file__).parents[1])
     return subprocess.run(
         [sys.executable, "-m", module, *rest],
         cwd=folder,
