@@ -146,7 +146,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     _keep(sub, "fold away all but the newest N runs", default=None)
     sub.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    sub = command(
+        "weights",
+        _weights,
+        "look at a checkpoint as the weight loader does",
+        r"dtype-sampler weights plan model.safetensors --rename '\.gamma$=.weight'",
+    )
+    from dtype_sampler.weights import command as weights
+
+    verbs = sub.add_subparsers(required=True, metavar="VERB")
+    what = "show where each key goes; exit with 2 if one has no place"
+    weights.add_arguments(verbs.add_parser("plan", help=what, description=f"{what.capitalize()}."))
     return parser
+
+
+def _weights(options: argparse.Namespace) -> int:
+    from dtype_sampler.weights.command import run
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return FINE if run(options, width=width, write=lambda text: _write(text, None)) else GATE_MISSED
 
 
 def _keep(sub: argparse.ArgumentParser, what: str, *, default: int | None) -> None:
