@@ -41,6 +41,7 @@ TABLES = (
         seen_at REAL NOT NULL,
         k INTEGER NOT NULL,
         always TEXT NOT NULL, -- JSON: labels
+        met_at REAL NOT NULL, -- 0: never without a sample
         UNIQUE (key, device)
     )""",
     """CREATE TABLE cells (
