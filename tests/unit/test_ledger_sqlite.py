@@ -917,14 +917,29 @@ def test_a_ledger_whose_process_was_killed_is_whole(path):
 NOTES = "ALTER TABLE runs ADD COLUMN note TEXT NOT NULL DEFAULT ''"
 
 
-def versions(monkeypatch, version, *statements):
-    monkeypatch.setattr(schema, "VERSION", version)
-    monkeypatch.setattr(schema, "MIGRATIONS", {1: statements})
+NOW = schema.VERSION
+ASIDE = f"ledger.sqlite.schema-{NOW}.bak"
+
+
+def next_version(monkeypatch, *statements):
+    monkeypatch.setattr(schema, "VERSION", NOW + 1)
+    monkeypatch.setattr(schema, "MIGRATIONS", {NOW: statements})
 
 
 def version_of(path):
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("PRAGMA user_version").fetchone()[0]
+
+
+def test_a_file_of_version_1_is_read_on(path):
+    record(path, a_run("u"), [an_outcome("a", "passed", 1001.0)])
+    expected = dump(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE tests DROP COLUMN met_at")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    assert dump(path) == expected
+    assert version_of(path) == NOW
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["closed", "killed"])
@@ -933,12 +948,12 @@ def test_an_older_file_is_put_aside_and_migrated(path, monkeypatch, killed):
         killed_copy(path)
     else:
         record(path, a_run("u"), [an_outcome("a", "passed", 1001.0)], end=False)
-    versions(monkeypatch, 2, NOTES, "CREATE TABLE notes (a)")
+    next_version(monkeypatch, NOTES, "CREATE TABLE notes (a)")
     migrated = dump(path)
 
-    aside = path.with_name("ledger.sqlite.schema-1.bak")
+    aside = path.with_name(ASIDE)
     assert files(path) == [path.name, aside.name]
-    assert (version_of(path), version_of(aside)) == (2, 1)
+    assert (version_of(path), version_of(aside)) == (NOW + 1, NOW)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT note FROM runs").fetchall() == [("",)]
     monkeypatch.undo()
@@ -948,9 +963,9 @@ def test_an_older_file_is_put_aside_and_migrated(path, monkeypatch, killed):
 
 def test_a_migrated_file_is_not_put_aside_again(path, monkeypatch):
     record(path, a_run("u"), [])
-    versions(monkeypatch, 2, NOTES)
+    next_version(monkeypatch, NOTES)
     dump(path)
-    path.with_name("ledger.sqlite.schema-1.bak").unlink()
+    path.with_name(ASIDE).unlink()
     dump(path)
     assert files(path) == [path.name]
 
@@ -958,21 +973,21 @@ def test_a_migrated_file_is_not_put_aside_again(path, monkeypatch):
 def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
     record(path, a_run("u"), [an_outcome("a", "passed", 1001.0)])
     before = path.read_bytes()
-    versions(monkeypatch, 2, NOTES, "UPDATE no_such_table SET a = 1")
+    next_version(monkeypatch, NOTES, "UPDATE no_such_table SET a = 1")
     with pytest.raises(LedgerError, match="no such table") as caught:
         SqliteStore.open(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert path.read_bytes() == before
 
-    versions(monkeypatch, 2, NOTES)
+    next_version(monkeypatch, NOTES)
     assert [run.uid for run in dump(path)["runs"]] == ["u"]
 
 
 def test_an_older_file_is_not_migrated_without_a_copy_aside(path, monkeypatch):
     record(path, a_run("u"), [])
     before = path.read_bytes()
-    path.with_name("ledger.sqlite.schema-1.bak").mkdir()
-    versions(monkeypatch, 2, NOTES)
+    path.with_name(ASIDE).mkdir()
+    next_version(monkeypatch, NOTES)
     with pytest.raises(LedgerError) as caught:
         SqliteStore.open(path)
     assert str(caught.value).startswith(f"{path}: ")
