@@ -746,7 +746,11 @@ BAD = {
         lambda path, whole: foreign_and_killed(path),
         "another program's SQLite file",
     ),
-    "newer": (newer, "written by a newer dtype-sampler (schema 2, this one knows 1): upgrade"),
+    "newer": (
+        newer,
+        f"written by a newer dtype-sampler (schema {schema.VERSION + 1},"
+        f" this one knows {schema.VERSION}): upgrade",
+    ),
     "cut_in_half": (lambda path, whole: path.write_bytes(whole[: len(whole) // 2]), "is damaged"),
     "cut_to_a_page": (lambda path, whole: path.write_bytes(whole[:4096]), "is damaged"),
     "cut_in_the_header": (lambda path, whole: path.write_bytes(whole[:50]), ""),
