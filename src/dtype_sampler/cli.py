@@ -146,7 +146,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     _keep(sub, "fold away all but the newest N runs", default=None)
     sub.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    sub = command(
+        "weights",
+        _weights,
+        "look at a checkpoint as the weight loader does",
+        r"dtype-sampler weights plan model.safetensors --rename '\.gamma$=.weight'",
+    )
+    from dtype_sampler.weights import command as weights
+
+    verbs = sub.add_subparsers(required=True, metavar="VERB")
+    what = "show where each key goes; exit with 2 if one has no place"
+    weights.add_arguments(verbs.add_parser("plan", help=what, description=f"{what.capitalize()}."))
     return parser
+
+
+def _weights(options: argparse.Namespace) -> int:
+    from dtype_sampler.weights.command import run
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return FINE if run(options, width=width, write=lambda text: _write(text, None)) else GATE_MISSED
 
 
 def _keep(sub: argparse.ArgumentParser, what: str, *, default: int | None) -> None:
@@ -185,7 +203,7 @@ def _path(given: Path | None) -> Path:
 
 
 def _open(given: Path | None) -> SqliteStore:
-    from dtype_sampler.ledger.journal import left, recover
+    from dtype_sampler.ledger.journal import recover
     from dtype_sampler.ledger.sqlite import SqliteStore
 
     path = _path(given)
@@ -194,9 +212,9 @@ def _open(given: Path | None) -> SqliteStore:
             f"{path}: there is no ledger: run pytest here first, or name one with --ledger"
         )
     store = SqliteStore.open(path)
-    if left(path):
-        # What a killed run could not write any more.
-        recover(path, store, remove=True)
+    # What a killed run could not write any more.
+    for problem in recover(path, store, remove=True):
+        sys.stderr.write(f"dtype-sampler: {problem}\n")
     return store
 
 
@@ -277,14 +295,15 @@ def _combine(options: argparse.Namespace) -> int:
                 source = SqliteStore.open(path)
                 try:
                     target.merge(source, options.keep_runs)
-                    recover(path, target, remove=False)
+                    skipped = recover(path, target, remove=False)
                 finally:
                     source.close()
-            except LedgerError as error:
-                sys.stderr.write(f"dtype-sampler: skipped: {error}\n")
-                code = ERROR
-            else:
                 sys.stdout.write(f"{path}: taken over\n")
+            except LedgerError as error:
+                skipped = [str(error)]
+            for problem in skipped:
+                sys.stderr.write(f"dtype-sampler: skipped: {problem}\n")
+                code = ERROR
         runs, cells = len(target.runs()), len(target.cells())
     finally:
         target.close()
@@ -293,33 +312,20 @@ def _combine(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from fnmatch import fnmatchcase
-
-    from dtype_sampler.candidates import family_of
-    from dtype_sampler.sampling import choose
-    from dtype_sampler.settings import MAX_SEED
+    from dtype_sampler.ledger.coverage import assess, sample_of
+    from dtype_sampler.settings import seed_after
 
     store = _open(options.ledger)
     try:
-        tests, last = store.tests(), store.history(verdicts=False).last_seed
+        coverage = assess(store.tests(), store.cells(), pattern=options.tests)
+        last = store.history(verdicts=False).last_seed
     finally:
         store.close()
-    first = options.seed if options.seed is not None else ((last or 0) + 1) % (MAX_SEED + 1)
-    for test in tests:
-        if options.tests and not fnmatchcase(test.key, options.tests):
-            continue
-        sys.stdout.write(f"{test.key} ({test.device})\n")
-        for seed in range(first, first + options.runs):
-            chosen = choose(
-                seed=seed % (MAX_SEED + 1),
-                strategy="rotate",
-                key=test.key,
-                labels=test.declared,
-                families=[family_of(label) for label in test.declared],
-                k=max(test.k, len(test.always) + 1),
-                always=test.always,
-            )
-            sys.stdout.write(f"  {seed % (MAX_SEED + 1)}: {', '.join(chosen)}\n")
+    first = options.seed if options.seed is not None else seed_after(last or 0)
+    for state in coverage.tests:
+        sys.stdout.write(f"{state.test.key} ({state.test.device})\n")
+        for seed in (seed_after(first, run) for run in range(options.runs)):
+            sys.stdout.write(f"  {seed}: {', '.join(sample_of(state, seed))}\n")
     return FINE
 
 
@@ -331,18 +337,17 @@ def _history(options: argparse.Namespace) -> int:
 
     store = _open(options.ledger)
     try:
-        keys = {test.key: None for test in store.tests()}
-        if options.key not in keys:
-            near = get_close_matches(options.key, keys, n=1)
+        known = store.tests()
+        tests = [test for test in known if test.key == options.key]
+        if not tests:
+            near = get_close_matches(options.key, [test.key for test in known], n=1)
             hint = f"did you mean {near[0]}?" if near else "dtype-sampler report shows all"
             raise DtypeSamplerError(f"{options.key}: the ledger knows no such test: {hint}")
-        tests = [test for test in store.tests() if test.key == options.key]
         rows = []
         for run in reversed(store.runs()):
             seen = {
                 (one.cell.device, one.cell.label): one.outcome
-                for one in store.observations(run.uid)
-                if one.cell.key == options.key
+                for one in store.observations(run.uid, options.key)
             }
             if seen:
                 rows.append((run, seen))
@@ -372,19 +377,21 @@ def _history(options: argparse.Namespace) -> int:
 def _prune(options: argparse.Namespace) -> int:
     if options.unseen_for is None and options.keep_runs is None:
         raise DtypeSamplerError("prune what? give --unseen-for AGE, --keep-runs N, or both")
+    from dtype_sampler.reports.terminal import count_of
+
     would = "would be " if options.dry_run else ""
     store = _open(options.ledger)
     try:
         if options.unseen_for is not None:
             since = time.time() - options.unseen_for
-            gone = [test for test in store.tests() if test.seen_at < since]
+            gone = [test for test in store.tests() if test.there_at < since]
             for test in gone:
                 sys.stdout.write(f"{would}forgotten: {test.key} ({test.device})\n")
             if not options.dry_run:
                 store.forget(gone)
         if options.keep_runs is not None:
-            folded = max(len(store.runs()) - options.keep_runs, 0)
-            sys.stdout.write(f"{would}folded away: {folded} runs\n")
+            folded = store.foldable(options.keep_runs)
+            sys.stdout.write(f"{would}folded away: {count_of(folded, 'run')}\n")
             if not options.dry_run:
                 store.fold(options.keep_runs)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from dtype_sampler.settings import INI, Settings
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.ledger.coverage import Coverage
-    from dtype_sampler.ledger.records import Observed, TestRecord
+    from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 
 # The labels that the items of this process's tests declare, kept where `--dtype-only` needs them.
 DECLARED = pytest.StashKey[list[str]]()
@@ -41,6 +42,8 @@ class Controller:
         self.plan = plan
         self.tally = Tally()
         self.books = books
+        # The node ids of what ran, was skipped or deselected: no test that is gone.
+        self._met: set[str] = set()
         self._durations: dict[str, float] = {}
         self._coverage: Coverage | None = None
         self._replays: dict[str, list[str]] = {}
@@ -71,11 +74,16 @@ class Controller:
             self._add_replay(report, payload)
         if self.books is None:
             return
+        self._met.add(report.nodeid)
         if payload is not None and report.when == "call" and payload["function"] is not None:
             self._durations[report.nodeid] = report.duration
         if finished is not None:
             duration = self._durations.pop(report.nodeid, None)
             self.books.record(*_records(finished, report.nodeid, self.books.now(), duration))
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        # Of xdist's workers nobody hears what they deselect.
+        self._met.update(item.nodeid for item in items)
 
     def _begin_books(self, payload: dict[str, Any]) -> None:
         if self.books is None:
@@ -142,7 +150,7 @@ class Controller:
             # Nothing can have run with what was asked for by name: that is no success.
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if self.books is not None:
-            self.books.end()
+            self.books.end(self._met)
             self._gate(session)
 
     def _gate(self, session: pytest.Session) -> None:
@@ -152,15 +160,15 @@ class Controller:
             return
         # A gate over a run without samples is about all that is known: it must not pass unseen.
         devices = {cell.device for cell in self.tally.cells()} or None
-        self._coverage = self.books.coverage(devices)
+        self._coverage, runs = self.books.state(devices)
         if self._coverage is not None and self.settings.step_summary:
-            self._write_step_summary(self._coverage)
+            self._write_step_summary(self._coverage, runs)
         percent = self._coverage.percent if self._coverage is not None else 0.0
         missed = wanted is not None and percent < wanted
         if missed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _write_step_summary(self, coverage: Coverage) -> None:
+    def _write_step_summary(self, coverage: Coverage, runs: Sequence[RunRecord]) -> None:
         path = os.environ.get("GITHUB_STEP_SUMMARY")
         if not path:
             return
@@ -168,10 +176,11 @@ class Controller:
         from dtype_sampler.reports import data, text
 
         now = self.books.now()
-        summary = data.summary(coverage, [self.books.run] if self.books.run else [])
+        summary = data.summary(coverage, runs)
         try:
             with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text.markdown(coverage, summary, now=now))
+                room = text.STEP_SUMMARY_LIMIT - file.tell()
+                file.write(text.markdown(coverage, summary, now=now, limit=room))
         except OSError as error:
             self.books.problems.append(f"{path}: can't be written: {error.strerror}")
 

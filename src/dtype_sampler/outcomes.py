@@ -28,6 +28,7 @@ _WEIGHT = {
     FAILED: 6,
     CRASHED: 7,
 }
+OUTCOMES = frozenset(_WEIGHT)
 
 
 @dataclass(frozen=True, slots=True)

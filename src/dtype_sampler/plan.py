@@ -9,7 +9,7 @@ from json import dumps, loads
 from typing import Any
 
 from dtype_sampler.ledger.records import History
-from dtype_sampler.settings import CLI, DEFAULT, ENV, INI, MAX_SEED, Settings
+from dtype_sampler.settings import CLI, DEFAULT, ENV, INI, Settings, seed_after
 
 # The name under which things travel: in xdist's `workerinput` and `workeroutput`, and on reports.
 WIRE = "dtype_sampler"
@@ -93,7 +93,7 @@ def _seed(settings: Settings, last_seed: int | None, history: History | None) ->
         return seed, _WORDS[origin]
     if seed == "next":
         if history is not None and history.last_seed is not None:
-            return (history.last_seed + 1) % (MAX_SEED + 1), "next after the ledger's last"
+            return seed_after(history.last_seed), "next after the ledger's last"
         if history is None and origin != DEFAULT:
             raise LookupError(seed)
         words = "random" if origin == DEFAULT else "random, as the ledger has no runs yet"

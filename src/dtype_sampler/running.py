@@ -287,9 +287,9 @@ def draw(
         return reason is None
 
     if plan.verdicts or plan.recheck:
-        # The device decides whose history counts, and importing torch may change it.
-        for label in pool.labels:
-            pool.candidate(label)
+        # The device decides whose history counts, and importing torch, as this does for a pool of
+        # torch's dtypes, may change it.
+        pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
     everything = full or bool(plan.only)
     chosen = choose(

@@ -41,6 +41,11 @@ class Option:
     ini_type: Literal["string", "args", "bool"] = "string"
 
 
+def seed_after(seed: int, runs: int = 1) -> int:
+    """The seed of so many runs later; the first one follows the largest."""
+    return (seed + runs) % (MAX_SEED + 1)
+
+
 def parse_seed(text: str) -> int | str:
     """A seed from 0 to 2**63 - 1, or the word `random`, `last` or `next`."""
     if text in SEED_WORDS:

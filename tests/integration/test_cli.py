@@ -7,6 +7,8 @@ import random
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 
 import jsonschema
@@ -157,6 +159,29 @@ def test_plan_says_what_a_run_takes(ledger, cli, project):
     ]
 
 
+def test_plan_passes_over_what_the_device_refuses(ledger, cli):
+    store = SqliteStore.open(ledger)
+    uid = store.runs()[-1].uid
+    refused = [
+        Observed(Cell("test_it.py::test_loop", label, "cpu"), "n", "unsupported", 4e9)
+        for label in "abde"
+    ]
+    store.append(uid, [], refused)
+    # Covered before: what has a verdict counts as what the device takes.
+    store._rows("UPDATE cells SET verdict_at = NULL, verdict = NULL WHERE last = 'unsupported'")
+    store.close()
+    _, out, _ = cli("plan", "--seed", "1", "--runs", "3", "--tests", "*::test_loop")
+    samples = [line.partition(": ")[2].split(", ") for line in out.splitlines()[1:]]
+    assert [sorted(sample) for sample in samples] == [["c", "f", "g"]] * 3
+
+
+def test_plan_goes_on_from_the_largest_seed_with_the_first(ledger, cli):
+    _, out, _ = cli("plan", "--seed", 2**63 - 1, "--runs", "2", "--tests", "*::test_items")
+    assert [line.split(":")[0] for line in out.splitlines()[1:]] == [f"  {2**63 - 1}", "  0"]
+    _, out, _ = cli("plan", "--tests", "*::test_items")
+    assert out.splitlines()[1].startswith("  4: ")
+
+
 def test_history(ledger, cli):
     code, out, _ = cli("history", "test_it.py::test_loop")
     assert code == 0
@@ -164,6 +189,8 @@ def test_history(ledger, cli):
     assert lines[0] == "test_it.py::test_loop (cpu), newest first"
     assert [line.split(",")[0] for line in lines[1:4]] == ["  run 3", "  run 2", "  run 1"]
     assert "c failed" in out
+    # Another test's cells are not among them.
+    assert not any(label in out for label in ("x passed", "y passed", "z skipped"))
     code, _, err = cli("history", "test_it.py::test_lop")
     assert code == 1
     assert "did you mean test_it.py::test_loop?" in err
@@ -185,7 +212,54 @@ def test_prune(ledger, cli, project):
     _, out, _ = cli("report", "--format", "json")
     report = json.loads(out)
     assert [test["key"] for test in report["tests"]] == ["test_it.py::test_loop"]
+    # What stays by name, as a cell speaks of it, is not folded away again.
+    assert len(report["runs"]) > 1
+    assert cli("prune", "--keep-runs", "1")[1] == "folded away: 0 runs\n"
     assert cli("prune")[0] == 1
+
+
+def test_prune_says_one_run(ledger, cli):
+    assert cli("prune", "--keep-runs", "2")[1] == "folded away: 1 run\n"
+
+
+def test_prune_keeps_what_a_run_has_met_since(ledger, cli):
+    store = SqliteStore.open(ledger)
+    store._rows("UPDATE tests SET seen_at = seen_at - 100 * 86400")
+    store.still_there({"test_it.py::test_loop"}, time.time() - 80 * 86400)
+    store.close()
+    _, out, _ = cli("prune", "--unseen-for", "90d")
+    assert out == "forgotten: test_it.py::test_items (cpu)\n"
+    _, out, _ = cli("prune", "--unseen-for", "70d")
+    assert out == "forgotten: test_it.py::test_loop (cpu)\n"
+
+
+def test_a_journal_that_can_not_be_read_is_told_by_every_command(ledger, cli, tmp_path):
+    journal = ledger.with_name(f"{LEDGER}.0.journal")
+    journal.write_text("no json\n")
+    told = f"{journal.name}: is damaged, or of a newer dtype-sampler: upgrade or remove it\n"
+    for command in (["report"], ["plan"], ["history", "test_it.py::test_loop"]):
+        code, out, err = cli(*command)
+        assert (code, err) == (0, f"dtype-sampler: {told}")
+        assert out
+    # What a ledger can't give whole is an error of `combine`, which takes the rest.
+    code, out, err = cli("combine", ledger, "--into", tmp_path / "all.sqlite")
+    assert (code, err) == (1, f"dtype-sampler: skipped: {ledger.parent / told}")
+    assert f"{ledger}: taken over\n" in out
+    assert journal.read_text() == "no json\n"
+
+
+def test_combine_takes_a_killed_runs_journal_from_where_nothing_may_be_written(
+    ledger, cli, tmp_path
+):
+    run = RunRecord("killed", 4e9, 9, "given", "rotate")
+    line = [[["t", "cpu", ["a"], 4e9, 1, []]], [["t", "a", "cpu", "t", "passed", 4e9, None]]]
+    journal = ledger.with_name(f"{LEDGER}.0.journal")
+    journal.write_text(f"{json.dumps(asdict(run))}\n{json.dumps(line)}\n")
+    journal.chmod(0o444)
+    into = tmp_path / "all.sqlite"
+    assert cli("combine", ledger, "--into", into)[0] == 0
+    assert "seed 9: a passed" in cli("history", "t", "--ledger", into)[1]
+    assert journal.exists()
 
 
 def test_combine(ledger, cli, tmp_path):

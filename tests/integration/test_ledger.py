@@ -51,7 +51,11 @@ def test_consecutive_runs_rotate_and_are_written_down(project, ledger):
         result.stdout.fnmatch_lines([f"*--dtype-seed={seed} (next after the ledger's last)*"])
     assert len({label for _, label in project.took()}) == 7
     result.stdout.fnmatch_lines(
-        ["dtype-sampler: ledger: 7 of 7 cells covered on cpu, * for the first time in this run; *"]
+        [
+            "dtype-sampler: ledger: 7 of 7 cells covered on cpu, 1 for the first time in this run",
+            "dtype-sampler: ledger: the oldest verdict is * second* old: test_it.py::test with ?",
+        ],
+        consecutive=True,
     )
     store = ledger()
     (test,) = store.tests()
@@ -67,6 +71,72 @@ def test_consecutive_runs_rotate_and_are_written_down(project, ledger):
     assert set(outcomes(store).values()) == {"passed"}
     # One file, which can be copied as it is.
     assert [name for name in project.files() if "ledger" in name] == [LEDGER]
+
+
+def test_what_this_run_found_out_itself_is_not_said_to_be_old(project):
+    project.file("test_it", LOOP)
+    result = project.run("--dtype-seed=1")
+    result.stdout.fnmatch_lines(
+        [
+            "dtype-sampler: ledger: 3 of 7 cells covered on cpu, 3 for the first time in this run",
+            "*: 1 test has cells that never ran; 2 more runs of consecutive seeds cover them",
+        ],
+        consecutive=True,
+    )
+    result.stdout.no_fnmatch_line("*oldest verdict*")
+
+
+@pytest.mark.parametrize("xdist", [(), ("-n2",)], ids=["one process", "xdist"])
+def test_a_test_that_is_skipped_is_still_there(project, ledger, xdist):
+    skip = "@pytest.mark.skipif('os.environ.get(\"SKIP\")')\n"
+    project.file(
+        "test_it",
+        "import os\n" + LOOP.replace("def test(", f"{skip}def test(") + "def test_b(took):\n"
+        "    for dtype in ask(k=1, dtypes=['x', 'y']): pass\n",
+    )
+    project.run("--dtype-seed=1", *xdist).assert_outcomes(passed=2)
+    project.pytester._monkeypatch.setenv("SKIP", "1")
+    project.run(*xdist).assert_outcomes(passed=1, skipped=1)
+    begun = ledger().runs()[-1].started
+    skipped, sampled = ledger().tests()
+    assert skipped.seen_at < begun == skipped.there_at
+    assert sampled.seen_at >= begun
+    # What was known of it is as it was.
+    assert skipped.declared == tuple("abcdefg")
+
+
+@pytest.mark.parametrize(
+    ("args", "passed"), [(["-k", "test_b"], 1), (["--deselect=test_it.py::test_m"], 2)]
+)
+def test_a_test_that_is_deselected_is_still_there_and_one_that_is_gone_is_not(
+    project, ledger, args, passed
+):
+    more = (
+        "def test_b(random_dtypes): list(random_dtypes())\n"
+        "@pytest.mark.random_dtypes('dtype', k=1)\ndef test_m(dtype): pass\n"
+    )
+    project.file("test_it", LOOP + more + "def test_gone(random_dtypes): list(random_dtypes())")
+    project.run("--dtype-seed=1").assert_outcomes(passed=4)
+    project.file("test_it", LOOP + more)
+    project.run(*args).assert_outcomes(passed=passed)
+    begun = ledger().runs()[-1].started
+    assert {test.key.partition("::")[2]: test.there_at >= begun for test in ledger().tests()} == {
+        "test": True,
+        "test_b": True,
+        "test_gone": False,
+        "test_m": True,
+    }
+
+
+def test_a_journal_that_can_not_be_read_is_told(project):
+    project.file("test_it", LOOP)
+    project.run("--dtype-seed=1")
+    journal = project.pytester.path / f"{LEDGER}.0.journal"
+    journal.write_text("no json\n")
+    result = project.run("--dtype-seed=2")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"dtype-sampler: ledger: {journal}: is damaged, or of a newer *"])
+    assert journal.read_text() == "no json\n"
 
 
 def test_the_commit(project, ledger):
@@ -276,6 +346,34 @@ class TestGate:
         text = summary.read_text()
         assert text.startswith("before\n## Dtypes covered")
         assert "test\\_it.py::test" in text
+        # Of all runs, not of this one alone.
+        assert "- 2 runs known, the next seed is 2" in text
+
+    def test_what_is_in_the_step_summary_already_counts(self, project, monkeypatch, tmp_path):
+        summary = tmp_path / "summary.md"
+        monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+        project.file(
+            "test_it",
+            """
+            import pytest
+            from dtype_sampler import random_dtypes as ask
+            @pytest.mark.parametrize("n", range(100))
+            def test(n): list(ask(k=1, dtypes=["ä", "\\udc80"]))
+            """,
+        )
+        option = ("--dtype-seed=1", "-o", "dtype_sampler_step_summary=true")
+        summary.write_bytes(b"x" * 996_000)
+        project.run(*option).assert_outcomes(passed=100)
+        written = summary.read_bytes()[996_000:].decode()
+        assert written.startswith("## Dtypes covered")
+        assert 3_500 < len(written.encode()) <= 4_000
+        head, _, more = written.rstrip().rpartition("... and ")
+        assert int(more.removesuffix(" more tests.")) + head.count("| 50 % |") == 100
+        # Nothing is left of the room, but what all came to is still said.
+        project.run(*option)
+        last = summary.read_bytes()[996_000:].decode().removeprefix(written)
+        assert "100 of 200 cells covered" in last
+        assert last.rstrip().endswith("... and 100 more tests.")
 
 
 class TestManyProcesses:
@@ -360,12 +458,14 @@ def test_killed_at_any_moment(project):
         """,
     )
     folder = project.pytester.path
+    done_file = folder / "done.txt"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
     killed = 50
     for number in range(killed):
-        (folder / "done.txt").unlink(missing_ok=True)
+        done_file.write_text("")
         run = subprocess.Popen([*command, "--dtype-seed=1"], cwd=folder, stdout=subprocess.DEVNULL)
-        while not (folder / "done.txt").exists():
+        # When the second test runs, the first one has been reported, and the run has begun.
+        while done_file.read_text().count("\n") < 2:
             assert run.poll() is None
             time.sleep(0.01)
         time.sleep(0.1 + 0.01 * number)
@@ -381,7 +481,7 @@ def test_killed_at_any_moment(project):
         assert last.ended is None
         seen = {one.cell.key for one in store.observations(last.uid)}
         store.close()
-        done = [line.split() for line in (folder / "done.txt").read_text().splitlines()]
+        done = [line.split() for line in done_file.read_text().splitlines()]
         expected = {f"test_it.py::test[{n}]" for n, when in done if at - float(when) > 1.0}
         # More than was promised: all but what had not been reported yet.
         assert expected <= seen

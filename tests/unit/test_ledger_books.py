@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -7,12 +8,12 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 
 import pytest
 
 from dtype_sampler.ledger import schema
 from dtype_sampler.ledger.books import Books
-from dtype_sampler.ledger.journal import left
 from dtype_sampler.ledger.records import History, Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
@@ -86,6 +87,11 @@ def opened(path, **kwargs):
         yield store
 
 
+def runs_in(path):
+    with opened(path) as store:
+        return sorted(store.runs(), key=lambda run: run.uid)
+
+
 def outcomes_in(path, uid=UID):
     """What a file says of a run: label -> outcome."""
     with opened(path) as store:
@@ -99,9 +105,8 @@ def outcomes_in(path, uid=UID):
 def test_nothing_is_made_before_the_first_test_with_a_sample(path, named):
     books = the_books(path, named=named)
     assert books.read(verdicts=True) == History()
-    cell = Cell("t", "a", "cpu")
-    assert books.past([cell]) == [(cell, None, None)]
-    books.end()
+    assert books.past([Cell("t", "a", "cpu")]) == []
+    books.end({"t"})
     assert files(path.parent) == []
     assert books.problems == []
 
@@ -181,7 +186,47 @@ def test_the_past_of_cells_is_what_runs_before_wrote(path):
     assert run_of_a.uid == "first"
     assert (of_b.passed, run_of_b) == (None, None)
     assert (of_c, run_of_c) == (None, None)
+    # Two that share a cell: what the first one found out is known when the second one fails.
+    record(books, "c")
+    ((_, _, run_of_c),) = books.past([c])
+    assert run_of_c == books.run
     books.end()
+    assert books.past([a]) == []
+
+
+def test_the_past_can_not_be_told_by_a_ledger_that_fails(path, failing):
+    books = the_books(path)
+    books.begin(a_run())
+    failing("cells")
+    assert books.past([Cell("t", "a", "cpu")]) == []
+    books.end()
+    assert books.problems == []
+
+
+def test_what_is_covered_is_told_with_the_runs_that_are_known(path, failing):
+    whole_run(the_books(path), "first", {"a": "passed"})
+    books = whole_run(the_books(path, clock=Clock(2000.0)), "second", {"b": "passed"}, 2000.0)
+    coverage, runs = books.state(None)
+    assert (coverage.covered, coverage.cells) == (2, 4)
+    assert [run.uid for run in runs] == ["first", "second"]
+    assert books.state(["cuda"])[0].cells == 0
+    failing("tests")
+    assert books.state(None) == (None, [])
+    assert books.problems == [f"{path}: disk I/O error"]
+
+
+def test_a_test_that_was_met_is_there_though_it_was_not_sampled(path):
+    whole_run(the_books(path), "first")
+    books = the_books(path, clock=Clock(2000.0))
+    books.begin(a_run(started=2000.0))
+    seen = Observed(Cell("other", "a", "cpu"), "other[a]", "passed", 2000.0)
+    books.record([TestRecord("other", "cpu", ("a",), 2000.0, 1)], [seen])
+    books.end({"other[a]", "t[b]"})
+    with opened(path) as store:
+        assert {test.key: (test.seen_at, test.there_at) for test in store.tests()} == {
+            "other": (2000.0, 2000.0),
+            "t": (1000.0, 2000.0),
+        }
 
 
 def test_first_verdicts_are_counted(path):
@@ -364,17 +409,65 @@ def test_a_ledger_that_fails_in_the_middle_loses_nothing(path, failing, monkeypa
 
 
 def test_records_wait_while_another_process_writes(path, failing, monkeypatch):
+    clock, asked = Clock(), []
+
+    def busy(message):
+        asked.append(clock.now)
+        return StoreBusyError(message)
+
+    books = the_books(path, clock=clock)
+    books.begin(a_run())
+    failing("append", busy)
+    record(books, "a")
+    record(books, "b")
+    clock.now += 0.3
+    record(books, "c")
+    # Each try waits for the other process, so not every test is one.
+    assert asked == [1000.0]
+    assert outcomes_in(path) == {}
+    monkeypatch.undo()
+    clock.now += 0.3
+    record(books, "d")
+    assert outcomes_in(path) == dict.fromkeys("abcd", "passed")
+    books.end()
+    assert books.problems == []
+
+
+def test_what_waits_for_another_process_outlives_this_one(path, failing, monkeypatch, tmp_path):
     books = the_books(path)
     books.begin(a_run())
     failing("append", StoreBusyError)
-    record(books, "a")
-    record(books, "b")
-    assert outcomes_in(path) == {}
+    record(books, "a", "failed")
     monkeypatch.undo()
-    record(books, "c")
+    copy = tmp_path / "copy" / path.name
+    shutil.copytree(path.parent, copy.parent, ignore=shutil.ignore_patterns("*-shm"))
+    assert the_books(copy).read(verdicts=False).failing == {"cpu": {"t": ["a"]}}
+    books.end()
+
+
+def test_a_journal_that_can_not_be_written_any_more_keeps_what_it_has(path, tmp_path):
+    clock = Clock()
+    books = the_books(path, clock=clock)
+    books.begin(a_run())
+    record(books, "a")
+    record(books, "b")  # in the journal alone
+    file = books._journal._file
+    with closing(file), closing(books._journal.path.open("rb")) as readable:
+        # What can't be written to refuses as a full disk does.
+        books._journal._file = readable
+        record(books, "c")
+        assert books._journal is None
+        assert readable.closed
+    (journal,) = [name for name in files(path.parent) if name.endswith(".journal")]
     assert outcomes_in(path) == dict.fromkeys("abc", "passed")
     books.end()
     assert books.problems == []
+    # The next one takes over what it holds, which changes nothing, and removes it.
+    assert journal in files(path.parent)
+    again = the_books(path)
+    again.read(verdicts=False)
+    assert (again.problems, files(path.parent)) == ([], [path.name])
+    assert outcomes_in(path) == dict.fromkeys("abc", "passed")
 
 
 def test_records_that_wait_at_the_end_are_written_then(path, failing, monkeypatch):
@@ -677,26 +770,72 @@ def test_a_default_ledger_that_may_only_be_read_is_left_and_the_run_goes_aside(p
     assert numbers_in(side_of(path)) == {0, 1, 2}
 
 
+HEAD = json.dumps(asdict(a_run("killed"))).encode() + b"\n"
+NEWER = b'[[["t", "cpu", ["a"], 1.0, 1, []]], [["t", "a", "cpu", "n", "postponed", 1.0, null]]]\n'
+
+
 @pytest.mark.parametrize(
-    "content", [b"", b"no json\n", b"[1]\n", b'{"of": "a newer version"}\n', b"\xff\n", b"{}"]
+    "content",
+    [
+        *(b"no json\n", b"[1]\n", b"1\n", b'{"of": "a newer version"}\n', b"\xff\n"),
+        *(HEAD + b"[]\n", HEAD + b"{}\n", HEAD + b"[[1], []]\n", HEAD + NEWER),
+    ],
 )
-def test_a_journal_that_can_not_be_read_is_left_alone(path, content):
+def test_a_journal_that_can_not_be_read_is_told_and_left_alone(path, content):
+    whole_run(the_books(path))
+    journal = path.with_name(f"{path.name}.0.journal")
+    journal.write_bytes(content)
+    books = the_books(path)
+    assert books.read(verdicts=False).last_seed == 1
+    assert books.problems == [
+        f"{journal}: is damaged, or of a newer dtype-sampler: upgrade or remove it"
+    ]
+    assert journal.read_bytes() == content
+    # The run goes on in the ledger all the same.
+    whole_run(books, "next", started=2000.0)
+    assert [run.uid for run in runs_in(path)] == [UID, "next"]
+
+
+def test_a_journal_that_may_not_be_read_is_told_and_left_alone(path, bound):
+    whole_run(the_books(path), "first")
+    journal = path.with_name(f"{path.name}.0.journal")
+    journal.write_bytes(HEAD)
+    journal.chmod(0)
+    _, problems = session("session(sys.argv[1], 3)", path, prefix=bound)
+    assert problems == [f"{journal}: can't be read: Permission denied"]
+    assert numbers_in(path) == {0, 1, 2}
+    assert journal.exists()
+
+
+@pytest.mark.parametrize("content", [b"", HEAD[:-1]])
+def test_a_journal_that_is_just_being_begun_is_left_to_its_process(path, content):
     whole_run(the_books(path))
     journal = path.with_name(f"{path.name}.0.journal")
     journal.write_bytes(content)
     books = the_books(path)
     assert books.read(verdicts=False).last_seed == 1
     assert books.problems == []
-    if content.endswith(b"\n"):
-        assert journal.read_bytes() == content
+    assert journal.read_bytes() == content
+
+
+def test_a_journal_may_be_one_that_is_read_only(path):
+    whole_run(the_books(path))
+    journal = path.with_name(f"{path.name}.0.journal")
+    journal.write_bytes(HEAD)
+    journal.chmod(0o444)
+    the_books(path).read(verdicts=False)
+    assert [run.uid for run in runs_in(path)] == [UID, "killed"]
+    assert not journal.exists()
 
 
 def test_a_ledger_whose_name_is_a_pattern(tmp_path):
     path = tmp_path / "l[1]*.sqlite"
-    books = the_books(path)
-    books.begin(a_run())
-    record(books, "a")
-    record(books, "b")
-    assert left(path)
-    books.end()
-    assert not left(path)
+    for content in (HEAD, b"no json\n"):
+        whole_run(the_books(path))
+        path.with_name(f"{path.name}.0.journal").write_bytes(content)
+        # Of another ledger, whose name the pattern would match.
+        (tmp_path / "l1x.sqlite.0.journal").write_bytes(b"no json\n")
+        books = the_books(path)
+        books.read(verdicts=False)
+        assert len(books.problems) == (content != HEAD)
+    assert [run.uid for run in runs_in(path)] == [UID, "killed"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dtype_sampler.ledger.coverage import NEVER, STALE, assess
+from dtype_sampler.ledger.coverage import NEVER, STALE, assess, sample_of
 from dtype_sampler.ledger.records import CellRecord, Mark, TestRecord
 from dtype_sampler.outcomes import Cell
 from dtype_sampler.reports.data import iso
@@ -102,6 +102,17 @@ def test_runs_needed_are_enough_and_no_more_than_the_rule_says(seed):
 )
 def test_ages(seconds, words):
     assert age(seconds) == words
+
+
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_a_sample_that_is_foretold_passes_over_what_the_device_refuses(seed):
+    test = a_test(declared="abcdefg", k=3)
+    (state,) = assess([test], [cell(label, "unsupported") for label in "aceg"]).tests
+    assert set(sample_of(state, seed)) == set("bdf")
+    (state,) = assess([a_test(declared="abcdefg", k=1, always=("d",))], []).tests
+    # As many beside `always` as there is place for, and one at least.
+    assert set(sample_of(state, seed)) > {"d"}
+    assert len(sample_of(state, seed)) == 2
 
 
 def test_commits():

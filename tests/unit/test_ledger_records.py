@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtype_sampler.ledger.records import CellRecord, Mark, Observed, RunRecord, TestRecord, later
+from dtype_sampler.ledger.records import CellRecord, Mark, RunRecord, TestRecord, later
 from dtype_sampler.outcomes import Cell
 
 CELL = Cell("t.py::t", "torch.float16", "cpu")
@@ -31,6 +31,7 @@ tests = st.builds(
     seen_at=moments,
     k=st.integers(1, 2),
     always=st.lists(names, max_size=1).map(tuple),
+    met_at=moments,
 )
 runs = st.builds(
     RunRecord,
@@ -44,17 +45,7 @@ runs = st.builds(
     commit=names,
     counts=st.dictionaries(outcomes, st.integers(1, 2), max_size=2),
 )
-observed = st.builds(
-    Observed,
-    cell=st.just(CELL),
-    nodeid=names,
-    outcome=outcomes,
-    at=moments,
-    duration=st.none() | moments,
-)
-a_kind = pytest.mark.parametrize(
-    "kind", [cells, tests, runs, observed], ids=["cells", "tests", "runs", "observed"]
-)
+a_kind = pytest.mark.parametrize("kind", [cells, tests, runs], ids=["cells", "tests", "runs"])
 
 
 def _merged(records):
@@ -165,19 +156,16 @@ def test_the_copy_of_a_run_that_knows_its_end_stands():
     assert (ended.number, ended.ended, ended.counts) == (7, 9.0, {"passed": 3})
 
 
-def test_a_test_that_is_tried_again_is_observed_again():
-    first = Observed(CELL, "n", "failed", at=1.0)
-    again = Observed(CELL, "n", "passed", at=2.0)
-    assert first.merged(again) == again.merged(first) == again
-
-
-def test_a_duration_that_is_known_stands_against_none():
-    unknown = Observed(CELL, "n", "passed", at=1.0)
-    known = Observed(CELL, "n", "passed", at=1.0, duration=0.0)
-    assert unknown.merged(known) == known.merged(unknown) == known
-
-
 def test_what_a_test_declared_last_stands():
     old = TestRecord("t", "cpu", ("z", "y", "x"), seen_at=1.0, k=3)
     new = TestRecord("t", "cpu", ("a",), seen_at=2.0, k=1)
     assert old.merged(new) == new.merged(old) == new
+
+
+def test_a_shard_that_deselects_a_test_does_not_know_what_it_declares():
+    old = TestRecord("t", "cpu", ("a",), seen_at=1.0, k=1, met_at=9.0)
+    new = TestRecord("t", "cpu", ("a", "b"), seen_at=2.0, k=2)
+    both = old.merged(new)
+    assert both == new.merged(old)
+    assert (both.declared, both.k, both.seen_at) == (("a", "b"), 2, 2.0)
+    assert (old.there_at, new.there_at, both.there_at) == (9.0, 2.0, 9.0)

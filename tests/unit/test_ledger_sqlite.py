@@ -31,8 +31,8 @@ def a_run(uid, started=1000.0, **kwargs):
     )
 
 
-def a_test(key="t", device="cpu", declared=("a", "b", "c"), seen_at=1000.0, k=2, always=()):
-    return TestRecord(key, device, tuple(declared), seen_at, k, tuple(always))
+def a_test(key="t", device="cpu", declared=("a", "b", "c"), seen_at=1000.0, **kwargs):
+    return TestRecord(key, device, tuple(declared), seen_at, **{"k": 2} | kwargs)
 
 
 def an_outcome(label, outcome, at, *, key="t", device="cpu", duration=None):
@@ -180,6 +180,25 @@ def test_what_stands_of_several_outcomes_does_not_depend_on_their_order(tmp_path
     assert dump(tmp_path / "forth") == dump(tmp_path / "back")
 
 
+@pytest.mark.parametrize("known_first", [False, True])
+def test_a_duration_that_is_known_stands_against_none(path, known_first):
+    unknown, known = (an_outcome("a", "passed", 1001.0, duration=one) for one in (None, 0.0))
+    with opened(path) as store:
+        store.open_run(a_run("u"))
+        store.append("u", [a_test()], [known, unknown] if known_first else [unknown, known])
+        assert store.observations("u") == [known]
+
+
+def test_observations_of_one_test(path):
+    seen = [an_outcome("a", "passed", 1001.0, key=key) for key in ("t", "t2")]
+    seen.append(an_outcome("a", "failed", 1002.0, key="t", device="cuda"))
+    record(path, a_run("u"), seen)
+    with opened(path) as store:
+        assert store.observations("u", "t") == [seen[0], seen[2]]
+        assert store.observations("u", "none") == store.observations("none", "t") == []
+        assert len(store.observations("u")) == 3
+
+
 def test_runs_are_numbered_as_they_begin_and_listed_by_their_clocks(path):
     for uid, started in (("x", 3000.0), ("y", 1000.0), ("z", 2000.0)):
         record(path, a_run(uid, started), [])
@@ -209,11 +228,16 @@ def test_an_append_to_a_run_that_was_never_opened_is_refused(path):
 def test_names_that_are_no_text_are_written_escaped(path):
     # As Python hands on a command line or a file name that is not UTF-8.
     odd = "odd\udcff"
-    seen = [an_outcome("a", "passed", 1001.0, key=odd)]
-    record(path, a_run("u", command=odd), seen)
+    seen = [an_outcome(odd, "passed", 1001.0, key=odd)]
+    tests = [a_test(odd, declared=("a", odd), always=(odd,))]
+    record(path, a_run("u", command=odd), seen, tests=tests)
     with opened(path) as store:
         assert [run.command for run in store.runs()] == [r"odd\udcff"]
-        assert [one.cell.key for one in store.cells(odd)] == [r"odd\udcff"]
+        (cell,) = store.cells(odd)
+        assert (cell.cell.key, cell.cell.label) == (r"odd\udcff", r"odd\udcff")
+        # The same label in both places, or the cell would seem never to have run.
+        (test,) = store.tests()
+        assert (test.declared, test.always) == (("a", r"odd\udcff"), (r"odd\udcff",))
 
 
 # What the next run asks for.
@@ -290,8 +314,54 @@ def test_folding_can_be_asked_for(path):
             path, a_run(f"r{number}", 1000.0 + number), [an_outcome("a", "passed", 2000.0 + number)]
         )
     with opened(path) as store:
+        assert [store.foldable(keep) for keep in (1, 2, 3, 4)] == [2, 1, 0, 0]
         store.fold(1)
         assert [run.uid for run in store.runs()] == ["r2"]
+        assert store.foldable(1) == 0
+
+
+def test_a_run_that_stays_by_name_alone_can_not_be_folded_away_again(folded):
+    with opened(folded) as store:
+        assert len(store.runs()) == 4
+        assert [store.foldable(keep) for keep in (1, 2)] == [1, 0]
+
+
+def test_whoever_met_a_test_says_that_it_is_still_there(path):
+    tests = [a_test("loop"), a_test("items"), a_test("items", "cuda"), a_test("gone")]
+    seen = [
+        an_outcome("a", "passed", 1001.0, key=key, device=device)
+        for key, device in (("items", "cpu"), ("items", "cuda"))
+    ]
+    record(path, a_run("u"), seen, tests=tests)
+    with opened(path) as store:
+        # A test is met by its own node id, or by that of one of its items.
+        store.still_there({"loop", "items[a]", "items[b]", "none"}, 2000.0)
+        met = {(test.key, test.device): test.there_at for test in store.tests()}
+        assert met == {
+            ("gone", "cpu"): 1000.0,
+            ("items", "cpu"): 2000.0,
+            ("items", "cuda"): 2000.0,
+            ("loop", "cpu"): 2000.0,
+        }
+        # What was declared is as old as it was, and a moment before changes nothing.
+        assert {test.seen_at for test in store.tests()} == {1000.0}
+        store.still_there({"loop"}, 1500.0)
+        store.append("u", [a_test("loop", seen_at=1600.0)], [])
+        assert store.tests()[-1] == a_test("loop", seen_at=1600.0, met_at=2000.0)
+
+
+def test_a_shard_that_only_met_a_test_does_not_undo_what_another_one_declared(tmp_path):
+    old, new = a_test(declared="ab"), a_test(declared="abc", seen_at=5000.0)
+    for name, tests, met_at in (("met", [old], 6000.0), ("ran", [new], 0.0)):
+        record(tmp_path / name, a_run(name), [], tests=tests)
+        with opened(tmp_path / name) as store:
+            store.still_there({"t"} if met_at else set(), met_at)
+    for order in (["met", "ran"], ["ran", "met"]):
+        with opened(tmp_path / "-".join(order)) as store:
+            for name in order:
+                with opened(tmp_path / name) as source:
+                    store.merge(source, KEEP_ALL)
+            assert store.tests() == [a_test(declared="abc", seen_at=5000.0, met_at=6000.0)]
 
 
 def test_a_run_that_another_process_has_folded_away_goes_on(path):
@@ -676,7 +746,11 @@ BAD = {
         lambda path, whole: foreign_and_killed(path),
         "another program's SQLite file",
     ),
-    "newer": (newer, "written by a newer dtype-sampler (schema 2, this one knows 1): upgrade"),
+    "newer": (
+        newer,
+        f"written by a newer dtype-sampler (schema {schema.VERSION + 1},"
+        f" this one knows {schema.VERSION}): upgrade",
+    ),
     "cut_in_half": (lambda path, whole: path.write_bytes(whole[: len(whole) // 2]), "is damaged"),
     "cut_to_a_page": (lambda path, whole: path.write_bytes(whole[:4096]), "is damaged"),
     "cut_in_the_header": (lambda path, whole: path.write_bytes(whole[:50]), ""),
@@ -847,14 +921,29 @@ def test_a_ledger_whose_process_was_killed_is_whole(path):
 NOTES = "ALTER TABLE runs ADD COLUMN note TEXT NOT NULL DEFAULT ''"
 
 
-def versions(monkeypatch, version, *statements):
-    monkeypatch.setattr(schema, "VERSION", version)
-    monkeypatch.setattr(schema, "MIGRATIONS", {1: statements})
+NOW = schema.VERSION
+ASIDE = f"ledger.sqlite.schema-{NOW}.bak"
+
+
+def next_version(monkeypatch, *statements):
+    monkeypatch.setattr(schema, "VERSION", NOW + 1)
+    monkeypatch.setattr(schema, "MIGRATIONS", {NOW: statements})
 
 
 def version_of(path):
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute("PRAGMA user_version").fetchone()[0]
+
+
+def test_a_file_of_version_1_is_read_on(path):
+    record(path, a_run("u"), [an_outcome("a", "passed", 1001.0)])
+    expected = dump(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE tests DROP COLUMN met_at")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    assert dump(path) == expected
+    assert version_of(path) == NOW
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["closed", "killed"])
@@ -863,12 +952,12 @@ def test_an_older_file_is_put_aside_and_migrated(path, monkeypatch, killed):
         killed_copy(path)
     else:
         record(path, a_run("u"), [an_outcome("a", "passed", 1001.0)], end=False)
-    versions(monkeypatch, 2, NOTES, "CREATE TABLE notes (a)")
+    next_version(monkeypatch, NOTES, "CREATE TABLE notes (a)")
     migrated = dump(path)
 
-    aside = path.with_name("ledger.sqlite.schema-1.bak")
+    aside = path.with_name(ASIDE)
     assert files(path) == [path.name, aside.name]
-    assert (version_of(path), version_of(aside)) == (2, 1)
+    assert (version_of(path), version_of(aside)) == (NOW + 1, NOW)
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT note FROM runs").fetchall() == [("",)]
     monkeypatch.undo()
@@ -878,9 +967,9 @@ def test_an_older_file_is_put_aside_and_migrated(path, monkeypatch, killed):
 
 def test_a_migrated_file_is_not_put_aside_again(path, monkeypatch):
     record(path, a_run("u"), [])
-    versions(monkeypatch, 2, NOTES)
+    next_version(monkeypatch, NOTES)
     dump(path)
-    path.with_name("ledger.sqlite.schema-1.bak").unlink()
+    path.with_name(ASIDE).unlink()
     dump(path)
     assert files(path) == [path.name]
 
@@ -888,21 +977,21 @@ def test_a_migrated_file_is_not_put_aside_again(path, monkeypatch):
 def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
     record(path, a_run("u"), [an_outcome("a", "passed", 1001.0)])
     before = path.read_bytes()
-    versions(monkeypatch, 2, NOTES, "UPDATE no_such_table SET a = 1")
+    next_version(monkeypatch, NOTES, "UPDATE no_such_table SET a = 1")
     with pytest.raises(LedgerError, match="no such table") as caught:
         SqliteStore.open(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert path.read_bytes() == before
 
-    versions(monkeypatch, 2, NOTES)
+    next_version(monkeypatch, NOTES)
     assert [run.uid for run in dump(path)["runs"]] == ["u"]
 
 
 def test_an_older_file_is_not_migrated_without_a_copy_aside(path, monkeypatch):
     record(path, a_run("u"), [])
     before = path.read_bytes()
-    path.with_name("ledger.sqlite.schema-1.bak").mkdir()
-    versions(monkeypatch, 2, NOTES)
+    path.with_name(ASIDE).mkdir()
+    next_version(monkeypatch, NOTES)
     with pytest.raises(LedgerError) as caught:
         SqliteStore.open(path)
     assert str(caught.value).startswith(f"{path}: ")

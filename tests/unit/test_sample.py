@@ -307,21 +307,28 @@ class TestSupport:
         monkeypatch.delitem(sys.modules, "torch")
         assert device_in_use(None) == "cpu"
 
+    @pytest.fixture
+    def asked_anew(self):
+        """What other tests were told is forgotten, and what this one is told."""
+        refusal.cache_clear()
+        yield
+        refusal.cache_clear()
+
+    @pytest.mark.usefixtures("asked_anew")
     def test_a_refusal_in_the_words_of_torch(self, monkeypatch):
         def empty(*args, **kwargs):
             raise TypeError("float9 is not a thing\nand more")
 
         monkeypatch.setattr(torch, "empty", empty)
         assert refusal("meta", torch.float16) == "float9 is not a thing"
-        refusal.cache_clear()
 
+    @pytest.mark.usefixtures("asked_anew")
     def test_a_refusal_without_words(self, monkeypatch):
         def empty(*args, **kwargs):
             raise NotImplementedError
 
         monkeypatch.setattr(torch, "empty", empty)
         assert refusal("meta", torch.float16) == "NotImplementedError"
-        refusal.cache_clear()
 
 
 class TestReseeding:

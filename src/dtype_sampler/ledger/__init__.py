@@ -1,5 +1,7 @@
 """The ledger: what ran, when, and what never did, across runs, shards and machines.
 
 `records` says what is kept and how two records of one thing become one; `store` is the protocol of
-a store; `sqlite` is the one there is, `schema` its tables; `books` writes a run down as it goes on.
+a store; `sqlite` is the one there is, `opening` opens its file, and `schema` has its tables.
+`books` writes a run down as it goes on, with a `journal` of what has just ended, and `origin` says
+where a run comes from. `coverage` says what all of it comes to.
 """

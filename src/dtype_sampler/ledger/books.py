@@ -5,15 +5,15 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtype_sampler.ledger.journal import Journal, left, recover
+from dtype_sampler.ledger.journal import Journal, recover
 from dtype_sampler.ledger.records import CellRecord, History, Observed, RunRecord, TestRecord
-from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
+from dtype_sampler.ledger.store import LedgerError, StoreBusyError
 from dtype_sampler.outcomes import VERDICTS, Cell
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Books:
         self._ahead = 0.0
         self._usable = True
         self._store: SqliteStore | None = None
+        self._known: Mapping[str, RunRecord] = {}
         self._before: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
         self._journal: Journal | None = None
         self._written = 0.0
@@ -63,8 +64,7 @@ class Books:
                 return History()
             store = self._open(wait=2.0)
             try:
-                if left(self.path):
-                    recover(self.path, store, remove=True)
+                self.problems += recover(self.path, store, remove=True)
                 return store.history(verdicts=verdicts)
             finally:
                 store.close()
@@ -103,44 +103,38 @@ class Books:
 
         Empty if the ledger can't tell.
         """
-        if not self._usable:
+        if not self._usable or self._store is None:
             return []
-        store: Store | None = None
+        found = []
         try:
-            if not self._exists():
-                return [(cell, None, None) for cell in cells]
-            store = self._open(wait=_WAIT)
-            runs = {run.uid: run for run in store.runs()}
-            found = []
             for cell in cells:
-                record = next((one for one in store.cells(cell.key) if one.cell == cell), None)
+                record = next(
+                    (one for one in self._store.cells(cell.key) if one.cell == cell), None
+                )
                 passed = record.passed if record is not None else None
-                found.append((cell, record, runs.get(passed.run) if passed else None))
+                found.append((cell, record, self._known.get(passed.run) if passed else None))
         except LedgerError:
             return []
-        finally:
-            if store is not None:
-                store.close()
         return found
 
-    def coverage(self, devices: Iterable[str] | None) -> Coverage | None:
-        """What is covered on these types of device by now; None if the ledger can't tell.
+    def state(self, devices: Iterable[str] | None) -> tuple[Coverage | None, Sequence[RunRecord]]:
+        """What is covered on these types of device by now, and the runs that are known.
 
-        devices: None means all.
+        The former is None if the ledger can't tell. devices: None means all.
         """
         if not self._usable:
-            return None
+            return None, []
         from dtype_sampler.ledger.coverage import assess
 
         try:
             store = self._open(wait=_LAST_WAIT)
             try:
-                return assess(store.tests(), store.cells(), device=devices)
+                return assess(store.tests(), store.cells(), device=devices), store.runs()
             finally:
                 store.close()
         except LedgerError as error:
             self.problems.append(str(error))
-            return None
+            return None, []
 
     @property
     def added(self) -> int:
@@ -166,9 +160,11 @@ class Books:
         try:
             store = self._store = self._open(create=True, wait=_LAST_WAIT)
             self._before = store.history(verdicts=True).verdicts
-            self._ahead = _behind(store, self._before, self._clock())
+            known = store.runs()
+            self._ahead = _behind(known, self._before, self._clock())
             # By the same clock: the newest run is the one whose seed the next run counts on from.
             self.run = store.open_run(replace(run, started=run.started + self._ahead))
+            self._known = {one.uid: one for one in (*known, self.run)}
             store.set_wait(_WAIT)
             with suppress(OSError):
                 self._journal = Journal(self.path, self.run)
@@ -189,6 +185,7 @@ class Books:
                 self._journal.append(tests, seen)
             except OSError:
                 # Then each test costs a transaction.
+                self._journal.close(keep=True)
                 self._journal = None
             else:
                 # A clock that was set back does not stop the transactions.
@@ -202,7 +199,8 @@ class Books:
         try:
             self._store.append(self.run.uid, *self._waiting)
         except StoreBusyError:
-            # Another process writes: with the next test.
+            # Another process writes: later, as each try waits. What waits is in the journal.
+            self._written = self._clock()
             return
         except LedgerError as error:
             self._trouble(error)
@@ -212,8 +210,8 @@ class Books:
         if self._journal is not None:
             self._journal.clear()
 
-    def end(self) -> None:
-        """The run has ended, however it did."""
+    def end(self, there: Container[str] = ()) -> None:
+        """The run has ended, however it did. there: the node ids of all tests that it met."""
         if self.run is None or self._store is None:
             return
         run = self.run.finished(self.now(), Counter(self.outcomes.values()))
@@ -222,6 +220,7 @@ class Books:
             if any(self._waiting):
                 self._store.append(run.uid, *self._waiting)
                 self._waiting = ([], [])
+            self._store.still_there(there, self.run.started)
             self._store.close_run(run, self.keep)
             if self._journal is not None:
                 self._journal.close()
@@ -286,14 +285,14 @@ class Books:
 
 
 def _behind(
-    store: Store, verdicts: Mapping[str, Mapping[str, Mapping[str, float]]], now: float
+    runs: Iterable[RunRecord], verdicts: Mapping[str, Mapping[str, Mapping[str, float]]], now: float
 ) -> float:
     """By how many seconds this clock is behind the newest record, if it is a matter of clocks.
 
     What this run finds out is newer than what the ledger knows, whatever another machine's clock
     said.
     """
-    moments = [run.ended or run.started for run in store.runs()]
+    moments = [run.ended or run.started for run in runs]
     # A run that goes on, or was killed, is known by its verdicts alone.
     for keys in verdicts.values():
         for ages in keys.values():

@@ -10,7 +10,7 @@ from dtype_sampler.candidates import family_of
 from dtype_sampler.ledger.records import CellRecord, TestRecord
 from dtype_sampler.outcomes import SKIPPED, UNSUPPORTED, Cell
 from dtype_sampler.sampling import choose, runs_to_cover
-from dtype_sampler.settings import MAX_SEED
+from dtype_sampler.settings import seed_after
 
 COVERED = "covered"
 STALE = "stale"
@@ -56,6 +56,16 @@ class TestState:
     def missing(self) -> list[CellState]:
         """The cells that should be covered and are not; unsupported ones can't be."""
         return [one for one in self.cells if one.state not in (COVERED, UNSUPPORTED)]
+
+    @property
+    def never_ran(self) -> bool:
+        """Whether any of its cells never ran."""
+        return any(one.state == NEVER for one in self.cells)
+
+    @property
+    def failing(self) -> list[CellState]:
+        """The cells whose last verdict was a failure."""
+        return [one for one in self.cells if one.failing]
 
     @property
     def percent(self) -> float:
@@ -115,7 +125,7 @@ class Coverage:
         return sorted(
             self.tests,
             key=lambda test: (
-                -sum(one.failing for one in test.cells),
+                -len(test.failing),
                 test.percent,
                 test.oldest or 0.0,
                 test.test.key,
@@ -170,28 +180,32 @@ def _percent(part: int, whole: int) -> float:
     return 100 * part / whole if whole else 0.0
 
 
+def sample_of(state: TestState, seed: int) -> tuple[str, ...]:
+    """The labels that a test takes with this seed, by the strategy `rotate`."""
+    test = state.test
+    unsupported = {one.cell.label for one in state.cells if one.state == UNSUPPORTED}
+    return choose(
+        seed=seed,
+        strategy="rotate",
+        key=test.key,
+        labels=test.declared,
+        families=[family_of(label) for label in test.declared],
+        k=_k(test),
+        always=test.always,
+        available=lambda label: label not in unsupported,
+    )
+
+
+def _k(test: TestRecord) -> int:
+    # A run that takes all may have a k that leaves no place beside `always`.
+    return max(test.k, len(test.always) + 1)
+
+
 def _runs_needed(state: TestState, next_seed: int) -> int:
     wanted = {one.cell.label for one in state.cells if one.state == NEVER}
-    test = state.test
-    labels, unsupported = (
-        test.declared,
-        {one.cell.label for one in state.cells if one.state == UNSUPPORTED},
-    )
-    runs = 0
-    limit = runs_to_cover(len(labels), max(test.k, len(test.always) + 1), len(test.always))
-    families = [family_of(label) for label in labels]
+    test, runs = state.test, 0
+    limit = runs_to_cover(len(test.declared), _k(test), len(test.always))
     while wanted and runs < limit:
-        wanted -= set(
-            choose(
-                seed=(next_seed + runs) % (MAX_SEED + 1),
-                strategy="rotate",
-                key=test.key,
-                labels=labels,
-                families=families,
-                k=max(test.k, len(test.always) + 1),
-                always=test.always,
-                available=lambda label: label not in unsupported,
-            )
-        )
+        wanted -= set(sample_of(state, seed_after(next_seed, runs)))
         runs += 1
     return runs

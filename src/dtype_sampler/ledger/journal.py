@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.store import Store
-from dtype_sampler.outcomes import Cell
+from dtype_sampler.outcomes import OUTCOMES, Cell
 
 
 class Journal:
@@ -31,7 +31,8 @@ class Journal:
         head = json.dumps(asdict(run)).encode() + b"\n"
         self._head = len(head)
         try:
-            _lock(self._file)
+            if not _lock(self._file):
+                raise BlockingIOError
             self._file.write(head)
         except OSError:
             self.close()
@@ -63,66 +64,74 @@ class Journal:
                 self.path.unlink()
 
 
-def recover(ledger: Path, store: Store, *, remove: bool) -> None:
+def recover(ledger: Path, store: Store, *, remove: bool) -> list[str]:
     """Add to *store* what killed processes have left beside *ledger*.
 
     remove: whether the journals have served then; else they are left as they are. Those of
-    processes that live are theirs; what can't be read is left alone. Raises LedgerError if the
-    store can't be written.
+    processes that live are theirs. Returns what to say of those that can't be read, which are left
+    alone. Raises LedgerError if the store can't be written.
     """
-    for path in _beside(ledger):
+    problems = []
+    for path in sorted(ledger.parent.glob(f"{escape(ledger.name)}.*.journal")):
         try:
-            with path.open("r+b") as file:
-                _lock(file)
+            with path.open("rb") as file:
+                if not _lock(file):
+                    continue
                 lines = file.read().splitlines(keepends=True)
-        except OSError:
-            # Its process lives, or it is not ours to read.
+        except OSError as error:
+            problems.append(f"{path}: can't be read: {error.strerror}")
             continue
-        # A line without an end was being written. Without any, the process died as it began.
+        # A line without an end was being written.
         lines = [line for line in lines if line.endswith(b"\n")]
-        if lines:
-            tests: list[TestRecord] = []
-            seen: list[Observed] = []
-            try:
-                run = RunRecord(**json.loads(lines[0]))
-                for line in lines[1:]:
-                    _read(json.loads(line), tests, seen)
-            except (ValueError, TypeError, AttributeError):
-                # Damaged, or of a newer version.
-                continue
-            store.open_run(run)
-            store.append(run.uid, tests, seen)
+        if not lines:
+            # Its process is about to lock it, or died as it began.
+            continue
+        tests: list[TestRecord] = []
+        seen: list[Observed] = []
+        try:
+            run = RunRecord(**json.loads(lines[0]))
+            for line in lines[1:]:
+                _read(json.loads(line), tests, seen)
+        except (ValueError, TypeError, LookupError):
+            problems.append(
+                f"{path}: is damaged, or of a newer dtype-sampler: upgrade or remove it"
+            )
+            continue
+        store.open_run(run)
+        store.append(run.uid, tests, seen)
         if remove:
             with suppress(OSError):
                 path.unlink()
-
-
-def left(ledger: Path) -> bool:
-    """Whether there are journals beside the ledger."""
-    return bool(_beside(ledger))
-
-
-def _beside(ledger: Path) -> list[Path]:
-    return sorted(ledger.parent.glob(f"{escape(ledger.name)}.*.journal"))
+    return problems
 
 
 def _read(line: Any, tests: list[TestRecord], seen: list[Observed]) -> None:
     for key, device, declared, seen_at, k, always in line[0]:
         tests.append(TestRecord(key, device, tuple(declared), seen_at, k, tuple(always)))
     for key, label, device, nodeid, outcome, at, duration in line[1]:
+        if outcome not in OUTCOMES:
+            raise ValueError(outcome)
         seen.append(Observed(Cell(key, label, device), nodeid, outcome, at, duration))
 
 
-def _lock(file: IO[bytes]) -> None:
-    """Lock the file as long as it is open. Raises OSError if another process has."""
+def _lock(file: IO[bytes]) -> bool:
+    """Lock the file as long as it is open; returns whether no other process has."""
     if sys.platform == "win32":
         import msvcrt
 
         # Far behind the end, as Windows refuses others to read what is locked.
         file.seek(1 << 30)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        file.seek(0)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            file.seek(0)
     else:
         import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

@@ -85,6 +85,7 @@ class TestRecord:
     """What a test declared when it was seen last, on one type of device.
 
     seen_at: seconds since 1970, UTC. k: how many it takes at a time. always: those always taken.
+    met_at: when a run last met it but was not told what it declares: it was skipped or deselected.
     """
 
     __test__ = False  # pytest would collect it where a test imports it
@@ -95,10 +96,17 @@ class TestRecord:
     seen_at: float
     k: int
     always: tuple[str, ...] = ()
+    met_at: float = 0.0
+
+    @property
+    def there_at(self) -> float:
+        """When there last was such a test."""
+        return max(self.seen_at, self.met_at)
 
     def merged(self, other: TestRecord) -> TestRecord:
-        """The newer of two records."""
-        return max(self, other, key=lambda one: (one.seen_at, one.declared, one.k, one.always))
+        """One record of both: what was declared last, and when there last was such a test."""
+        newer = max(self, other, key=lambda one: (one.seen_at, one.declared, one.k, one.always))
+        return replace(newer, met_at=max(self.met_at, other.met_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,19 +162,6 @@ class Observed:
     outcome: str
     at: float
     duration: float | None = None
-
-    def merged(self, other: Observed) -> Observed:
-        """The later of two, as a test that is tried again in one run is observed again."""
-        return max(
-            self,
-            other,
-            key=lambda one: (
-                one.at,
-                one.outcome,
-                one.nodeid,
-                -1.0 if one.duration is None else one.duration,
-            ),
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The tables of the SQLite file, and their history.
 
-Version 1 (0.1): the first.
+Version 1: the first.
+Version 2: `tests.met_at`, when a run last met a test that it took no sample of.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-VERSION = 1
+VERSION = 2
 # "dtsl" in SQLite's own header field for the application that a file belongs to.
 APPLICATION_ID = 0x6474736C
 
@@ -41,6 +42,7 @@ TABLES = (
         seen_at REAL NOT NULL,
         k INTEGER NOT NULL,
         always TEXT NOT NULL, -- JSON: labels
+        met_at REAL NOT NULL DEFAULT 0, -- 0: never without a sample
         UNIQUE (key, device)
     )""",
     """CREATE TABLE cells (
@@ -66,4 +68,6 @@ TABLES = (
 )
 
 # From which version -> the statements that lead to the next one.
-MIGRATIONS: Mapping[int, tuple[str, ...]] = {}
+MIGRATIONS: Mapping[int, tuple[str, ...]] = {
+    1: ("ALTER TABLE tests ADD COLUMN met_at REAL NOT NULL DEFAULT 0",),
+}

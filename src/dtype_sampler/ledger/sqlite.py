@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import stat
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dtype_sampler.ledger import schema
+from dtype_sampler.ledger.opening import (
+    check_header,
+    connect,
+    identity_of,
+    in_words,
+    prepare,
+    told,
+)
 from dtype_sampler.ledger.records import (
     FAILURES,
     CellRecord,
@@ -40,13 +46,14 @@ from dtype_sampler.outcomes import (
 # Numbers in the file: to be added to, never to be changed.
 _OUTCOMES = (PASSED, FAILED, XFAILED, XPASSED, SKIPPED, UNSUPPORTED, CRASHED, NOT_REACHED)
 _NUMBERS = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
-_MAGIC = b"SQLite format 3\0"
 _RUN_COLUMNS = (
     *("uid", "number", "started", "ended", "seed", "seed_origin", "strategy", "command"),
     *('"commit"', "host", "python", "torch", "plugin", "device", "counts"),
 )
 _MARKS = ("last", "verdict", "passed", "failed")
 _MARK_COLUMNS = tuple(f"{mark}{part}" for mark in _MARKS for part in ("_at", "_run", ""))
+_TEST_COLUMNS = ("key", "device", "declared", "seen_at", "k", "always", "met_at")
+_NEWEST = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 _CELLS_OF_TEST = (
     f"SELECT id, label, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells WHERE test = ?"
 )
@@ -66,7 +73,7 @@ class SqliteStore(Store):
         self._sqlite = connection
         self._run_ids: dict[str, int] = {}
         self._opened: dict[str, RunRecord] = {}
-        self._held = _identity(path)
+        self._held = identity_of(path)
         if self._held is not None:
             _held[self._held] += 1
 
@@ -78,17 +85,17 @@ class SqliteStore(Store):
         Raises LedgerError for a file that is not there, is damaged, is newer than this program, or
         is something else; such a file is not touched.
         """
-        identity = _identity(path)
+        identity = identity_of(path)
         if identity is None:
             if not create:
                 raise LedgerError(f"{path}: there is no such file")
         elif not _held[identity]:
-            _check_header(path)
-        with _told(path):
-            connection = _connect(path, wait)
+            check_header(path)
+        with told(path):
+            connection = connect(path, wait)
         try:
-            with _told(path):
-                _prepare(path, connection)
+            with told(path):
+                prepare(path, connection)
         except BaseException:
             connection.close()
             raise
@@ -108,12 +115,12 @@ class SqliteStore(Store):
 
     def set_wait(self, seconds: float) -> None:
         """How long to wait for other processes from now on."""
-        with _told(self.path):
+        with told(self.path):
             self._sqlite.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _told(self.path):
+        with told(self.path):
             self._sqlite.execute("BEGIN IMMEDIATE")
             # Another process may have folded runs away, and SQLite may give their ids again.
             self._run_ids.clear()
@@ -132,7 +139,7 @@ class SqliteStore(Store):
         if self._sqlite.in_transaction:
             yield
             return
-        with _told(self.path):
+        with told(self.path):
             self._sqlite.execute("BEGIN")
         try:
             yield
@@ -148,7 +155,7 @@ class SqliteStore(Store):
                 # A command line or a file name that is no text, as Python hands it on.
                 return self._sqlite.execute(sql, [_text(value) for value in values]).fetchall()
         except sqlite3.Error as error:
-            raise _in_words(self.path, error) from None
+            raise in_words(self.path, error) from None
 
     def _write_ahead(self) -> None:
         """Commits then cost microseconds, and a killed process leaves the file whole."""
@@ -230,9 +237,7 @@ class SqliteStore(Store):
 
     def tests(self) -> list[TestRecord]:
         """The tests that are known, by key and device."""
-        rows = self._rows(
-            "SELECT key, device, declared, seen_at, k, always FROM tests ORDER BY key, device"
-        )
+        rows = self._rows(f"SELECT {', '.join(_TEST_COLUMNS)} FROM tests ORDER BY key, device")
         return [_test_of(*row) for row in rows]
 
     def cells(self, key: str | None = None) -> list[CellRecord]:
@@ -247,13 +252,15 @@ class SqliteStore(Store):
             uids = dict(self._rows("SELECT id, uid FROM runs"))
         return [_cell_of(row, uids) for row in rows]
 
-    def observations(self, uid: str) -> list[Observed]:
-        """What came of a run's cells, if it is not folded away."""
+    def observations(self, uid: str, key: str | None = None) -> list[Observed]:
+        """What came of a run's cells, of one test or of all, if the run is not folded away."""
+        where, values = ("", ()) if key is None else (" AND key = ?", (key,))
         rows = self._rows(
             "SELECT key, label, tests.device, nodeid, outcome, started, at, duration"
             " FROM observations JOIN runs ON runs.id = run JOIN cells ON cells.id = cell"
-            " JOIN tests ON tests.id = test WHERE uid = ? ORDER BY cell",
+            f" JOIN tests ON tests.id = test WHERE uid = ?{where} ORDER BY cell",
             uid,
+            *values,
         )
         return [
             Observed(
@@ -280,7 +287,7 @@ class SqliteStore(Store):
     def merge(self, other: Store, keep: int) -> None:
         """Take over all that *other* knows, and fold away all but the newest *keep* runs."""
         with self._transaction():
-            with other.snapshot() if isinstance(other, SqliteStore) else nullcontext():
+            with other.snapshot():
                 self._take(other)
             self._fold(keep)
 
@@ -309,6 +316,27 @@ class SqliteStore(Store):
                 self._rows(f"DELETE FROM cells WHERE test = {of_test}", *names)
                 self._rows("DELETE FROM tests WHERE key = ? AND device = ?", *names)
 
+    def still_there(self, nodeids: Container[str], at: float) -> None:
+        """At that moment there are those tests whose key, or whose items, are among *nodeids*."""
+        with self._transaction():
+            older = self._rows(
+                "SELECT tests.id, key, nodeid FROM tests LEFT JOIN cells ON test = tests.id"
+                " WHERE max(seen_at, met_at) < ? ORDER BY tests.id",
+                at,
+            )
+            met = (test_id for test_id, *names in older if any(name in nodeids for name in names))
+            for test_id in dict.fromkeys(met):
+                self._rows("UPDATE tests SET met_at = ? WHERE id = ?", at, test_id)
+
+    def foldable(self, keep: int) -> int:
+        """How many whole runs there are besides the newest *keep*."""
+        ((count,),) = self._rows(
+            f"SELECT count(*) FROM runs WHERE id NOT IN ({_NEWEST})"
+            " AND EXISTS (SELECT 1 FROM observations WHERE run = runs.id)",
+            keep,
+        )
+        return int(count)
+
     def fold(self, keep: int) -> None:
         """Fold away all but the newest *keep* runs."""
         with self._transaction():
@@ -316,16 +344,15 @@ class SqliteStore(Store):
 
     def _fold(self, keep: int) -> None:
         # A run that some cell speaks of stays by name, so that its seed and commit can be told.
-        newest = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
         used = " UNION ".join(
             f"SELECT {mark}_run FROM cells WHERE {mark}_run IS NOT NULL" for mark in _MARKS
         )
         self._rows(
             "DELETE FROM observations WHERE run IN"
-            f" (SELECT id FROM runs WHERE id NOT IN ({newest}))",
+            f" (SELECT id FROM runs WHERE id NOT IN ({_NEWEST}))",
             keep,
         )
-        self._rows(f"DELETE FROM runs WHERE id NOT IN ({newest}) AND id NOT IN ({used})", keep)
+        self._rows(f"DELETE FROM runs WHERE id NOT IN ({_NEWEST}) AND id NOT IN ({used})", keep)
         self._run_ids.clear()
 
     def _run_id(self, uid: str) -> int:
@@ -357,8 +384,7 @@ class SqliteStore(Store):
 
     def _put_test(self, test: TestRecord) -> int:
         known = self._rows(
-            "SELECT key, device, declared, seen_at, k, always, id FROM tests"
-            " WHERE key = ? AND device = ?",
+            f"SELECT {', '.join(_TEST_COLUMNS)}, id FROM tests WHERE key = ? AND device = ?",
             test.key,
             test.device,
         )
@@ -368,23 +394,15 @@ class SqliteStore(Store):
             if test.seen_at <= fields[3]:
                 test = test.merged(_test_of(*fields))
             self._rows(
-                "UPDATE tests SET declared = ?, seen_at = ?, k = ?, always = ? WHERE id = ?",
-                json.dumps(test.declared),
-                test.seen_at,
-                test.k,
-                json.dumps(test.always),
+                "UPDATE tests SET declared = ?, seen_at = ?, k = ?, always = ?,"
+                " met_at = max(met_at, ?) WHERE id = ?",
+                *_test_values(test)[2:],
                 test_id,
             )
             return int(test_id)
         self._rows(
-            "INSERT INTO tests (key, device, declared, seen_at, k, always)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            test.key,
-            test.device,
-            json.dumps(test.declared),
-            test.seen_at,
-            test.k,
-            json.dumps(test.always),
+            f"INSERT INTO tests ({', '.join(_TEST_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *_test_values(test),
         )
         return self._test_id(test.key, test.device)
 
@@ -432,7 +450,7 @@ class SqliteStore(Store):
             return int(cell_id)
         cell_id, *fields = known[0]
         uids = {number: self._uid(number) for number in fields[2::3] if number is not None}
-        old = _cell_of((*_key_of(record.cell), *fields), uids)
+        old = _cell_of((*record.cell, *fields), uids)
         merged = record.merged(old)
         if merged != old:
             self._rows(
@@ -481,10 +499,6 @@ def _text(value: object) -> object:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _key_of(cell: Cell) -> tuple[str, str, str]:
-    return cell.key, cell.label, cell.device
-
-
 def _cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
     key, label, device, nodeid, *fields = row
     marks = [
@@ -497,136 +511,18 @@ def _cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
 
 
 def _test_of(
-    key: str, device: str, declared: str, seen_at: float, k: int, always: str
+    key: str, device: str, declared: str, seen_at: float, k: int, always: str, met_at: float
 ) -> TestRecord:
     return TestRecord(
-        key, device, tuple(json.loads(declared)), seen_at, k, tuple(json.loads(always))
+        key, device, tuple(json.loads(declared)), seen_at, k, tuple(json.loads(always)), met_at
     )
+
+
+def _test_values(test: TestRecord) -> tuple[object, ...]:
+    declared, always = (json.dumps([*map(_text, some)]) for some in (test.declared, test.always))
+    return test.key, test.device, declared, test.seen_at, test.k, always, test.met_at
 
 
 def _run_fields(row: Iterable[Any]) -> dict[str, Any]:
     fields = dict(zip((name.strip('"') for name in _RUN_COLUMNS), row, strict=True))
     return fields | {"counts": json.loads(fields["counts"])}
-
-
-def _connect(path: Path, wait: float) -> sqlite3.Connection:
-    # Autocommit: transactions are begun where they are meant. The thread that tests run in may be
-    # another one than the one that pytest was configured in; two at once never use it.
-    connection = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
-    try:
-        # The first thing that really reads; a file may be there and refuse.
-        connection.execute("PRAGMA user_version").fetchone()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode; None if there is no such file."""
-    try:
-        found = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise LedgerError(f"{path}: can't be read: {error.strerror}") from None
-    return found.st_dev, found.st_ino
-
-
-def _check_header(path: Path) -> None:
-    """Refuse what is no ledger, without touching it: SQLite would take up another's journal."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise LedgerError(f"{path}: is no file")
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError as error:
-        raise LedgerError(f"{path}: can't be read: {error.strerror}") from None
-    if not header:
-        return  # new, or about to be written by another process
-    if header[:16] != _MAGIC:
-        raise LedgerError(
-            f"{path}: is no ledger (no SQLite file): name another with --dtype-ledger"
-        )
-    version, application = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
-    _check_stamp(path, application, version)
-
-
-def _check_stamp(path: Path, application: int, version: int) -> None:
-    if application != schema.APPLICATION_ID:
-        raise LedgerError(
-            f"{path}: is no ledger but another program's SQLite file:"
-            " name another with --dtype-ledger"
-        )
-    if version > schema.VERSION:
-        raise LedgerError(
-            f"{path}: was written by a newer dtype-sampler (schema {version}, this one knows"
-            f" {schema.VERSION}): upgrade, or name another file with --dtype-ledger"
-        )
-
-
-def _stamp(connection: sqlite3.Connection) -> tuple[int, int]:
-    ((application,),) = connection.execute("PRAGMA application_id").fetchall()
-    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-    return application, version
-
-
-def _prepare(path: Path, connection: sqlite3.Connection) -> None:
-    application, version = _stamp(connection)
-    if application != schema.APPLICATION_ID:
-        connection.execute("BEGIN IMMEDIATE")
-        # Another process may have been first.
-        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            for statement in schema.TABLES:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-        connection.execute("COMMIT")
-        application, version = _stamp(connection)
-    _check_stamp(path, application, version)
-    if version < schema.VERSION:
-        _migrate(path, connection)
-
-
-def _migrate(path: Path, connection: sqlite3.Connection) -> None:
-    """Bring a file of an older version up to date, after a copy was put aside."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-        if version < schema.VERSION:
-            aside = path.with_name(f"{path.name}.schema-{version}.bak")
-            # By SQLite itself, as a part of the file may be in its write-ahead log.
-            source = sqlite3.connect(path)
-            copy = sqlite3.connect(aside)
-            try:
-                source.backup(copy)
-            finally:
-                copy.close()
-                source.close()
-        for number in range(version, schema.VERSION):
-            for statement in schema.MIGRATIONS[number]:
-                connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
-        connection.execute("COMMIT")
-    except BaseException:
-        with suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Say SQLite's errors in words that name the file and what to do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _in_words(path, error) from None
-
-
-def _in_words(path: Path, error: sqlite3.Error) -> LedgerError:
-    text = str(error)
-    if not isinstance(error, sqlite3.OperationalError):
-        return LedgerError(f"{path}: is damaged ({text}): restore or remove it")
-    if "locked" in text or "busy" in text:
-        return StoreBusyError(f"{path}: another process holds it: try again later")
-    return LedgerError(f"{path}: {text}")

@@ -6,7 +6,8 @@ be another class with these methods.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from dtype_sampler.errors import DtypeSamplerError
@@ -55,14 +56,26 @@ class Store(Protocol):
     def cells(self, key: str | None = None) -> list[CellRecord]:
         """The cells that have an outcome, of one test or of all."""
 
-    def observations(self, uid: str) -> list[Observed]:
-        """What came of a run's cells, if it is not folded away."""
+    def observations(self, uid: str, key: str | None = None) -> list[Observed]:
+        """What came of a run's cells, of one test or of all, if the run is not folded away."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Within it, all that is read is of one moment, whatever other processes write."""
 
     def activity(self) -> Mapping[Cell, tuple[int, float]]:
         """In how many whole runs each cell had a verdict, and when the first of these began."""
 
     def merge(self, other: Store, keep: int) -> None:
         """Take over all that *other* knows, and fold away all but the newest *keep* runs."""
+
+    def still_there(self, nodeids: Container[str], at: float) -> None:
+        """At that moment there are those tests whose key, or whose items, are among *nodeids*."""
+
+    def foldable(self, keep: int) -> int:
+        """How many whole runs there are besides the newest *keep*."""
+
+    def fold(self, keep: int) -> None:
+        """Fold away all but the newest *keep* runs."""
 
     def forget(self, tests: Sequence[TestRecord]) -> None:
         """Forget these tests and their cells."""

@@ -14,7 +14,7 @@ from typing import Any
 from dtype_sampler.ledger.coverage import NEVER, CellState, Coverage
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord
 from dtype_sampler.outcomes import SKIPPED, UNSUPPORTED, Cell
-from dtype_sampler.settings import MAX_SEED
+from dtype_sampler.settings import seed_after
 
 FORMAT = 1
 
@@ -41,7 +41,7 @@ def summary(coverage: Coverage, runs: Sequence[RunRecord]) -> dict[str, Any]:
         "unsupported": coverage.count(UNSUPPORTED),
         "skipped": coverage.count(SKIPPED),
         "runs": len(runs),
-        "next_seed": None if last is None else (last + 1) % (MAX_SEED + 1),
+        "next_seed": None if last is None else seed_after(last),
     }
 
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from dtype_sampler.outcomes import UNSUPPORTED, VERDICTS, Cell, Tally
 from dtype_sampler.plan import RunPlan
-from dtype_sampler.settings import MAX_SEED, Settings
+from dtype_sampler.settings import Settings, seed_after
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.ledger.coverage import Coverage
     from dtype_sampler.ledger.records import CellRecord, RunRecord
-
-# As `ledger.coverage` has it, which is not imported before there is a ledger to show.
-NEVER = "never ran"
 
 SECTION = "dtype-sampler"
 
@@ -44,7 +41,7 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
     if cells:
         words = "ran with all their dtypes" if plan.all_dtypes else "sampled"
         lines.append(
-            f"{SECTION}: {_count(tests, 'test')} {words}, {ran} of {_count(len(cells), 'cell')}"
+            f"{SECTION}: {count_of(tests, 'test')} {words}, {ran} of {count_of(len(cells), 'cell')}"
             f" ran on {devices} (--dtype-seed={plan.seed})"
         )
     passed_over = Counter(
@@ -54,7 +51,7 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
         reason = tally.unsupported[label, device]
         lines.append(
             f"{SECTION}: {label} is not supported on {device},"
-            f" {_count(times, 'cell')} passed over: {reason}"
+            f" {count_of(times, 'cell')} passed over: {reason}"
         )
     for nodeid, labels in tally.crashed.items() if cells else ():
         lines.append(
@@ -92,9 +89,9 @@ def age(seconds: float) -> str:
     """A time span in the largest unit that fits, such as `3 days`."""
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= length:
-            return _count(int(seconds // length), unit)
+            return count_of(int(seconds // length), unit)
     # Another machine's clock may be ahead.
-    return _count(max(int(seconds), 0), "second")
+    return count_of(max(int(seconds), 0), "second")
 
 
 def ago(at: float, now: float) -> str:
@@ -107,28 +104,10 @@ def ledger_summary(
 ) -> list[tuple[str, bool]]:
     """What the ledger comes to after this run: lines, and whether each is a matter of concern."""
     lines = []
-    wanted = settings.fail_under
     if coverage is not None and coverage.tests and books.run is not None:
-        devices = ", ".join(sorted({state.test.device for state in coverage.tests}))
-        text = (
-            f"{SECTION}: ledger: {coverage.covered} of {_count(coverage.cells, 'cell')} covered"
-            f" on {devices}, {books.added} for the first time in this run"
-        )
-        oldest = coverage.oldest
-        if oldest is not None and oldest.verdict_at is not None:
-            text += f"; the oldest verdict is {age(books.now() - oldest.verdict_at)} old"
-        lines.append((text, False))
-        never = [test for test in coverage.tests if any(c.state == NEVER for c in test.cells)]
-        if never:
-            more = coverage.runs_needed((books.run.seed + 1) % (MAX_SEED + 1))
-            text = (
-                f"{SECTION}: ledger: {_count(len(never), 'test')}"
-                f" {'has' if len(never) == 1 else 'have'} cells that never ran;"
-                f" {_count(more, 'more run')} of consecutive seeds"
-                f" {'covers' if more == 1 else 'cover'} them"
-            )
-            lines.append((text, False))
+        lines = [(f"{SECTION}: ledger: {text}", False) for text in _covered(books, coverage)]
     lines += [(f"{SECTION}: ledger: {problem}", True) for problem in books.problems]
+    wanted = settings.fail_under
     if wanted is not None:
         if coverage is None:
             problem = "the ledger can't tell what is covered"
@@ -140,5 +119,29 @@ def ledger_summary(
     return lines
 
 
-def _count(number: int, what: str) -> str:
+def _covered(books: Books, coverage: Coverage) -> Iterator[str]:
+    assert books.run is not None
+    devices = ", ".join(sorted({state.test.device for state in coverage.tests}))
+    yield (
+        f"{coverage.covered} of {count_of(coverage.cells, 'cell')} covered on {devices},"
+        f" {books.added} for the first time in this run"
+    )
+    oldest = coverage.oldest
+    at = oldest.verdict_at if oldest is not None else None
+    # What this run itself found out needs no word.
+    if oldest is not None and at is not None and at < books.run.started:
+        cell, old = oldest.cell, age(books.now() - at)
+        yield f"the oldest verdict is {old} old: {cell.key} with {cell.label}"
+    never = sum(state.never_ran for state in coverage.tests)
+    if never:
+        more = coverage.runs_needed(seed_after(books.run.seed))
+        yield (
+            f"{count_of(never, 'test')} {'has' if never == 1 else 'have'} cells that never ran;"
+            f" {count_of(more, 'more run')} of consecutive seeds"
+            f" {'covers' if more == 1 else 'cover'} them"
+        )
+
+
+def count_of(number: int, what: str) -> str:
+    """A number of things, such as `1 run` or `2 runs`."""
     return f"{number} {what}{'' if number == 1 else 's'}"

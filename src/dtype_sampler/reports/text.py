@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dtype_sampler.ledger.coverage import COVERED, NEVER, STALE, CellState, Coverage, TestState
+from dtype_sampler.ledger.coverage import NEVER, STALE, CellState, Coverage, TestState
 from dtype_sampler.outcomes import SKIPPED, UNSUPPORTED
-from dtype_sampler.reports.terminal import age
+from dtype_sampler.reports.terminal import ago, count_of
 
 # GitHub takes at most 1 MiB of step summary; some of it may be written already.
 STEP_SUMMARY_LIMIT = 1000 * 1000
@@ -17,7 +17,7 @@ def text(coverage: Coverage, summary: Mapping[str, Any], *, now: float, width: i
     """A summary and the tests that want attention first, in lines of at most *width* columns."""
     notes = [_summary_line(summary), *_notes(coverage, summary, now)]
     lines = [part for note in notes for part in _wrapped(note, width)]
-    worst = [state for state in coverage.worst_first() if state.missing or _failing(state)]
+    worst = _worst(coverage)
     if worst:
         lines.append("")
     for state in worst:
@@ -44,12 +44,12 @@ def markdown(
     """The same as a Markdown table of at most *limit* bytes of UTF-8; the worst rows come first."""
     head = ["## Dtypes covered", "", _summary_line(summary), ""]
     head += [f"- {note}" for note in _notes(coverage, summary, now)]
-    worst = [state for state in coverage.worst_first() if state.missing or _failing(state)]
+    worst = _worst(coverage)
     if not worst:
         closing = "Every cell is covered, and none is failing." if coverage.tests else ""
         return "\n".join([*head, "", closing]).strip() + "\n"
     head += ["", "| covered | test | what is missing |", "| ---: | --- | --- |"]
-    lines, size = head, sum(len(line.encode()) + 1 for line in head)
+    lines, size = head, sum(map(_size, head))
     for number, state in enumerate(worst):
         missing = "; ".join(
             f"{words}: {', '.join(cell.cell.label for cell in cells)}"
@@ -57,12 +57,17 @@ def markdown(
         )
         key = f"{_escaped(state.test.key)} ({state.test.device})"
         line = f"| {state.percent:.0f} % | {key} | {_escaped(missing)} |"
-        size += len(line.encode("utf-8", "replace")) + 1
+        size += _size(line)
         if size > limit - 100:
             lines.append(f"\n... and {len(worst) - number} more tests.")
             break
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def _size(line: str) -> int:
+    # Of a label that is no text, as it is written then.
+    return len(line.encode(errors="backslashreplace")) + 1
 
 
 def _summary_line(summary: Mapping[str, Any]) -> str:
@@ -79,20 +84,22 @@ def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterab
     oldest = coverage.oldest
     if oldest is not None and oldest.verdict_at is not None:
         cell = oldest.cell
-        yield f"oldest verdict: {age(now - oldest.verdict_at)} ago, {cell.key} with {cell.label}"
+        yield f"oldest verdict: {ago(oldest.verdict_at, now)}, {cell.key} with {cell.label}"
     if summary["next_seed"] is not None:
         more = coverage.runs_needed(summary["next_seed"])
-        known = f"{summary['runs']} runs known, the next seed is {summary['next_seed']}"
+        runs = count_of(summary["runs"], "run")
+        known = f"{runs} known, the next seed is {summary['next_seed']}"
         yield f"{known}; runs until all that never ran are reached: {more}" if more else known
 
 
-def _failing(state: TestState) -> list[CellState]:
-    return [cell for cell in state.cells if cell.failing]
+def _worst(coverage: Coverage) -> list[TestState]:
+    """The tests that want attention, those that want it most first."""
+    return [state for state in coverage.worst_first() if state.missing or state.failing]
 
 
 def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
     for words, cells in (
-        ("failing", _failing(state)),
+        ("failing", state.failing),
         ("never ran", [cell for cell in state.cells if cell.state == NEVER]),
         ("too old", [cell for cell in state.cells if cell.state == STALE]),
         ("skipped", [cell for cell in state.cells if cell.state == SKIPPED]),
@@ -107,7 +114,6 @@ def missing_lines(coverage: Coverage) -> list[str]:
         f"{cell.cell.key} {cell.cell.label} ({cell.cell.device}): {cell.state}"
         for state in coverage.worst_first()
         for cell in state.missing
-        if cell.state != COVERED
     ]
 
 

@@ -1,0 +1,143 @@
+"""Opening a ledger's file: refuse what is none, make a new one, bring an older one up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from dtype_sampler.ledger import schema
+from dtype_sampler.ledger.store import LedgerError, StoreBusyError
+
+_MAGIC = b"SQLite format 3\0"
+
+
+def connect(path: Path, wait: float) -> sqlite3.Connection:
+    """Connect to the file, which may not exist yet. wait: seconds to wait for other processes."""
+    # Autocommit: transactions are begun where they are meant. The thread that tests run in may be
+    # another one than the one that pytest was configured in; two at once never use it.
+    connection = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
+    try:
+        # The first thing that really reads; a file may be there and refuse.
+        connection.execute("PRAGMA user_version").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Device and inode; None if there is no such file."""
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise LedgerError(f"{path}: can't be read: {error.strerror}") from None
+    return found.st_dev, found.st_ino
+
+
+def check_header(path: Path) -> None:
+    """Refuse what is no ledger, without touching it: SQLite would take up another's journal."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise LedgerError(f"{path}: is no file")
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as error:
+        raise LedgerError(f"{path}: can't be read: {error.strerror}") from None
+    if not header:
+        return  # new, or about to be written by another process
+    if header[:16] != _MAGIC:
+        raise LedgerError(
+            f"{path}: is no ledger (no SQLite file): name another with --dtype-ledger"
+        )
+    version, application = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
+    _check_stamp(path, application, version)
+
+
+def _check_stamp(path: Path, application: int, version: int) -> None:
+    if application != schema.APPLICATION_ID:
+        raise LedgerError(
+            f"{path}: is no ledger but another program's SQLite file:"
+            " name another with --dtype-ledger"
+        )
+    if version > schema.VERSION:
+        raise LedgerError(
+            f"{path}: was written by a newer dtype-sampler (schema {version}, this one knows"
+            f" {schema.VERSION}): upgrade, or name another file with --dtype-ledger"
+        )
+
+
+def _stamp(connection: sqlite3.Connection) -> tuple[int, int]:
+    ((application,),) = connection.execute("PRAGMA application_id").fetchall()
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    return application, version
+
+
+def prepare(path: Path, connection: sqlite3.Connection) -> None:
+    """Make the tables of a new file, and migrate one of an older version.
+
+    Raises LedgerError for one that is newer, or no ledger.
+    """
+    application, version = _stamp(connection)
+    if application != schema.APPLICATION_ID:
+        connection.execute("BEGIN IMMEDIATE")
+        # Another process may have been first.
+        if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            for statement in schema.TABLES:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+        connection.execute("COMMIT")
+        application, version = _stamp(connection)
+    _check_stamp(path, application, version)
+    if version < schema.VERSION:
+        _migrate(path, connection)
+
+
+def _migrate(path: Path, connection: sqlite3.Connection) -> None:
+    """Bring a file of an older version up to date, after a copy was put aside."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+        if version < schema.VERSION:
+            aside = path.with_name(f"{path.name}.schema-{version}.bak")
+            # By SQLite itself, as a part of the file may be in its write-ahead log.
+            source = sqlite3.connect(path)
+            copy = sqlite3.connect(aside)
+            try:
+                source.backup(copy)
+            finally:
+                copy.close()
+                source.close()
+        for number in range(version, schema.VERSION):
+            for statement in schema.MIGRATIONS[number]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Say SQLite's errors in words that name the file and what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise in_words(path, error) from None
+
+
+def in_words(path: Path, error: sqlite3.Error) -> LedgerError:
+    """The error of ours for one of SQLite's."""
+    text = str(error)
+    if not isinstance(error, sqlite3.OperationalError):
+        return LedgerError(f"{path}: is damaged ({text}): restore or remove it")
+    if "locked" in text or "busy" in text:
+        return StoreBusyError(f"{path}: another process holds it: try again later")
+    return LedgerError(f"{path}: {text}")

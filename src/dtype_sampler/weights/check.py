@@ -1,0 +1,89 @@
+"""A check for model repositories: what is loaded in a dtype is a cast of what was saved."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import torch
+
+from dtype_sampler.weights.load import dtype_of, load_weights
+from dtype_sampler.weights.rules import Rule
+from dtype_sampler.weights.save import save_weights
+from dtype_sampler.weights.slots import slots_of
+
+# Nothing that a model starts with, so that a tensor that is not written can't look right.
+_POISON = 0xA5
+
+
+def check_dtype_loading(
+    model_factory: Callable[[], torch.nn.Module],
+    dtypes: Iterable[torch.dtype | str | None],
+    rules: Iterable[Rule] = (),
+    *,
+    keep_in_float32: Sequence[str] = (),
+) -> None:
+    """Save a model once, load it in each dtype, and compare every value with a cast of the saved.
+
+    model_factory: makes the model, and makes the same architecture each time it is called. dtypes:
+    dtypes or their names; "auto" and None keep the model's own. `random_dtypes()` is such an
+    iterable: `check_dtype_loading(make_model, random_dtypes(k=3))`. rules, keep_in_float32: as for
+    `load_weights`; the rules must be reversible.
+
+    Compares bit by bit: dtypes, signs of zeros and NaNs included; parameters and persistent
+    buffers. Raises AssertionError naming the first difference, and what `save_weights` and
+    `load_weights` raise.
+    """
+    __tracebackhide__ = True
+    given = rules if isinstance(rules, Sequence) else tuple(rules)
+    original = model_factory()
+    with tempfile.TemporaryDirectory() as folder:
+        file = save_weights(original, Path(folder), given)
+        for dtype in dtypes:
+            wanted = None if dtype == "auto" else dtype
+            model = model_factory()
+            _poison(model)
+            load_weights(model, file, given, dtype=wanted, keep_in_float32=keep_in_float32)
+            slots = slots_of(original, dtype_of(wanted), None, keep_in_float32)
+            loaded = slots_of(model, None, None, ())
+            for name, slot in slots.items():
+                if slot.persistent:
+                    _compare(name, loaded[name].tensor, slot.tensor.detach().to(slot.dtype), dtype)
+
+
+def _poison(model: torch.nn.Module) -> None:
+    for slot in dict.fromkeys(slots_of(model, None, None, ()).values()):
+        if slot.persistent and slot.tensor.dtype == torch.bool:
+            slot.tensor.detach().logical_not_()
+        elif slot.persistent:
+            memory = torch.empty(0, dtype=torch.uint8, device=slot.tensor.device)
+            memory.set_(slot.tensor.untyped_storage()).fill_(_POISON)
+
+
+def _compare(
+    name: str, found: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype | str | None
+) -> None:
+    __tracebackhide__ = True
+    where = f"loaded with dtype={dtype}: {name}"
+    if found.dtype != expected.dtype:
+        raise AssertionError(f"{where} is {found.dtype}, not {expected.dtype}")
+    if found.shape != expected.shape:
+        raise AssertionError(f"{where} has shape {list(found.shape)}, not {list(expected.shape)}")
+    ours, theirs = (
+        one.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for one in (found, expected)
+    )
+    differing = (ours != theirs).nonzero()
+    if not len(differing):
+        return
+    size = found.itemsize
+    first = int(differing[0]) // size
+    index = [int(i) for i in torch.unravel_index(torch.tensor(first), found.shape)]
+    bits = [
+        f"0x{bytes(one[first * size : (first + 1) * size].tolist())[::-1].hex()}"
+        for one in (ours, theirs)
+    ]
+    raise AssertionError(
+        f"{where}{index or ''} is {found[tuple(index)]} ({bits[0]}), not"
+        f" {expected[tuple(index)]} ({bits[1]}), the cast of what was saved"
+    )

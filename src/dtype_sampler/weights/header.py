@@ -1,0 +1,167 @@
+"""What a safetensors file says it holds, checked before anything is read.
+
+The format: https://github.com/huggingface/safetensors#format. The library checks its files too, but
+its errors name neither file nor key, and a plan needs names and shapes without reading a tensor.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dtype_sampler.errors import DtypeSamplerError, unknown
+from dtype_sampler.weights.problems import excerpt
+
+# The format's own limit, so that a file can't make its reader take any amount of memory.
+MAX_HEADER = 100_000_000
+_MAX_DIMENSIONS = 64
+METADATA = "__metadata__"
+
+# Bits of an element, by the format's names.
+BITS = {
+    "BOOL": 8,
+    "F4": 4,
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8),
+    **dict.fromkeys(("F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 16),
+    **dict.fromkeys(("I32", "U32", "F32"), 32),
+    **dict.fromkeys(("I64", "U64", "F64", "C64"), 64),
+}
+
+
+class CheckpointError(DtypeSamplerError):
+    """A checkpoint that can't be read; the message names file and key."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What a file's header says of a tensor. dtype: by the format's name, such as `BF16`."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """The tensors of a file, in the order of the header.
+
+    Raises CheckpointError if the file can't be read or its header is not true in every respect.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = file.read(8)
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or length > min(size - 8, MAX_HEADER):
+                raise CheckpointError(
+                    f"{path}: is no safetensors file, or is cut short: it begins with a header of"
+                    f" {length} bytes, and {max(size - 8, 0)} follow{_looks_like(start)}"
+                )
+            text = file.read(length)
+    except OSError as error:
+        raise CheckpointError(f"{path}: can't be read: {error.strerror or error}") from None
+    return _checked(path, load_json(path, text, "the header"), size - 8 - length)
+
+
+def load_json(path: Path, text: bytes, what: str) -> dict[str, Any]:
+    """The object that *text* is. Raises CheckpointError if it is none, or has a key twice."""
+
+    def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(members)
+        if len(found) < len(members):
+            counts = Counter(key for key, _ in members)
+            again = counts.most_common(1)[0][0]
+            raise CheckpointError(f"{path}: {what} has the key {excerpt(again)} twice")
+        return found
+
+    try:
+        found = json.loads(text.decode("utf-8"), object_pairs_hook=pairs)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path}: {what} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: {what} is no JSON object")
+    return found
+
+
+def _looks_like(start: bytes) -> str:
+    if start.startswith((b"PK", b"\x80")):
+        return " (it looks like a file of torch.save)"
+    if start.startswith(b"version "):
+        return " (it looks like a pointer of Git LFS: fetch the file itself)"
+    return ""
+
+
+def _checked(path: Path, header: dict[str, Any], data: int) -> dict[str, TensorInfo]:
+    tensors: dict[str, TensorInfo] = {}
+    spans: list[tuple[int, int, str]] = []
+    for key, entry in header.items():
+        if key == METADATA:
+            continue
+        try:
+            info, begin, end = _entry(path, entry, data)
+        except DtypeSamplerError as error:
+            raise CheckpointError(f"{path}: {excerpt(key)}: {error}") from None
+        tensors[key] = info
+        spans.append((begin, end, key))
+    _check_spans(path, spans, data)
+    return tensors
+
+
+def _entry(path: Path, entry: Any, data: int) -> tuple[TensorInfo, int, int]:
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise DtypeSamplerError("its entry is not of dtype, shape and data_offsets")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise DtypeSamplerError(unknown("dtype", excerpt(str(dtype)), tuple(BITS)))
+    if not _whole(shape) or len(shape) > _MAX_DIMENSIONS:
+        raise DtypeSamplerError("its shape is no list of whole numbers, or too long a one")
+    if not _whole(offsets) or len(offsets) != 2:
+        raise DtypeSamplerError("its data_offsets are not two whole numbers")
+    begin, end = offsets
+    if not begin <= end <= data:
+        raise DtypeSamplerError(
+            f"its data is said to be at {begin} to {end}, and the file has {data} bytes of data"
+        )
+    bits = BITS[dtype]
+    if 0 not in shape:
+        for length in shape:
+            bits *= length
+            # Before the product grows beyond all bounds.
+            if bits > 8 * data:
+                break
+    else:
+        bits = 0
+    if bits != 8 * (end - begin):
+        raise DtypeSamplerError(
+            f"a tensor of {dtype} and shape {shape} does not have the {end - begin} bytes that"
+            " its data_offsets say"
+        )
+    return TensorInfo(path, dtype, tuple(shape)), begin, end
+
+
+def _whole(numbers: Any) -> bool:
+    return isinstance(numbers, list) and all(
+        type(number) is int and 0 <= number < 2**63 for number in numbers
+    )
+
+
+def _check_spans(path: Path, spans: Iterable[tuple[int, int, str]], data: int) -> None:
+    reached, before = 0, ""
+    for begin, end, key in sorted(spans):
+        if begin < reached:
+            raise CheckpointError(f"{path}: {excerpt(key)} overlaps {excerpt(before)}")
+        if begin > reached:
+            raise CheckpointError(
+                f"{path}: {begin - reached} bytes before {excerpt(key)} belong to no tensor"
+            )
+        reached, before = end, key
+    if reached != data:
+        raise CheckpointError(f"{path}: {data - reached} bytes at the end belong to no tensor")

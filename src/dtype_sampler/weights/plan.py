@@ -1,0 +1,468 @@
+"""Which key of a checkpoint goes where: a plan, made from names alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
+
+from dtype_sampler.weights.patterns import compiled, is_compiled, traits
+from dtype_sampler.weights.problems import (
+    Collision,
+    Incomplete,
+    Problem,
+    Unexpected,
+    excerpt,
+    table,
+)
+from dtype_sampler.weights.rules import (
+    INDEX,
+    SLOT,
+    ReversedRules,
+    Rule,
+    RuleError,
+    WeightConverter,
+    WeightRenaming,
+    expand,
+    split,
+)
+
+MAX_KEY = 4096
+# No model's key is longer. What is has to be within this many steps of the regex engine.
+_LONG_KEY = 256
+_MAX_STEPS = 10**8
+_MAX_INDEX_DIGITS = 9
+_SHOWN_GAPS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    r"""The names of a target that holds `\g<index>`: one for each tensor that comes out."""
+
+    before: str
+    after: str
+    finish: Callable[[str], str] | None = None
+
+    def name(self, index: int | str) -> str:
+        """The name of the tensor with this number."""
+        name = f"{self.before}{index}{self.after}"
+        return self.finish(name) if self.finish else name
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One use of a converter.
+
+    columns: for each of its sources the keys gathered, in the order of their index. targets: for
+    each of its targets the names; None where the model has no such name, and then the tensor is
+    left out. A `Numbered` stands for as many names as tensors come out.
+    """
+
+    converter: WeightConverter
+    columns: tuple[tuple[str, ...], ...]
+    targets: tuple[tuple[str | None, ...] | Numbered, ...]
+
+    @property
+    def keys(self) -> list[str]:
+        """All keys that are gathered."""
+        return [key for column in self.columns for key in column]
+
+    @property
+    def names(self) -> list[str]:
+        """All names that are known before the tensors are."""
+        fixed = (names for names in self.targets if not isinstance(names, Numbered))
+        return [name for names in fixed for name in names if name is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What `plan_load` found: where each key goes, and what is wrong.
+
+    direct: target -> key, for tensors that only change their name, or not even that; there is no
+    rule object for them. groups: the uses of converters. missing_keys: targets that get nothing.
+    unexpected_keys: keys without a target. compile_count: how many patterns this plan had to
+    compile; those that the process knew already, and those never needed, are not among them.
+    """
+
+    direct: Mapping[str, str]
+    groups: Sequence[Group]
+    missing_keys: Sequence[str]
+    unexpected_keys: Sequence[Unexpected]
+    collisions: Sequence[Collision]
+    incomplete: Sequence[Incomplete]
+    errors: Sequence[Problem]
+    compile_count: int
+    rules: Sequence[Rule] = field(repr=False)
+    applied: Mapping[str, tuple[int, ...]] = field(repr=False)
+
+    @property
+    def unused_rules(self) -> list[Rule]:
+        """The rules that matched no key."""
+        used = {number for numbers in self.applied.values() for number in numbers}
+        return [rule for number, rule in enumerate(self.rules) if number not in used]
+
+    def describe(self, width: int | None = None) -> str:
+        """Source, rule and target of every key, as a table of text, and the rules below.
+
+        width: of the terminal, in columns; a table that is wider has two lines a row instead.
+        """
+        rows = [
+            (key, self._numbers(key), target)
+            for key, target in sorted(self._pairs(), key=lambda pair: _natural(pair[0]))
+        ]
+        parts = [table(("source", "rule", "target"), rows, width=width)]
+        if self.rules:
+            unused = self.unused_rules
+            parts.append(
+                "".join(
+                    f"rule {number}: {rule!r}{' (matched nothing)' if rule in unused else ''}\n"
+                    for number, rule in enumerate(self.rules, 1)
+                )
+            )
+        parts += (
+            f"{what}:\n{problems}"
+            for what, problems in (
+                ("missing", "".join(f"  {key}\n" for key in self.missing_keys)),
+                *(
+                    (what, "".join(f"  {problem}\n" for problem in problems))
+                    for what, problems in (
+                        ("collisions", self.collisions),
+                        ("incomplete", self.incomplete),
+                        ("errors", self.errors),
+                    )
+                ),
+            )
+            if problems
+        )
+        return "\n".join(parts)
+
+    def _pairs(self) -> Iterator[tuple[str, str]]:
+        for target, key in self.direct.items():
+            yield key, target
+        for group in self.groups:
+            names = [
+                names.name("*") if isinstance(names, Numbered) else ", ".join(filter(None, names))
+                for names in group.targets
+            ]
+            for key in group.keys:
+                yield key, ", ".join(filter(None, names))
+        for one in self.unexpected_keys:
+            yield one.key, f"(unexpected: {one.name})" if one.name != one.key else "(unexpected)"
+        for collision in self.collisions:
+            for key in collision.keys:
+                yield key, f"(collision: {collision.target})"
+
+    def _numbers(self, key: str) -> str:
+        return ", ".join(str(number + 1) for number in self.applied.get(key, ()))
+
+
+def plan_load(
+    keys: Iterable[str],
+    targets: Iterable[str] | None,
+    rules: Iterable[Rule] = (),
+    *,
+    base_model_prefix: str | None = None,
+) -> LoadPlan:
+    """Plan which of a checkpoint's keys goes where. Nothing is read, and no tensor is touched.
+
+    targets: the names that the model has; None: any name will do. rules: `WeightRenaming`s, applied
+    in order, and `WeightConverter`s, of which at most one takes a key, after the renames.
+    base_model_prefix: is added to or stripped from a name if the model has the other form, such as
+    `model` of `model.layers.0.weight`. A key that the model has by its own name keeps it where
+    the renamed one is unknown.
+
+    Raises RuleError, naming rule and key, for a rule that is wrong. What is wrong with keys is in
+    the plan.
+    """
+    known = (
+        None
+        if targets is None
+        else targets
+        if isinstance(targets, dict)
+        else dict.fromkeys(targets)
+    )
+    return _Planner(tuple(rules), isinstance(rules, ReversedRules), known, base_model_prefix).plan(
+        keys
+    )
+
+
+class _Gate:
+    """A pattern behind the text that it requires."""
+
+    __slots__ = ("literal", "number", "opens", "pattern", "rule", "search", "source")
+
+    def __init__(self, rule: Rule, pattern: str, number: int, source: int = 0) -> None:
+        self.rule = rule
+        self.pattern = pattern
+        # Which of all rules, and which of its sources.
+        self.number = number
+        self.source = source
+        found = traits(pattern)
+        # Without one it is empty, which is in every key.
+        self.literal = found.literal
+        self.opens = found.opens
+        self.search: Callable[[str], re.Match[str] | None] | None = None
+
+
+class _Gathering:
+    """A group that is being gathered."""
+
+    __slots__ = ("columns", "converter", "number", "targets")
+
+    def __init__(
+        self, gate: _Gate, targets: list[tuple[str | None, ...] | Numbered] | None
+    ) -> None:
+        assert isinstance(gate.rule, WeightConverter)
+        self.converter = gate.rule
+        self.number = gate.number
+        # None if the model has none of them.
+        self.targets = targets
+        self.columns: list[dict[int, str]] = [{} for _ in gate.rule.sources]
+
+
+class _KeyError(Exception):
+    """A key that can't be planned for."""
+
+
+class _Planner:
+    def __init__(
+        self,
+        rules: tuple[Rule, ...],
+        reverse: bool,
+        targets: Collection[str] | None,
+        prefix: str | None,
+    ) -> None:
+        self.rules = rules
+        self.reverse = reverse
+        self.targets = targets
+        self.prefix = f"{prefix}." if prefix else None
+        split(rules)
+        self.renames: list[_Gate] = []
+        self.converters: list[_Gate] = []
+        for number, rule in enumerate(rules):
+            if isinstance(rule, WeightRenaming):
+                self.renames.append(_Gate(rule, rule.pattern, number))
+            else:
+                self.converters += (
+                    _Gate(rule, pattern, number, source)
+                    for source, pattern in enumerate(rule.sources)
+                )
+        self.compile_count = 0
+        self.direct: dict[str, str] = {}
+        self.gatherings: dict[tuple[int, str], _Gathering] = {}
+        self.applied: dict[str, tuple[int, ...]] = {}
+        self.unexpected: list[Unexpected] = []
+        self.collided: dict[str, list[str]] = {}
+        self.errors: list[Problem] = []
+
+    def plan(self, keys: Iterable[str]) -> LoadPlan:
+        for key in keys:
+            try:
+                self._place(key)
+            except _KeyError as error:
+                self.errors.append(Problem(excerpt(key), str(error)))
+        groups, incomplete = self._groups()
+        for target in self.collided:
+            self.direct.pop(target, None)
+        reached = {name for group in groups for name in group.names}
+        reached.update(self.collided, *(one.targets for one in incomplete))
+        return LoadPlan(
+            direct=self.direct,
+            groups=[
+                group for group in groups if not any(name in self.collided for name in group.names)
+            ],
+            missing_keys=[
+                name
+                for name in self.targets or ()
+                if name not in self.direct and name not in reached
+            ],
+            unexpected_keys=self.unexpected,
+            collisions=[Collision(target, tuple(keys)) for target, keys in self.collided.items()],
+            incomplete=incomplete,
+            errors=self.errors,
+            compile_count=self.compile_count,
+            rules=self.rules,
+            applied=self.applied,
+        )
+
+    def _place(self, key: str) -> None:
+        if len(key) > MAX_KEY:
+            raise _KeyError(f"the key has {len(key)} characters: {MAX_KEY} is the most")
+        applied: list[int] = []
+        name = key if self.reverse else self._renamed(key, applied)
+        for gate in self.converters:
+            if gate.literal in name and (match := self._search(gate, name)):
+                if self._gather(gate, match, key):
+                    self.applied[key] = (*applied, gate.number)
+                    return
+                break
+        if self.reverse:
+            name = self._renamed(name, applied)
+        found = self._known(name)
+        if found is None and key != name and (found := self._known(key)) is not None:
+            applied.clear()
+        if found is None:
+            self.unexpected.append(Unexpected(key, name))
+        elif found in self.direct:
+            self.collided.setdefault(found, [self.direct[found]]).append(key)
+        else:
+            self.direct[found] = key
+        if applied:
+            self.applied[key] = tuple(applied)
+
+    def _renamed(self, name: str, applied: list[int]) -> str:
+        for gate in self.renames:
+            if gate.literal in name and (match := self._search(gate, name)):
+                assert isinstance(gate.rule, WeightRenaming)
+                new = expand(match, gate.rule.target, gate.rule)
+                name = f"{name[: match.start()]}{new}{name[match.end() :]}"
+                applied.append(gate.number)
+        return name
+
+    def _search(self, gate: _Gate, name: str) -> re.Match[str] | None:
+        if gate.search is None:
+            gate.search = self._compile(gate, name)
+        if len(name) > _LONG_KEY and len(name) ** (gate.opens + 1) > _MAX_STEPS:
+            raise _KeyError(
+                f"the key has {len(name)} characters, too many for {gate.opens} open repeats in"
+                f" {gate.rule!r}"
+            )
+        return gate.search(name)
+
+    def _compile(self, gate: _Gate, name: str) -> Callable[[str], re.Match[str] | None]:
+        # Keys come from files that nobody vouches for.
+        if traits(gate.pattern).nested:
+            raise RuleError(
+                f"{gate.rule!r}: {excerpt(name)}: the pattern repeats what repeats or has a choice,"
+                r" for which some keys take for ever: make the inner one possessive, `(\w++\.)+`,"
+                r" or atomic, `(?>a|b)+`"
+            )
+        self.compile_count += not is_compiled(gate.pattern)
+        try:
+            return compiled(gate.pattern).search
+        except (re.error, OverflowError, RecursionError) as error:
+            raise RuleError(f"{gate.rule!r}: the pattern {gate.pattern!r}: {error}") from None
+
+    def _known(self, name: str) -> str | None:
+        """The name by which the model has it: with the base model's prefix, or without."""
+        if self.targets is None or name in self.targets:
+            return name
+        if self.prefix is None:
+            return None
+        if name.startswith(self.prefix) and name[len(self.prefix) :] in self.targets:
+            return name[len(self.prefix) :]
+        longer = self.prefix + name
+        return longer if longer in self.targets else None
+
+    def _gather(self, gate: _Gate, match: re.Match[str], key: str) -> bool:
+        converter = gate.rule
+        assert isinstance(converter, WeightConverter)
+        name = match.string
+        before, after = name[: match.start()], name[match.end() :]
+        spread = INDEX not in match.re.groupindex
+        first = converter.targets[0]
+        new = first if spread and SLOT in first else expand(match, first, converter)
+        at = (gate.number, f"{before}{new}{after}")
+        gathering = self.gatherings.get(at)
+        if gathering is None:
+            targets = self._targets(converter, match, before, after, spread)
+            gathering = self.gatherings[at] = _Gathering(gate, targets)
+        if gathering.targets is None:
+            return False
+        index = 0 if spread else _index_of(match)
+        other = gathering.columns[gate.source].setdefault(index, key)
+        if other != key:
+            names = [names for names in gathering.targets if not isinstance(names, Numbered)]
+            target = next((name for name, *_ in names if name), at[1])
+            self.collided.setdefault(target, [other]).append(key)
+        return True
+
+    def _targets(
+        self,
+        converter: WeightConverter,
+        match: re.Match[str],
+        before: str,
+        after: str,
+        spread: bool,
+    ) -> list[tuple[str | None, ...] | Numbered] | None:
+        targets: list[tuple[str | None, ...] | Numbered] = []
+        finish = (lambda name: self._renamed(name, [])) if self.reverse else None
+        for target in converter.targets:
+            if spread and SLOT in target:
+                head, _, tail = target.partition(SLOT)
+                numbered = Numbered(
+                    before + expand(match, head, converter),
+                    expand(match, tail, converter) + after,
+                    finish,
+                )
+                targets.append(numbered if self.targets is None else self._numbered(numbered))
+            else:
+                name = f"{before}{expand(match, target, converter)}{after}"
+                targets.append((self._known(finish(name) if finish else name),))
+        there = any(isinstance(names, Numbered) or any(names) for names in targets)
+        return targets if there else None
+
+    def _numbered(self, numbered: Numbered) -> tuple[str | None, ...]:
+        names: list[str | None] = []
+        for index in count():
+            name = self._known(numbered.name(index))
+            if name is None:
+                return tuple(names)
+            names.append(name)
+        raise AssertionError
+
+    def _groups(self) -> tuple[list[Group], list[Incomplete]]:
+        groups, incomplete = [], []
+        for gathering in self.gatherings.values():
+            if gathering.targets is None:
+                continue
+            group = Group(
+                gathering.converter,
+                tuple(
+                    tuple(key for _, key in sorted(column.items())) for column in gathering.columns
+                ),
+                tuple(gathering.targets),
+            )
+            gaps = list(_gaps(gathering))
+            if gaps:
+                incomplete.append(Incomplete(tuple(group.names), tuple(gaps)))
+            else:
+                groups.append(group)
+        made: dict[str, str] = {}
+        for group in groups:
+            for name in group.names:
+                other = self.direct.get(name, made.get(name))
+                if other is not None:
+                    self.collided.setdefault(name, [other]).append(group.keys[0])
+                made[name] = group.keys[0]
+        return groups, incomplete
+
+
+def _index_of(match: re.Match[str]) -> int:
+    text = match[INDEX]
+    # `isdigit` alone holds for ² too, and `\d` matches the digits of every script.
+    if text and text.isascii() and text.isdigit() and len(text) <= _MAX_INDEX_DIGITS:
+        return int(text)
+    raise _KeyError(f"{excerpt(text or '')!r} is no index: that is a number written in 0 to 9")
+
+
+def _gaps(gathering: _Gathering) -> Iterator[str]:
+    longest = max((max(column, default=-1) for column in gathering.columns), default=-1) + 1
+    for pattern, column in zip(gathering.converter.sources, gathering.columns, strict=True):
+        if not column:
+            yield f"no key matches {pattern}"
+            continue
+        if INDEX not in compiled(pattern).groupindex:
+            continue
+        lacking = longest - len(column)
+        if lacking:
+            shown = islice((str(i) for i in range(longest) if i not in column), _SHOWN_GAPS)
+            more = f" and {lacking - _SHOWN_GAPS} more" if lacking > _SHOWN_GAPS else ""
+            yield f"{pattern} lacks {', '.join(shown)}{more} of 0 to {longest - 1}"
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """Sort 10 after 9."""
+    parts = re.split(r"([0-9]{1,18})", text)
+    return [(1, int(part), "") if odd % 2 else (0, 0, part) for odd, part in enumerate(parts)]

@@ -1,0 +1,116 @@
+"""What came of a load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.weights.plan import LoadPlan
+from dtype_sampler.weights.problems import Collision, Incomplete, Mismatch, Problem
+
+T = TypeVar("T")
+_ROWS = 20
+
+
+class Listing(list[T], Generic[T]):
+    """A list whose `str()` is a short table: a title, and a row each for the first few."""
+
+    def __init__(
+        self, title: str, items: Iterable[T] = (), rows: Iterable[str] | None = None
+    ) -> None:
+        super().__init__(items)
+        self.title = title
+        # One for each item; None: the items themselves say it.
+        self._rows = None if rows is None else list(rows)
+
+    def __str__(self) -> str:
+        if not self:
+            return f"{self.title}: none"
+        rows = self._rows or [one if isinstance(one, str) else str(one) for one in self]
+        lines = [f"{self.title} ({len(self)}):", *(f"  {row}" for row in rows[:_ROWS])]
+        if len(rows) > _ROWS:
+            lines.append(f"  ... and {len(rows) - _ROWS} more")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What `load_weights` did, and what it could not do.
+
+    source: the checkpoint. loaded: how many parameters and buffers were written, shared ones once.
+    missing_keys: what the model has and the checkpoint lacks. unexpected_keys: the reverse, by the
+    checkpoint's names. mismatched_keys: with both shapes. collisions: several sources for one
+    target, of which none was taken. incomplete: groups with gaps. errors: anything else, such as a
+    tensor that could not be read. `str()` of each is a short table, and so is that of the report.
+    """
+
+    source: str
+    loaded: int
+    missing_keys: Listing[str]
+    unexpected_keys: Listing[str]
+    mismatched_keys: Listing[Mismatch]
+    collisions: Listing[Collision]
+    incomplete: Listing[Incomplete]
+    errors: Listing[Problem]
+    plan: LoadPlan
+
+    @property
+    def problems(
+        self,
+    ) -> list[
+        Listing[str]
+        | Listing[Mismatch]
+        | Listing[Collision]
+        | Listing[Incomplete]
+        | Listing[Problem]
+    ]:
+        """The lists that are not empty."""
+        lists = (
+            *(self.missing_keys, self.unexpected_keys, self.mismatched_keys),
+            *(self.collisions, self.incomplete, self.errors),
+        )
+        return [one for one in lists if one]
+
+    def __str__(self) -> str:
+        head = f"{self.source}: {self.loaded} tensors of the model loaded"
+        return "\n".join([head, *map(str, self.problems)])
+
+
+class LoadError(DtypeSamplerError):
+    """A checkpoint that does not fit the model, which is as it was. report: all that is wrong."""
+
+    def __init__(self, report: LoadReport) -> None:
+        tables = "\n".join(map(str, report.problems))
+        super().__init__(
+            f"{report.source} does not fit the model, which is left as it was:\n{tables}"
+        )
+        self.report = report
+
+
+def report_of(
+    source: str,
+    plan: LoadPlan,
+    *,
+    loaded: int,
+    missing: Iterable[str],
+    mismatched: Iterable[Mismatch],
+    errors: Iterable[Problem],
+) -> LoadReport:
+    """The report on what was planned and then met."""
+    return LoadReport(
+        source=source,
+        loaded=loaded,
+        missing_keys=Listing("missing from the checkpoint", missing),
+        unexpected_keys=Listing(
+            "unexpected in the checkpoint",
+            (one.key for one in plan.unexpected_keys),
+            map(str, plan.unexpected_keys),
+        ),
+        mismatched_keys=Listing("of another shape", mismatched),
+        collisions=Listing("from several sources", plan.collisions),
+        incomplete=Listing("incomplete groups", plan.incomplete),
+        errors=Listing("errors", [*plan.errors, *errors]),
+        plan=plan,
+    )

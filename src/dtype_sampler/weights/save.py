@@ -1,0 +1,136 @@
+"""Save a model under the names that its checkpoint has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from dtype_sampler.weights.header import CheckpointError
+from dtype_sampler.weights.load import paired
+from dtype_sampler.weights.plan import LoadPlan, plan_load
+from dtype_sampler.weights.reversal import reverse
+from dtype_sampler.weights.rules import Rule, RuleError
+from dtype_sampler.weights.slots import slots_of
+from dtype_sampler.weights.sources import SUFFIX
+
+if TYPE_CHECKING:
+    import torch
+
+    from dtype_sampler.weights.operations import Columns
+
+
+def save_weights(
+    model: torch.nn.Module, path: str | os.PathLike[str], rules: Iterable[Rule] = ()
+) -> Path:
+    """Write a model's parameters and persistent buffers into one safetensors file.
+
+    path: the file, or a folder, in which it becomes `model.safetensors`. rules: those that the
+    checkpoint is loaded with; they are reversed. What is shared is written once, under its first
+    name. The file is there as a whole or not at all.
+
+    Returns the file's path. Raises RuleError, naming the rule, if one can't be reversed, or if
+    loading with the rules would not give every tensor its name again; CheckpointError if the model
+    or the place can't be written.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file /= f"model{SUFFIX}"
+    if file.suffix != SUFFIX:
+        raise CheckpointError(f"{file}: name a {SUFFIX} file, or a folder that is there")
+    given = rules if isinstance(rules, Sequence) else tuple(rules)
+    _write(file, _renamed(_state_of(model), given))
+    return file
+
+
+def _state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and persistent buffers, detached; shared ones once."""
+    slots = dict.fromkeys(slots_of(model, None, None, ()).values())
+    state = {slot.names[0]: slot.tensor.detach() for slot in slots if slot.persistent}
+    for name, tensor in state.items():
+        if tensor.is_meta:
+            raise CheckpointError(f"{name}: is on the meta device: there is nothing to save")
+    return state
+
+
+def _renamed(state: dict[str, torch.Tensor], rules: Sequence[Rule]) -> dict[str, torch.Tensor]:
+    """A model's tensors as its checkpoint has them."""
+    if not rules:
+        return state
+    backwards = reverse(rules)
+    plan = plan_load(state, None, backwards)
+    _refuse_problems(plan)
+    tensors = {key: state[name] for key, name in plan.direct.items()}
+    for group in plan.groups:
+        columns: Columns = [[state[name] for name in names] for names in group.columns]
+        for operation in group.converter.operations:
+            columns = operation.convert(columns, len(group.targets))
+        for names, column in paired(group, columns):
+            for name, tensor in zip(names, column, strict=True):
+                assert name is not None
+                if name in tensors:
+                    raise RuleError(f"{group.converter!r}: two tensors would be saved as {name}")
+                tensors[name] = tensor
+    _check_way_back(state, tensors, plan, rules)
+    return tensors
+
+
+def _refuse_problems(plan: LoadPlan) -> None:
+    problems = [*plan.collisions, *plan.incomplete, *plan.errors]
+    if problems:
+        raise RuleError(
+            "the rules can't be reversed for this model:\n"
+            + "\n".join(f"  {problem}" for problem in problems)
+        )
+
+
+def _check_way_back(
+    state: dict[str, torch.Tensor],
+    tensors: dict[str, torch.Tensor],
+    backwards: LoadPlan,
+    rules: Sequence[Rule],
+) -> None:
+    plan = plan_load(tensors, state, rules)
+    reached = {**plan.direct, **{name: "" for group in plan.groups for name in group.names}}
+    # Each name must come from where it went.
+    went = {name: key for key, name in backwards.direct.items()}
+    for name in state:
+        if name in reached and reached[name] in ("", went.get(name)):
+            continue
+        used = backwards.applied.get(name, ())
+        guilty = [backwards.rules[number] for number in used] or list(backwards.rules)
+        saved = f", saved as {went[name]}," if name in went else ""
+        raise RuleError(
+            f"{name}{saved} would not be loaded as {name} again by these rules. Its reverse was"
+            f" {', '.join(map(repr, guilty))}"
+        )
+
+
+def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    owned: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for key, tensor in tensors.items():
+        own = tensor.cpu().contiguous()
+        storage = own.untyped_storage()
+        # The format has no views: what shares memory is written out.
+        if storage.nbytes() != own.nbytes or storage.data_ptr() in seen:
+            own = own.clone()
+        seen.add(own.untyped_storage().data_ptr())
+        owned[key] = own
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        save_file(owned, temporary, metadata={"format": "pt"})
+        temporary.replace(path)
+    # The library raises its own error, and others, for dtypes that the format lacks.
+    except Exception as error:
+        with suppress(OSError):
+            temporary.unlink()
+        reason = (
+            error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        )
+        raise CheckpointError(f"{path}: can't be written: {reason}") from error

@@ -1,0 +1,246 @@
+"""Where tensors come from: safetensors files, folders with an index, mappings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from dtype_sampler.weights.header import CheckpointError, TensorInfo, load_json, read_header
+from dtype_sampler.weights.problems import excerpt
+
+if TYPE_CHECKING:
+    import torch
+
+    Given = torch.Tensor | Future[torch.Tensor] | Callable[[], torch.Tensor]
+    Checkpoint = str | os.PathLike[str] | Mapping[str, Given]
+
+SUFFIX = ".safetensors"
+INDEX_SUFFIX = ".safetensors.index.json"
+INDEX_NAME = "model.safetensors.index.json"
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+class Source(Protocol):
+    """Tensors by key, each read when it is asked for."""
+
+    name: str
+
+    @property
+    def keys(self) -> Iterable[str]:
+        """All keys, in the order of the source."""
+
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """The shape of a tensor, or None if only reading it will tell."""
+
+    def read(self, key: str) -> torch.Tensor:
+        """The tensor; it may share memory with the source, and must not be written to."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+
+def open_source(given: Checkpoint) -> Source:
+    """What a checkpoint given as a path or a mapping holds; headers are read, tensors are not.
+
+    given: a `.safetensors` file, an index `*.safetensors.index.json`, a folder that holds the
+    index `model.safetensors.index.json` or one `.safetensors` file; or a mapping from keys to
+    tensors, futures or callables. Raises CheckpointError for anything else, pickles included.
+    """
+    if isinstance(given, Mapping):
+        return MappingSource(given)
+    if not isinstance(given, (str, os.PathLike)):
+        raise CheckpointError(
+            f"a checkpoint is a path or a mapping, and {type(given).__name__} is neither"
+        )
+    return FileSource(Path(given))
+
+
+def tensors_of(path: Path) -> dict[str, TensorInfo]:
+    """What a file, a folder or an index holds. Raises CheckpointError as `open_source` does."""
+    if path.is_dir():
+        return _of_folder(path)
+    if path.name.endswith(INDEX_SUFFIX):
+        return _of_index(path)
+    _refuse_pickle(path)
+    if path.suffix != SUFFIX:
+        raise CheckpointError(
+            f"{path}: a checkpoint is a {SUFFIX} file, a folder with one, or an index"
+            f" *{INDEX_SUFFIX}"
+        )
+    return read_header(path)
+
+
+def _refuse_pickle(path: Path) -> None:
+    if path.suffix.lower() in _PICKLES:
+        raise CheckpointError(
+            f"{path}: loading a pickle can run any code, so it is refused. Convert it where you"
+            " trust it: safetensors.torch.save_file(torch.load(path, weights_only=True),"
+            ' "model.safetensors")'
+        )
+
+
+def _of_folder(folder: Path) -> dict[str, TensorInfo]:
+    if (folder / INDEX_NAME).exists():
+        return _of_index(folder / INDEX_NAME)
+    files = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
+    if len(files) == 1:
+        _check_inside(folder, files[0])
+        return read_header(files[0])
+    if files:
+        names = ", ".join(path.name for path in files)
+        raise CheckpointError(f"{folder}: there is no {INDEX_NAME}: which file is meant, {names}?")
+    for path in sorted(folder.iterdir()):
+        _refuse_pickle(path)
+    raise CheckpointError(f"{folder}: there is no {SUFFIX} file in it")
+
+
+def _of_index(index: Path) -> dict[str, TensorInfo]:
+    try:
+        text = index.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{index}: can't be read: {error.strerror or error}") from None
+    listed = load_json(index, text, "the index").get("weight_map")
+    if not isinstance(listed, dict):
+        raise CheckpointError(f"{index}: it has no weight_map, from keys to file names")
+    for key, name in listed.items():
+        if not isinstance(name, str) or not _is_bare(name):
+            raise CheckpointError(
+                f"{index}: {excerpt(key)} is said to be in {excerpt(str(name))!r}: that must be the"
+                f" name of a {SUFFIX} file in the same folder"
+            )
+    held: dict[str, TensorInfo] = {}
+    for name in dict.fromkeys(listed.values()):
+        path = index.parent / name
+        _check_inside(index.parent, path)
+        for key, info in read_header(path).items():
+            if key in held:
+                raise CheckpointError(
+                    f"{index}: {excerpt(key)} is in {held[key].file.name} and again in {name}"
+                )
+            held[key] = info
+    for key, name in listed.items():
+        if key not in held or held[key].file.name != name:
+            there = f", but in {held[key].file.name}" if key in held else ""
+            raise CheckpointError(f"{index}: {excerpt(key)} is not in {name}{there}")
+    # What no index lists is there all the same: it is told as unexpected, not passed over.
+    return held
+
+
+def _is_bare(name: str) -> bool:
+    # By the rules of both systems, as a checkpoint is made on one and read on the other.
+    return (
+        name.endswith(SUFFIX)
+        and name.isprintable()
+        and PurePosixPath(name).name == name
+        and PureWindowsPath(name).name == name
+        and not PureWindowsPath(name).drive
+        and ":" not in name
+    )
+
+
+def _check_inside(folder: Path, path: Path) -> None:
+    if not path.is_symlink():
+        return
+    inside, real = folder.resolve(), path.resolve()
+    allowed = [inside]
+    # The cache of huggingface_hub keeps `snapshots/REVISION/FILE` as a link into `blobs`.
+    if inside.parent.name == "snapshots":
+        allowed.append(inside.parent.parent / "blobs")
+    if real.parent not in allowed:
+        raise CheckpointError(f"{path}: is a link that leads out of its folder, to {real}")
+
+
+class FileSource:
+    """The tensors of one or several safetensors files."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self._tensors = tensors_of(path)
+        self.keys = self._tensors.keys()
+        self._opened: dict[Path, Any] = {}
+        self._open = ExitStack()
+
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """As the header tells, which was checked."""
+        info = self._tensors[key]
+        # Two of these are one element of torch's.
+        return None if info.dtype == "F4" else info.shape
+
+    def read(self, key: str) -> torch.Tensor:
+        """A view of the file, mapped into memory."""
+        path = self._tensors[key].file
+        file = self._opened.get(path)
+        if file is None:
+            from safetensors import SafetensorError, safe_open
+
+            try:
+                file = self._open.enter_context(safe_open(path, framework="pt"))
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{path}: {error}") from None
+            self._opened[path] = file
+        tensor: torch.Tensor = file.get_tensor(key)
+        return tensor
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._opened.clear()
+        self._open.close()
+
+
+class MappingSource:
+    """Tensors that are there already, or are promised."""
+
+    name = "the mapping"
+
+    def __init__(self, given: Mapping[str, Given]) -> None:
+        self.keys = given.keys()
+        self._given = given
+
+    def shape(self, key: str) -> tuple[int, ...] | None:
+        """Known of what is a tensor already."""
+        shape = getattr(self._given[key], "shape", None)
+        return None if shape is None else tuple(shape)
+
+    def read(self, key: str) -> torch.Tensor:
+        """The tensor, its future's result or what its callable returns: asked for once a load."""
+        import torch
+
+        given: Any = self._given[key]
+        if isinstance(given, Future):
+            given = given.result()
+        elif callable(given) and not isinstance(given, torch.Tensor):
+            given = given()
+        if not isinstance(given, torch.Tensor):
+            raise CheckpointError(
+                f"{excerpt(key)}: a tensor was promised, and {type(given).__name__} came"
+            )
+        return given.detach()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass
