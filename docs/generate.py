@@ -42,21 +42,32 @@ def ways(option: Option) -> list[tuple[str, str]]:
 
 def commands() -> Iterator[str]:
     """Every command of `dtype-sampler`, as its parser has it."""
-    parser = cli._parser()
-    (subparsers,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
-    helps = {choice.dest: choice.help for choice in subparsers._choices_actions}
-    for name, sub in subparsers.choices.items():
-        yield f"## `dtype-sampler {name}`"
+    for name, what, parser in _commands(cli._parser()):
+        yield f"## `{name}`"
         yield ""
-        example = (sub.epilog or "").removeprefix("example: ")
-        yield f"{_sentence(helps[name])} For example: `{example}`."
+        example = (parser.epilog or "").removeprefix("example: ")
+        yield f"{_sentence(what)} For example: `{example}`." if example else _sentence(what)
         yield ""
         yield "| argument | what |"
         yield "| --- | --- |"
-        for action in sub._actions:
+        for action in parser._actions:
             if action.dest != "help":
                 yield f"| {_argument(action)} | {_what(action)} |"
         yield ""
+
+
+def _commands(
+    parser: argparse.ArgumentParser, example: str = ""
+) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
+    """The commands of a parser and their own commands, without those that only hold others."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for choice in action._choices_actions:
+                sub = action.choices[choice.dest]
+                sub.epilog = sub.epilog or example
+                yield from _commands(sub, sub.epilog)
+                if not any(isinstance(one, argparse._SubParsersAction) for one in sub._actions):
+                    yield sub.prog, str(choice.help), sub
 
 
 def _argument(action: argparse.Action) -> str:
