@@ -30,6 +30,8 @@ autodoc_member_order = "bysource"
 
 html_theme = "furo"
 html_title = "pytest-dtype-sampler"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 

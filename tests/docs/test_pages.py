@@ -6,7 +6,8 @@ A page is a project in an empty folder. Its blocks are taken in order:
 - in a console block the commands are run, and what they print is compared with what is shown;
 - any other Python block is a test module of its own, which must pass;
 - ini and TOML are read by pytest, strictly; JSON and YAML are parsed, and the commands in a
-  workflow are parsed by pytest and by `dtype-sampler`.
+  workflow are parsed by pytest and by `dtype-sampler`;
+- `text` is not checked: it is for the output of what needs more than the tests have.
 """
 
 from __future__ import annotations
