@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 # pytester forgets the modules that a run inside this process has imported, and torch does not
@@ -32,6 +32,10 @@ def took():
 """
 
 
+# Plugins of others, as pytest names them.
+MODULES = {"randomly": "pytest_randomly", "rerunfailures": "pytest_rerunfailures", "xdist": "xdist"}
+
+
 class Project:
     """A project under test: its files, and pytest runs on it."""
 
@@ -59,10 +63,18 @@ class Project:
         return self.pytester.run(sys.executable, "-m", "pytest", *self._args(args))
 
     def _args(self, args: tuple[str, ...]) -> list[str]:
+        self.skip_without_plugins(args)
         # Plugins of the environment that a test does not ask for, by name, are kept out.
         others = ("randomly", "rerunfailures", "hypothesispytest")
         out = [part for name in others if name not in args for part in ("-p", f"no:{name}")]
         return [*out, *(arg for arg in args if arg not in others)]
+
+    def skip_without_plugins(self, args: Sequence[str]) -> None:
+        """Skip the test if these options are about a plugin that is not installed."""
+        needed = [name for name in ("randomly", "rerunfailures") if name in args]
+        needed += ["xdist"] if any(arg.startswith("-n") for arg in args) else []
+        for name in needed:
+            pytest.importorskip(MODULES[name], reason=f"needs pytest-{name}")
 
     def took(self) -> list[tuple[str, str]]:
         """What tests have written down by the fixture `took` since this was asked last."""

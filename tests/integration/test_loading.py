@@ -25,6 +25,7 @@ HEAVY = ("torch", "hypothesis", "safetensors", "sqlite3", "numpy")
     ids=["entry point", "both", "-p alone", "variable", "variable and -p", "-p, xdist", "xdist"],
 )
 def test_five_ways_give_the_same(project, monkeypatch, env, args):
+    project.skip_without_plugins(args)
     project.file("test_it", "def test(random_dtypes, took): took('it', list(random_dtypes(k=2)))")
     for name, value in env.items():
         monkeypatch.setenv(name, value)
