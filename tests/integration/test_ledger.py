@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -470,7 +468,7 @@ def test_killed_at_any_moment(project):
             time.sleep(0.01)
         time.sleep(0.1 + 0.01 * number)
         at = time.time()
-        os.kill(run.pid, signal.SIGKILL)
+        run.kill()
         run.wait()
         with sqlite3.connect(folder / LEDGER) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
