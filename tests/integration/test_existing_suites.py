@@ -179,6 +179,41 @@ def test_values_without_a_stable_name(suite, ids):
     assert {*found, *ids("--dtype-seed=1")} == {f"test_it.py::test[dtype{i}]" for i in range(3)}
 
 
+def test_values_that_refuse_to_be_hashed_compared_or_shown(suite, ids):
+    suite.file(
+        "test_it",
+        """
+        import pytest
+        class Unhashable:
+            def __hash__(self): raise ValueError("as numpy's generic timedelta64 does")
+        class Incomparable:
+            def __init__(self, n): self.n = n
+            def __hash__(self): return 1
+            def __eq__(self, other): raise TypeError("as pandas' timestamps of two zones do")
+        class Unprintable:
+            def __str__(self): raise NotImplementedError
+            __repr__ = __str__
+        THREE = ["float16", "float32", "float64"]
+
+        @pytest.mark.parametrize("n", [Unhashable(), Incomparable(1), Incomparable(2)])
+        @pytest.mark.parametrize("dtype", THREE)
+        def test_others(dtype, n): pass
+
+        @pytest.mark.parametrize("n, dtype", [(Unprintable(), dtype) for dtype in THREE])
+        def test_rows(dtype, n): pass
+
+        @pytest.mark.parametrize("dtype", [Unprintable(), Unhashable(), Incomparable(1)])
+        def test_candidates(dtype): pass
+        """,
+    )
+    assert functions(ids("--dtype-seed=0")) == {
+        "test_others": 6,
+        "test_rows": 3,
+        "test_candidates": 2,
+    }
+    suite.run("--dtype-seed=0").assert_outcomes(passed=11, deselected=4)
+
+
 def test_a_device_that_is_not_here_is_the_suites_own_business(suite):
     suite.file(
         "test_it",
