@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.nodeids import argument_of_nodeid
 from dtype_sampler.outcomes import Cell, Finished, Observation, Tally
-from dtype_sampler.paths import DEFAULT_LEDGER, relative
+from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.reports import terminal
 from dtype_sampler.settings import INI, Settings
@@ -75,7 +76,8 @@ class Controller:
             self._durations[report.nodeid] = report.duration
         if finished is not None:
             duration = self._durations.pop(report.nodeid, None)
-            self.books.record(*_records(finished, report.nodeid, self.books.now(), duration))
+            nodeid = payload["nodeid"] if payload is not None else report.nodeid
+            self.books.record(*_records(finished, nodeid, self.books.now(), duration))
 
     def _begin_books(self, payload: dict[str, Any]) -> None:
         if self.books is None:
@@ -111,7 +113,7 @@ class Controller:
             payload,
             self.settings,
             self.plan,
-            relative=partial(nodeid_from_here, self.config),
+            relative=partial(argument_of_nodeid, self.config),
             common=_common_options(self.config),
             filters=_filter_options(self.config),
         )
@@ -265,14 +267,6 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
     )
 
 
-def nodeid_from_here(config: pytest.Config, nodeid: str) -> str:
-    """A node id, which is relative to the root directory, as one to give to pytest from here."""
-    if config.invocation_params.dir == config.rootpath:
-        return nodeid
-    path, separator, rest = nodeid.partition("::")
-    return relative(config.rootpath / path, config.invocation_params.dir) + separator + rest
-
-
 def _common_options(config: pytest.Config) -> list[str]:
     """Options of pytest's own that decide which plugin, root directory and ini values there are."""
     options = []
@@ -280,6 +274,8 @@ def _common_options(config: pytest.Config) -> list[str]:
         options.append("-p dtype_sampler")
     if config.option.inifilename:
         options.append(f"-c {config.option.inifilename}")
+    if config.option.pyargs:
+        options.append("--pyargs")
     if config.option.rootdir:
         options.append(f"--rootdir={config.option.rootdir}")
     overrides = config.option.override_ini or ()

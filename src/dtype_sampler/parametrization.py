@@ -14,6 +14,7 @@ import pytest
 
 from dtype_sampler.candidates import Pool, each_of, ids_of, label_of
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.nodeids import stable_nodeid
 from dtype_sampler.plan import RunPlan
 from dtype_sampler.running import make_request, own_device
 from dtype_sampler.sampling import check_always
@@ -58,7 +59,7 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
     marks = list(metafunc.definition.iter_markers(MARKER))
     if not marks and not any(name in metafunc.fixturenames for name in plan.argnames):
         return
-    function = metafunc.definition.nodeid
+    function = stable_nodeid(metafunc.definition)
     calls: list[tuple[str, ...]] = []
     seen.calls[function] = calls
     # Which part of an item's id belongs to which argument is known only here.
@@ -233,7 +234,7 @@ def group_items(
 def _function_of(
     item: Any, params: dict[str, Any], plan: RunPlan, seen: Parametrizations
 ) -> _Function | None:
-    nodeid = f"{item.parent.nodeid}::{item.originalname}"
+    nodeid = f"{stable_nodeid(item.parent)}::{item.originalname}"
     requests = seen.requests.get(nodeid, {})
     sampled = tuple(name for name in params if name in requests or name in plan.argnames)
     if not sampled:
