@@ -44,7 +44,7 @@ class Controller:
         self.books = books
         self._durations: dict[str, float] = {}
         self._coverage: Coverage | None = None
-        self._replays: dict[str, list[str]] = {}
+        self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
 
@@ -122,7 +122,8 @@ class Controller:
                 self.books.past(_cells_under_test(payload)), self.books.now()
             )
         report.sections.append((terminal.SECTION, "\n".join(text)))
-        self._replays.setdefault(report.nodeid, []).extend(text)
+        # The failing subtests of one dtype all say the same.
+        self._replays.setdefault(report.nodeid, {}).update(dict.fromkeys(text))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,7 +59,7 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
     Must run before anybody else parametrizes the test.
     """
     marks = list(metafunc.definition.iter_markers(MARKER))
-    if not marks and not any(name in metafunc.fixturenames for name in plan.argnames):
+    if not marks and not any(is_sampled(name, plan.argnames) for name in metafunc.fixturenames):
         return
     function = stable_nodeid(metafunc.definition)
     calls: list[tuple[str, ...]] = []
@@ -85,6 +87,12 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
         metafunc.parametrize(argname, parameters)
     if requests:
         seen.requests[function] = requests
+
+
+@lru_cache(maxsize=4096)
+def is_sampled(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether an argument of that name is one of those that `dtype_sampler_argnames` means."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _recording(
@@ -236,7 +244,7 @@ def _function_of(
 ) -> _Function | None:
     nodeid = f"{stable_nodeid(item.parent)}::{item.originalname}"
     requests = seen.requests.get(nodeid, {})
-    sampled = tuple(name for name in params if name in requests or name in plan.argnames)
+    sampled = tuple(name for name in params if name in requests or is_sampled(name, plan.argnames))
     if not sampled:
         return None
     if len(sampled) > 1 and any(one.always or one.device for one in requests.values()):

@@ -131,6 +131,25 @@ def test_test_keys_leave_out_the_dtypes_part(suite):
     }
 
 
+def test_patterns(suite, ids):
+    suite.ini(dtype_sampler_argnames="*dtype* dt?", dtype_sampler_k="1")
+    suite.file(
+        "test_it",
+        """
+        import pytest
+        THREE = ["float16", "float32", "float64"]
+        @pytest.fixture(params=THREE)
+        def any_real_dtype(request): return request.param
+        def test_fixture(any_real_dtype, random_dtypes, dtype_seed): pass
+        @pytest.mark.parametrize("dtype_in, dt2", [(a, b) for a in THREE for b in THREE])
+        def test_pairs(dtype_in, dt2): pass
+        @pytest.mark.parametrize("dt", THREE)
+        def test_other(dt): pass
+        """,
+    )
+    assert functions(ids()) == {"test_fixture": 1, "test_pairs": 1, "test_other": 3}
+
+
 def collect_keys(project, *args: str) -> set[str]:
     keys = set()
 
