@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.nodeids import argument_of_nodeid
 from dtype_sampler.outcomes import Cell, Finished, Observation, Tally
-from dtype_sampler.paths import DEFAULT_LEDGER, relative
+from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.reports import terminal
 from dtype_sampler.settings import INI, Settings
@@ -46,7 +47,7 @@ class Controller:
         self._met: set[str] = set()
         self._durations: dict[str, float] = {}
         self._coverage: Coverage | None = None
-        self._replays: dict[str, list[str]] = {}
+        self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
 
@@ -79,7 +80,8 @@ class Controller:
             self._durations[report.nodeid] = report.duration
         if finished is not None:
             duration = self._durations.pop(report.nodeid, None)
-            self.books.record(*_records(finished, report.nodeid, self.books.now(), duration))
+            nodeid = payload["nodeid"] if payload is not None else report.nodeid
+            self.books.record(*_records(finished, nodeid, self.books.now(), duration))
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         # Of xdist's workers nobody hears what they deselect.
@@ -119,7 +121,7 @@ class Controller:
             payload,
             self.settings,
             self.plan,
-            relative=partial(nodeid_from_here, self.config),
+            relative=partial(argument_of_nodeid, self.config),
             common=_common_options(self.config),
             filters=_filter_options(self.config),
         )
@@ -128,7 +130,8 @@ class Controller:
                 self.books.past(_cells_under_test(payload)), self.books.now()
             )
         report.sections.append((terminal.SECTION, "\n".join(text)))
-        self._replays.setdefault(report.nodeid, []).extend(text)
+        # The failing subtests of one dtype all say the same.
+        self._replays.setdefault(report.nodeid, {}).update(dict.fromkeys(text))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -274,14 +277,6 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
     )
 
 
-def nodeid_from_here(config: pytest.Config, nodeid: str) -> str:
-    """A node id, which is relative to the root directory, as one to give to pytest from here."""
-    if config.invocation_params.dir == config.rootpath:
-        return nodeid
-    path, separator, rest = nodeid.partition("::")
-    return relative(config.rootpath / path, config.invocation_params.dir) + separator + rest
-
-
 def _common_options(config: pytest.Config) -> list[str]:
     """Options of pytest's own that decide which plugin, root directory and ini values there are."""
     options = []
@@ -289,6 +284,8 @@ def _common_options(config: pytest.Config) -> list[str]:
         options.append("-p dtype_sampler")
     if config.option.inifilename:
         options.append(f"-c {config.option.inifilename}")
+    if config.option.pyargs:
+        options.append("--pyargs")
     if config.option.rootdir:
         options.append(f"--rootdir={config.option.rootdir}")
     overrides = config.option.override_ini or ()

@@ -8,12 +8,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dtype_sampler.candidates import Pool, each_of, ids_of, label_of
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.nodeids import stable_nodeid
 from dtype_sampler.plan import RunPlan
 from dtype_sampler.running import make_request, own_device
 from dtype_sampler.sampling import check_always
@@ -56,9 +59,9 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
     Must run before anybody else parametrizes the test.
     """
     marks = list(metafunc.definition.iter_markers(MARKER))
-    if not marks and not any(name in metafunc.fixturenames for name in plan.argnames):
+    if not marks and not any(is_sampled(name, plan.argnames) for name in metafunc.fixturenames):
         return
-    function = metafunc.definition.nodeid
+    function = stable_nodeid(metafunc.definition)
     calls: list[tuple[str, ...]] = []
     seen.calls[function] = calls
     # Which part of an item's id belongs to which argument is known only here.
@@ -84,6 +87,12 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
         metafunc.parametrize(argname, parameters)
     if requests:
         seen.requests[function] = requests
+
+
+@lru_cache(maxsize=4096)
+def is_sampled(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether an argument of that name is one of those that `dtype_sampler_argnames` means."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _recording(
@@ -212,7 +221,11 @@ def group_items(
             continue
         label = _label(function, params)
         values = tuple([_identity(params[name]) for name in function.others])
-        group = function.groups.get(values)
+        try:
+            group = function.groups.get(values)
+        except Exception:  # noqa: BLE001  # values of the suite's own are compared: any may come
+            values = tuple([id(params[name]) for name in function.others])
+            group = function.groups.get(values)
         if group is None:
             group = function.groups[values] = _new_group(function, callspec, params, seen)
         if label not in group.candidates:
@@ -229,9 +242,9 @@ def group_items(
 def _function_of(
     item: Any, params: dict[str, Any], plan: RunPlan, seen: Parametrizations
 ) -> _Function | None:
-    nodeid = f"{item.parent.nodeid}::{item.originalname}"
+    nodeid = f"{stable_nodeid(item.parent)}::{item.originalname}"
     requests = seen.requests.get(nodeid, {})
-    sampled = tuple(name for name in params if name in requests or name in plan.argnames)
+    sampled = tuple(name for name in params if name in requests or is_sampled(name, plan.argnames))
     if not sampled:
         return None
     if len(sampled) > 1 and any(one.always or one.device for one in requests.values()):
@@ -263,7 +276,7 @@ def _label_of_param(function: _Function, name: str, value: object) -> str:
     if label is None:
         try:
             label = label_of(value)
-        except DtypeSamplerError:
+        except Exception:  # noqa: BLE001  # of the value's own __str__: any may come
             # A suite that is not to be edited can't mend it: number such values, as pytest's ids.
             label = f"{name}{function.unstable}"
             function.unstable += 1
@@ -278,7 +291,7 @@ def _identity(value: Any) -> object:
         return value
     try:
         hash(value)
-    except TypeError:
+    except Exception:  # noqa: BLE001  # mostly TypeError; numpy's timedelta64 raises ValueError
         return id(value)
     # The type too, as True == 1 == 1.0.
     return kind, value

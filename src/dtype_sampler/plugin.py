@@ -6,7 +6,7 @@ Rooms are imported where a hook needs them, so that a run without dtypes does no
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import pytest
 
 from dtype_sampler.current import innermost, running
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.paths import relative
+from dtype_sampler.nodeids import nodeid_of_argument, stable_nodeid
 from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan, make_plan
 from dtype_sampler.settings import CLI, OPTIONS, Settings, located, resolve
 
@@ -152,7 +152,8 @@ def _last_seed(config: pytest.Config) -> int | None:
 
 def _kept(config: pytest.Config) -> tuple[str, ...]:
     """The node ids that stay whatever the sample is, made here so that all workers agree."""
-    kept = {_nodeid_of(config, arg) for arg in config.args if "::" in arg and arg.endswith("]")}
+    named = [arg for arg in config.args if "::" in arg and arg.endswith("]")]
+    kept = {nodeid_of_argument(config, arg) for arg in named}
     cache = getattr(config, "cache", None)
     if cache is not None and (
         config.getoption("lf", False) or config.getoption("failedfirst", False)
@@ -166,24 +167,6 @@ def _kept(config: pytest.Config) -> tuple[str, ...]:
         # pytest 8.4 began to keep more than the node id.
         kept.add(str(last.get("last_failed") if isinstance(last, dict) else last))
     return tuple(sorted(kept))
-
-
-def _nodeid_of(config: pytest.Config, arg: str) -> str:
-    path, separator, rest = arg.partition("::")
-    if config.option.pyargs:
-        path = _path_of_module(path) or path
-    return relative(config.invocation_params.dir / path, config.rootpath) + separator + rest
-
-
-def _path_of_module(name: str) -> str | None:
-    from importlib.util import find_spec
-
-    try:
-        spec = find_spec(name)
-    except (ImportError, ValueError):
-        # A path, or no module: pytest says so itself.
-        return None
-    return spec.origin if spec is not None else None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -226,7 +209,7 @@ def pytest_collection_modifyitems(
     result = yield
     # -k, -m and --deselect have acted: the sample is taken from what they left.
     try:
-        selection = select(plan, items, groups, _replayable)
+        selection = select(plan, items, groups, _name_among(plan.kept))
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None
     for item, reason in selection.skipped:
@@ -253,9 +236,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
+def _name_among(kept: Collection[str]) -> Callable[[pytest.Item], str]:
+    """An item's node id as *kept* has it: pytest's cache knows pytest's own."""
+    names = frozenset(kept)
+    return lambda item: item.nodeid if item.nodeid in names else _replayable(item)
+
+
 def _replayable(item: pytest.Item) -> str:
-    """The node id without the `@group` that xdist appends to it under `--dist loadgroup`."""
-    nodeid = item.nodeid
+    """The stable node id without the `@group` that xdist appends to it under `--dist loadgroup`."""
+    nodeid = stable_nodeid(item)
     if "@" not in nodeid:
         return nodeid
     marks = item.iter_markers("xdist_group")
@@ -304,7 +293,7 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, obje
 
 
 def _key_of_fixture(request: pytest.FixtureRequest) -> str:
-    nodeid: str = request.node.nodeid
+    nodeid = stable_nodeid(request.node)
     # The names that pytest makes up for setUpClass and its like differ from version to version.
     if str(request.fixturename).startswith(("_unittest_", "_xunit_")):
         return nodeid

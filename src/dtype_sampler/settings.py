@@ -137,9 +137,10 @@ def parse_pool(names: list[str]) -> tuple[str, ...]:
 
 
 def parse_argnames(names: list[str]) -> tuple[str, ...]:
-    """Names of test arguments that hold a dtype."""
+    """Names of test arguments that hold a dtype, or patterns of such: `dtype *_dtype`."""
     for name in names:
-        if not name.isidentifier():
+        # What a wildcard stands for may be what makes it an identifier: `*1`.
+        if not name.replace("*", "_").replace("?", "_").isidentifier():
             raise DtypeSamplerError(f"{name!r} is no argument name: list names separated by spaces")
     return tuple(dict.fromkeys(names))
 
@@ -225,7 +226,7 @@ OPTIONS = (
         parse_argnames,
         (),
         "Sample every test that is parametrized over an argument of one of these names, such as"
-        " 'dtype torch_dtype'. Default: none.",
+        " 'dtype torch_dtype'; * and ? stand for what they do in a shell. Default: none.",
         ini="dtype_sampler_argnames",
         ini_type="args",
     ),

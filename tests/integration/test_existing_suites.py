@@ -131,14 +131,35 @@ def test_test_keys_leave_out_the_dtypes_part(suite):
     }
 
 
-def collect_keys(project) -> set[str]:
+def test_patterns(suite, ids):
+    suite.ini(dtype_sampler_argnames="*dtype* dt?", dtype_sampler_k="1")
+    suite.file(
+        "test_it",
+        """
+        import pytest
+        THREE = ["float16", "float32", "float64"]
+        @pytest.fixture(params=THREE)
+        def any_real_dtype(request): return request.param
+        def test_fixture(any_real_dtype, random_dtypes, dtype_seed): pass
+        @pytest.mark.parametrize("dtype_in, dt2", [(a, b) for a in THREE for b in THREE])
+        def test_pairs(dtype_in, dt2): pass
+        @pytest.mark.parametrize("dt", THREE)
+        def test_other(dt): pass
+        """,
+    )
+    assert functions(ids()) == {"test_fixture": 1, "test_pairs": 1, "test_other": 3}
+
+
+def collect_keys(project, *args: str) -> set[str]:
     keys = set()
 
     class Spy:
         def pytest_runtest_logreport(self, report):
-            keys.update(sample["key"] for sample in report.dtype_sampler["samples"])
+            # A loop's reports have none before it has begun.
+            payload = getattr(report, "dtype_sampler", {"samples": ()})
+            keys.update(sample["key"] for sample in payload["samples"])
 
-    project.pytester.inline_run("--all-dtypes", "-p", "no:randomly", plugins=[Spy()])
+    project.pytester.inline_run("--all-dtypes", "-p", "no:randomly", *args, plugins=[Spy()])
     return keys
 
 
@@ -177,6 +198,41 @@ def test_values_without_a_stable_name(suite, ids):
     assert len(found) == 2
     assert ids("--dtype-seed=0") == found
     assert {*found, *ids("--dtype-seed=1")} == {f"test_it.py::test[dtype{i}]" for i in range(3)}
+
+
+def test_values_that_refuse_to_be_hashed_compared_or_shown(suite, ids):
+    suite.file(
+        "test_it",
+        """
+        import pytest
+        class Unhashable:
+            def __hash__(self): raise ValueError("as numpy's generic timedelta64 does")
+        class Incomparable:
+            def __init__(self, n): self.n = n
+            def __hash__(self): return 1
+            def __eq__(self, other): raise TypeError("as pandas' timestamps of two zones do")
+        class Unprintable:
+            def __str__(self): raise NotImplementedError
+            __repr__ = __str__
+        THREE = ["float16", "float32", "float64"]
+
+        @pytest.mark.parametrize("n", [Unhashable(), Incomparable(1), Incomparable(2)])
+        @pytest.mark.parametrize("dtype", THREE)
+        def test_others(dtype, n): pass
+
+        @pytest.mark.parametrize("n, dtype", [(Unprintable(), dtype) for dtype in THREE])
+        def test_rows(dtype, n): pass
+
+        @pytest.mark.parametrize("dtype", [Unprintable(), Unhashable(), Incomparable(1)])
+        def test_candidates(dtype): pass
+        """,
+    )
+    assert functions(ids("--dtype-seed=0")) == {
+        "test_others": 6,
+        "test_rows": 3,
+        "test_candidates": 2,
+    }
+    suite.run("--dtype-seed=0").assert_outcomes(passed=11, deselected=4)
 
 
 def test_a_device_that_is_not_here_is_the_suites_own_business(suite):

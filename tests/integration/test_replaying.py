@@ -154,6 +154,23 @@ def test_where_pytest_hides_sections_there_is_one_at_the_end(project, hiding):
     assert result.stdout.str().count("same sample") == 1
 
 
+def test_many_subtests_of_one_dtype_have_one_replay_at_the_end(project):
+    project.file(
+        "test_it",
+        SEVEN
+        + """
+class TestIt(unittest.TestCase):
+    def test(self):
+        for dtype in ask(k=2, dtypes=["float16", "bfloat16", "float32"]):
+            for weight in range(5):
+                with self.subTest(weight): assert False
+""",
+    )
+    result = project.run_process("--dtype-seed=2", "--tb=no")
+    assert result.stdout.str().count("same sample") == 1
+    assert result.stdout.str().count("this dtype only") == 2
+
+
 def test_the_report_carries_the_section(project):
     project.file("test_it", "def test(random_dtypes):\n  for d in random_dtypes(k=1): assert False")
     conftest = project.pytester.path / "conftest.py"

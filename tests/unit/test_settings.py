@@ -41,7 +41,7 @@ def test_everything_at_once():
         {
             "dtype_sampler_k": "5",
             "dtype_sampler_pool": ["reduced", "float32"],
-            "dtype_sampler_argnames": ["dtype", "torch_dtype", "dtype"],
+            "dtype_sampler_argnames": ["dtype", "*_dt?", "dtype"],
             "dtype_sampler_reseed": False,
         },
     )
@@ -53,7 +53,7 @@ def test_everything_at_once():
         strategy="random",
         device="cuda:1",
         pool=("reduced", "float32"),
-        argnames=("dtype", "torch_dtype"),
+        argnames=("dtype", "*_dt?"),
         reseed=False,
         origins=settings.origins,
     )
@@ -111,6 +111,7 @@ def test_seeds(seed):
         ({"fail_under": "100.5"}, {}, {}, "a number from 0 to 100"),
         ({"only": ["reduced"]}, {}, {}, "is a pool: list its dtypes, float16,bfloat16"),
         ({}, {}, {"dtype_sampler_argnames": ["a,b"]}, "'a,b' is no argument name"),
+        ({}, {}, {"dtype_sampler_argnames": ["*", "a[1]*"]}, r"'a\[1\]\*' is no argument name"),
     ],
 )
 def test_wrong_values_are_named_with_their_place(cli, env, ini, message):
