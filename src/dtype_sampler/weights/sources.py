@@ -254,9 +254,7 @@ class MappingSource:
         elif callable(given) and not isinstance(given, torch.Tensor):
             given = given()
         if not isinstance(given, torch.Tensor):
-            raise CheckpointError(
-                f"{excerpt(key)}: a tensor was promised, and {type(given).__name__} came"
-            )
+            raise CheckpointError(f"a tensor was promised, and {type(given).__name__} came")
         return given.detach()
 
     def __enter__(self) -> Self:
