@@ -17,7 +17,9 @@ from safetensors.torch import save_file
 from dtype_sampler.weights import CheckpointError
 from dtype_sampler.weights.header import BITS, MAX_HEADER, TensorInfo, load_json, read_header
 
-FEW = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def entry(dtype="F32", shape=(2,), offsets=(0, 8), **more):

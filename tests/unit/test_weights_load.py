@@ -190,6 +190,15 @@ class TestValues:
         load_weights(model, filled(model, 1.5), keep_in_float32=patterns)
         assert model.b.weight.dtype == torch.float16
 
+    @pytest.mark.parametrize("name", ["embed", "head"])
+    def test_by_any_name_of_what_is_shared(self, name):
+        model = Tied()
+        source = {"embed.weight": torch.ones(3, 2)}
+        load_weights(model, source, dtype="bfloat16", keep_in_float32=[name])
+        assert model.head.weight.dtype == model.embed.weight.dtype == torch.float32
+        load_weights(model, source, dtype="bfloat16")
+        assert model.head.weight.dtype == torch.bfloat16
+
     @pytest.mark.parametrize("pattern", ["(", 5])
     def test_wrong_patterns_of_what_stays(self, pattern):
         with pytest.raises(DtypeSamplerError, match=r"keep_in_float32: the pattern ('\('|5): "):
@@ -302,6 +311,14 @@ class TestTheModelStaysWhole:
         assert str(again) == str(LoadError(report))
         assert again.report == report
         assert "x (renamed y)" in str(again)
+
+    def test_shapes_in_a_file(self, tmp_path):
+        save_file({"p": torch.ones(3), "q": torch.ones(1)}, tmp_path / "x.safetensors")
+        model = Model({"p": torch.zeros(2), "q": torch.zeros(1)})
+        report = refused(model, tmp_path)
+        assert report.mismatched_keys == [("p", (3,), (2,))]
+        assert load_weights(model, tmp_path, strict=False).loaded == 1
+        assert (model.p.tolist(), model.q.tolist()) == ([0, 0], [1])
 
     def test_long_keys_name_file_and_key(self, tmp_path):
         model = Model({"p": torch.zeros(1)})

@@ -8,7 +8,7 @@ from operator import methodcaller
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtype_sampler.weights import (
@@ -45,6 +45,7 @@ dims = st.sampled_from([0, 1, -1, -2])
 
 
 @given(dims, st.integers(1, 4), st.integers(1, 3))
+@settings(deadline=None)
 def test_stack_and_back(dim, count, columns):
     given = [tensors(*[(2, 3)] * count) for _ in range(columns)]
     stacked = Stack(dim).convert(given, columns)
@@ -54,6 +55,7 @@ def test_stack_and_back(dim, count, columns):
 
 
 @given(dims, st.lists(st.integers(1, 3), min_size=2, max_size=4), st.integers(1, 2))
+@settings(deadline=None)
 def test_concatenate_and_back(dim, sizes, groups):
     shape = [2, 2]
     columns = []
@@ -73,6 +75,7 @@ def test_concatenate_and_back(dim, sizes, groups):
 
 
 @given(dims, st.integers(2, 4))
+@settings(deadline=None)
 def test_chunk_and_back(dim, parts):
     (given,) = tensors((4 * parts, 4 * parts))
     cut = Chunk(dim).convert([[given]], parts)

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from dtype_sampler.weights import patterns
-from dtype_sampler.weights.patterns import Traits, compiled, is_compiled, parse, traits
+from dtype_sampler.weights.patterns import compiled, is_compiled, longest, parse, required
 
 # `[[a]` will mean something else one day, as Python says of it.
 pytestmark = pytest.mark.filterwarnings("ignore:Possible:FutureWarning")
@@ -93,27 +93,45 @@ def searched(pattern):
 @example(r"\x61b", "ab")
 @settings(max_examples=400, deadline=None)
 def test_the_required_text_is_in_every_match(pattern, key):
-    found = traits(pattern)
+    found = required(pattern)
     expression = searched(pattern)
     # What `re` understands is understood.
     assert parse(pattern) is not None
     # For these keys no pattern takes long; for others that is a test of its own.
-    for text in (key, key + found.literal, found.literal):
+    for text in (key, key + found, found):
         if expression.search(text):
-            assert found.literal in text
+            assert found in text
 
 
 @given(st.text("ab.1(){}[]|*+?\\^$#<>P=!:,ix-", max_size=14))
 @settings(max_examples=400, deadline=None)
 def test_any_text_at_all(pattern):
-    found = traits(pattern)
+    found = required(pattern)
     try:
         expression = re.compile(pattern)
     except (re.error, OverflowError):
         return
     assert parse(pattern) is not None
     if match := expression.search("aab.1(){}b"):
-        assert found.literal in match.string
+        assert found in match.string
+
+
+simple = st.sampled_from(
+    [*"ab1_-/", *(r"\.", r"\-", r"\d", r"\d+", r"\w", ".", ".+", "(", ")", r"(\d+)", "ab", r"\_")]
+)
+
+
+@given(
+    st.sampled_from(["", "^"]),
+    st.lists(simple, max_size=8).map("".join),
+    st.sampled_from(["", "$"]),
+)
+@settings(max_examples=400, deadline=None)
+def test_what_is_read_at_once_is_the_same(start, middle, end):
+    pattern = start + middle + end
+    searched(pattern)
+    assert patterns._PLAIN.fullmatch(pattern)
+    assert required(pattern) == patterns._required(parse(pattern).branches)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +169,7 @@ def test_any_text_at_all(pattern):
     ],
 )
 def test_literals(pattern, literal):
-    assert traits(pattern).literal == literal
+    assert required(pattern) == literal
 
 
 @pytest.mark.parametrize(
@@ -165,7 +183,7 @@ def test_literals(pattern, literal):
     ],
 )
 def test_nested_quantifiers_have_no_bound(pattern):
-    assert traits(pattern).longest == 0
+    assert longest(pattern) == 0
 
 
 @pytest.mark.parametrize(
@@ -191,17 +209,17 @@ def test_nested_quantifiers_have_no_bound(pattern):
     ],
 )
 def test_what_ends_in_time_is_let_through(pattern):
-    assert traits(pattern).longest >= 500
+    assert longest(pattern) >= 500
 
 
 def test_the_bound_is_shorter_with_more_repeats():
-    bounds = [traits("(.*)" * n + "x").longest for n in range(1, 9)]
+    bounds = [longest("(.*)" * n + "x") for n in range(1, 9)]
     assert bounds == sorted(bounds, reverse=True)
     for repeats, bound in enumerate(bounds, 1):
         assert comb(bound, repeats + 1) <= 2**29
     # Where it can begin at one place only, one power less.
-    assert traits("^(.*)(.*)x").longest > traits("(.*)(.*)x").longest
-    assert traits("(?m)^(.*)(.*)x").longest == traits("(.*)(.*)x").longest
+    assert longest("^(.*)(.*)x") > longest("(.*)(.*)x")
+    assert longest("(?m)^(.*)(.*)x") == longest("(.*)(.*)x")
 
 
 def test_searches_within_the_bound_end():
@@ -216,9 +234,9 @@ def test_searches_within_the_bound_end():
     ]
     code = (
         "import re\n"
-        "from dtype_sampler.weights.patterns import traits\n"
+        "from dtype_sampler.weights.patterns import longest\n"
         f"for pattern in {hard}:\n"
-        "    n = min(traits(pattern).longest, 400)\n"
+        "    n = min(longest(pattern), 400)\n"
         "    assert n\n"
         "    re.search(pattern, 'x' + 'a' * n), re.search(pattern, 'ab' * (n // 2))\n"
     )
@@ -238,7 +256,23 @@ def test_the_one_place_that_compiles():
 def test_deep_patterns_are_not_understood():
     deep = "(" * 5000 + ")" * 5000
     assert parse(deep) is None
-    assert traits(deep) == Traits("", 0)
+    assert required(deep) == ""
+    assert longest(deep) == 0
+
+
+def test_another_thread_may_have_compiled_it(monkeypatch):
+    class Held:
+        """A lock that was waited for."""
+
+        def __enter__(self):
+            patterns._compiled["waited for"] = "by another"
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(patterns, "_compiling", Held())
+    monkeypatch.setattr(patterns, "_compiled", {})
+    assert compiled("waited for") == "by another"
 
 
 def test_two_threads_compile_once(monkeypatch):

@@ -178,7 +178,7 @@ def reversible(draw):
 
 
 @given(reversible())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_reversible_rules_give_names_back(given):
     rule, key = given
     name, again = back_and_forth(key, [rule])
@@ -187,6 +187,7 @@ def test_reversible_rules_give_names_back(given):
 
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=2, max_size=6, unique=True))
+@settings(deadline=None)
 def test_chains_give_names_back(letters):
     rules = [
         WeightRenaming(rf"^(\w+)\.{one}\.", rf"{other}.\1.")

@@ -7,7 +7,7 @@ import pickle
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtype_sampler.weights import (
@@ -61,6 +61,7 @@ class TestEveryRule:
 
 
 @given(st.text(), st.text())
+@settings(deadline=None)
 def test_repr_says_it_all(pattern, target):
     rule = WeightRenaming(pattern, target)
     assert eval(repr(rule)) == rule

@@ -12,13 +12,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
 from math import gamma, log2
 from threading import Lock
 from typing import NamedTuple
 
 # A repeat that may go on for longer than this counts as open.
 _OPEN = 10
+# What most patterns are: text, classes and plain groups. Their text is found at once.
+_PLAIN = re.compile(r"\^?(?:[A-Za-z0-9_/-]|\\[._/-]|\\[dw]\+?|\.\+?|\((?!\?)|\))*\$?")
+_PIECES = re.compile(r"((?:[A-Za-z0-9_/-]|\\[._/-])+)|\\[dw]|[.^$()+]")
 # So many steps of the engine, as a power of two, take some seconds.
 _MAX_CHOICES = 28
 _MAX_POWER = 32
@@ -73,37 +76,49 @@ class Atom:
     possessive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Traits:
-    r"""What is known of a pattern before it is compiled.
+@cache
+def required(pattern: str) -> str:
+    """A text that is in every string the pattern matches; empty if none is known.
 
-    literal: a text that is in every string the pattern matches; empty if none is known. longest:
-    how long a string may be for a search to end within seconds, whatever the string; 0 if that
-    can't be told, as of `(\w+)*`, where the time may double with every character.
+    Read once per process, and never compiled for it. What is no pattern requires nothing.
     """
+    if _PLAIN.fullmatch(pattern):
+        pieces = [piece.replace("\\", "") for piece in _PIECES.findall(pattern)]
+        return max(pieces, key=len, default="")
+    parsed = parse(pattern)
+    return _required(parsed.branches) if parsed is not None and parsed.literal else ""
 
-    literal: str
-    longest: int
 
+@cache
+def longest(pattern: str) -> int:
+    r"""How long a string may be for a search to end within seconds, whatever the string.
 
-@lru_cache(maxsize=4096)
-def traits(pattern: str) -> Traits:
-    """Read a pattern's traits, once per process. What is not understood has none."""
+    0 if that can't be told, as of `(\w+)*`, where the time may double with every character, or of
+    what is not understood.
+    """
+    if pattern.count("+") < 2 and _PLAIN.fullmatch(pattern):
+        # One repeat from any place on: reading the pattern would take longer than compiling it.
+        return _bound(2, 0)
     parsed = parse(pattern)
     if parsed is None:
-        return Traits("", 0)
+        return 0
     steps = _growth(parsed.branches, ()).steps
     power, choices = steps.power, steps.choices
     first = next((atom.text for branch in parsed.branches for atom in branch), "")
     if len(parsed.branches) > 1 or parsed.flags or first not in ("^", "\\A"):
         # It may begin anywhere.
         power += 1
-    longest = _MAX_LENGTH if not power and choices <= _MAX_CHOICES else 0
-    if power and power <= _MAX_POWER and choices <= _MAX_CHOICES:
-        # Repeats share the string's length, which makes the steps fewer by the factorial.
-        most = 2 ** (_MAX_CHOICES - choices) * gamma(power + 1)
-        longest = int(min(_MAX_LENGTH, most ** (1 / power)))
-    return Traits(_required(parsed.branches) if parsed.literal else "", longest)
+    return _bound(power, choices)
+
+
+def _bound(power: int, choices: float) -> int:
+    if power > _MAX_POWER or choices > _MAX_CHOICES:
+        return 0
+    if not power:
+        return _MAX_LENGTH
+    # Repeats share the string's length, which makes the steps fewer by the factorial.
+    most = 2 ** (_MAX_CHOICES - choices) * gamma(power + 1)
+    return int(min(_MAX_LENGTH, most ** (1 / power)))
 
 
 class _Count(NamedTuple):
@@ -342,8 +357,7 @@ class _Reader:
         start = self.at
         branches = self.alternation(depth + 1)
         body = self.pattern[start : self.at]
-        # Past the end if the bracket is not closed.
-        if self.pattern[self.at] != ")":
+        if self.at == len(self.pattern):
             raise _NotUnderstoodError
         self.at += 1
         self.verbose = verbose

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import islice
 
-from dtype_sampler.weights.patterns import compiled, is_compiled, traits
+from dtype_sampler.weights.patterns import compiled, is_compiled, longest, required
 from dtype_sampler.weights.problems import (
     Collision,
     Incomplete,
@@ -199,10 +199,9 @@ class _Gate:
         # Which of all rules, and which of its sources.
         self.number = number
         self.source = source
-        found = traits(pattern)
         # Without one it is empty, which is in every key.
-        self.literal = found.literal
-        self.longest = found.longest
+        self.literal = required(pattern)
+        self.longest = 0
         self.search: Callable[[str], re.Match[str] | None] | None = None
 
 
@@ -343,6 +342,7 @@ class _Planner:
         except (re.error, OverflowError, RecursionError) as error:
             raise RuleError(f"{gate.rule!r}: the pattern {gate.pattern!r}: {error}") from None
         # Keys come from files that nobody vouches for.
+        gate.longest = longest(gate.pattern)
         if not gate.longest:
             raise RuleError(
                 f"{gate.rule!r}: {excerpt(name)}: the pattern {gate.pattern!r} repeats what repeats"
@@ -410,13 +410,10 @@ class _Planner:
         return targets if there else None
 
     def _numbered(self, numbered: Numbered) -> tuple[str | None, ...]:
-        names: list[str | None] = []
-        for index in count():
-            name = self._known(numbered.name(index))
-            if name is None:
-                return tuple(names)
+        names: list[str] = []
+        while (name := self._known(numbered.name(len(names)))) is not None:
             names.append(name)
-        raise AssertionError
+        return tuple(names)
 
     def _groups(self) -> tuple[list[Group], list[Incomplete]]:
         groups, incomplete = [], []

@@ -66,7 +66,10 @@ def slots_of(
         # Of one byte are the dtypes that need scales of their own: they are what the model says.
         if dtype is None or not tensor.is_floating_point() or tensor.itemsize == 1:
             return tensor.dtype
-        return torch.float32 if any(search(name) for search in kept) else dtype
+        # One of several names is enough.
+        kept_before = id(tensor) in by_tensor and by_tensor[id(tensor)].dtype == torch.float32
+        keep = kept_before or any(search(name) for search in kept)
+        return torch.float32 if keep else dtype
 
     def add(name: str, tensor: torch.Tensor, to: torch.dtype, *, persistent: bool = True) -> None:
         slot = by_tensor.get(id(tensor))
@@ -77,6 +80,7 @@ def slots_of(
         if slot is None:
             where = tensor.device if tensor.device.type != "meta" else torch.device("cpu")
             slot = by_tensor[id(tensor)] = Slot(tensor, to, device or where, persistent)
+        slot.dtype = to
         slot.names.append(name)
         slot.persistent |= persistent
         slots[name] = slot
