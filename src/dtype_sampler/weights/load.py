@@ -56,7 +56,7 @@ def load_weights(
     checkpoint that can't be read. Then the model is as it was.
     """
     wanted = dtype_of(dtype)
-    place = torch.device(device) if device is not None else None
+    place = _device_of(device)
     prefix = base_model_prefix
     if prefix is None:
         of_model = getattr(model, "base_model_prefix", None)
@@ -145,7 +145,9 @@ class _Reading:
             for key in keys:
                 with self._telling(key):
                     value = self._source.read(key)
-                    column.append(value if cast is None else value.to(cast))
+                    # What can't be cast is told when it is put in its place.
+                    fits = cast is not None and torch.can_cast(value.dtype, cast)
+                    column.append(value.to(cast) if fits else value)
             columns.append(column)
         if sum(map(len, columns)) < len(group.keys):
             return
@@ -168,7 +170,7 @@ class _Reading:
         return dtypes.pop() if moves and len(dtypes) == 1 else None
 
     def _put(
-        self, target: str, key: str, value: torch.Tensor, borrowed: Sequence[torch.Tensor]
+        self, target: str, key: str, value: torch.Tensor, borrowed: list[torch.Tensor]
     ) -> None:
         slot = self._slots[target]
         if value.shape != slot.tensor.shape:
@@ -179,6 +181,8 @@ class _Reading:
             )
         elif slot.filled is None:
             slot.filled, slot.key = slot.take(value, borrowed), key
+            # An operation may give one tensor for two targets.
+            borrowed.append(slot.filled)
         elif not _same(slot.filled, slot.take(value, borrowed)):
             # One tensor of the model by two names, of which the checkpoint has both.
             self.errors.append(
@@ -228,8 +232,20 @@ def _told(error: Exception) -> str:
 def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
     """The dtype of that name. Raises DtypeSamplerError unless it is a floating one."""
     found = torch_dtype(canonical_name(dtype)) if isinstance(dtype, str) else dtype
-    if found is not None and not found.is_floating_point:
+    if found is None and dtype is not None:
+        raise DtypeSamplerError(f"dtype={dtype}: torch {torch.__version__} has no such dtype")
+    if found is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
         raise DtypeSamplerError(
             f"dtype={dtype}: only floating parameters are cast: give a floating dtype"
         )
+    return found
+
+
+def _device_of(device: torch.device | str | None) -> torch.device | None:
+    try:
+        found = None if device is None else torch.device(device)
+    except RuntimeError as error:
+        raise DtypeSamplerError(f"device={device}: {str(error).splitlines()[0]}") from None
+    if found is not None and found.type == "meta":
+        raise DtypeSamplerError(f"device={device}: nothing can be loaded onto the meta device")
     return found
