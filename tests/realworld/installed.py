@@ -7,8 +7,8 @@ from pathlib import Path
 PACKAGE = "scipy.ndimage"
 INI = """
 [pytest]
-dtype_sampler_argnames = dtype dtype_output dtype_kernel
-dtype_sampler_k = 3
+dtype_sampler_argnames = *dtype*
+dtype_sampler_k = 1/3
 filterwarnings = ignore
 """
 

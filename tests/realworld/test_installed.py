@@ -58,15 +58,14 @@ def test_consecutive_runs_cover_every_cell(suite):
     sizes = {}
     for key, _ in wanted:
         sizes[key] = sizes.get(key, 0) + 1
-    assert len(sizes) > 100
-    needed = ceil(max(sizes.values()) / 3)
-    for seed in range(11, 11 + needed):
-        # One job in two: a sample is the same in any process.
-        workers = ("-n", "2") if seed % 2 else ()
+    assert len(sizes) > 50
+    # Among them pairs of each type with each.
+    assert max(sizes.values()) == 100
+    for seed, workers in ((11, ()), (12, ("-n", "2")), (13, ())):
         run = runs.run_pytest(suite, *PART, f"--dtype-seed={seed}", *workers)
         assert run.exit_code == 0, run.output
         assert sum(bool(ran.entered) for ran in run.tests.values()) == sum(
-            min(size, 3) for size in sizes.values()
+            ceil(size / 3) for size in sizes.values()
         )
     assert cells(suite, ".dtype-ledger.sqlite") == wanted
 
@@ -80,11 +79,10 @@ def test_workers_take_the_same(suite):
 
 
 def test_keywords_act_first(suite):
-    run = runs.run_pytest(suite, *PART[:2], "-k", "correlate13 and uint8-int", "--dtype-seed=3")
+    run = runs.run_pytest(suite, *PART[:2], "-k", "correlate13 and float64", "--dtype-seed=3")
     assert run.exit_code == 0, run.output
-    # Of each kernel's ten inputs `-k` leaves one, and that is the sample.
-    assert run.tests
-    assert all(re.search(r"uint8-int\d+\]", nodeid) for nodeid in run.tests)
+    # 19 of 100 pairs hold it: fewer than the 34 of a third.
+    assert len(run.tests) == 19
 
 
 def test_a_fault_is_found_and_replayed(suite):
