@@ -1,11 +1,25 @@
 from __future__ import annotations
 
+from math import ceil
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.records import History
 from dtype_sampler.plan import RunPlan, make_plan, random_seed
-from dtype_sampler.settings import CLI, DEFAULT, ENV, INI, MAX_SEED, Settings, resolve
+from dtype_sampler.settings import (
+    CLI,
+    DEFAULT,
+    ENV,
+    INI,
+    MAX_SEED,
+    Settings,
+    number_of,
+    parse_k,
+    resolve,
+)
 
 
 def test_defaults():
@@ -94,6 +108,11 @@ def test_seeds(seed):
         ({}, {"DTYPE_SAMPLER_ALL": "maybe"}, {}, "^DTYPE_SAMPLER_ALL=maybe: write 1"),
         ({"k": "0"}, {}, {}, "^--dtype-k=0: k is how many"),
         ({"k": "-1"}, {}, {}, "--dtype-k=-1"),
+        ({"k": "4/3"}, {}, {}, "--dtype-k=4/3: k is how many"),
+        ({"k": "0/3"}, {}, {}, "or a share such as 1/3"),
+        ({"k": "1/0"}, {}, {}, "--dtype-k=1/0"),
+        ({"k": "1/"}, {}, {}, "--dtype-k=1/: "),
+        ({"k": "1/3/5"}, {}, {}, "--dtype-k=1/3/5"),
         ({"k": "two"}, {}, {}, "--dtype-k=two"),
         ({}, {}, {"dtype_sampler_k": "1.5"}, "dtype_sampler_k = 1.5"),
         ({"strategy": "rotat"}, {}, {}, "'rotat': did you mean 'rotate'"),
@@ -181,3 +200,16 @@ class TestPlan:
         wire = plan.to_wire()
         assert RunPlan.from_wire(wire) == plan
         assert {type(value) for value in wire.values()} <= {int, str, bool, tuple, type(None)}
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 500))
+def test_a_share_covers_everything_in_as_many_runs_as_it_says(part, more, size):
+    whole = part + more
+    k = number_of(parse_k(f"{part}/{whole}"), size)
+    assert 1 <= k <= size
+    assert (k - 1) * whole < size * part <= k * whole
+    assert ceil(size / k) <= ceil(whole / part)
+
+
+def test_a_number_is_no_share():
+    assert number_of(parse_k("3"), 2) == 3
