@@ -43,6 +43,7 @@ def test_everything_at_once():
             "dtype_sampler_pool": ["reduced", "float32"],
             "dtype_sampler_argnames": ["dtype", "torch_dtype", "dtype"],
             "dtype_sampler_reseed": False,
+            "dtype_sampler_known_issues": "known.toml",
         },
     )
     assert settings == Settings(
@@ -55,6 +56,7 @@ def test_everything_at_once():
         pool=("reduced", "float32"),
         argnames=("dtype", "torch_dtype"),
         reseed=False,
+        known_issues="known.toml",
         origins=settings.origins,
     )
 
@@ -109,6 +111,12 @@ def test_seeds(seed):
         ({}, {}, {"dtype_sampler_ledger_runs": "0"}, "how many runs to keep"),
         ({"fail_under": "most"}, {}, {}, "--dtype-fail-under=most: a percentage"),
         ({"fail_under": "100.5"}, {}, {}, "a number from 0 to 100"),
+        (
+            {},
+            {},
+            {"dtype_sampler_known_issues": " "},
+            "dtype_sampler_known_issues =   \\(in the pytest configuration\\): it is empty",
+        ),
         ({"only": ["reduced"]}, {}, {}, "is a pool: list its dtypes, float16,bfloat16"),
         ({}, {}, {"dtype_sampler_argnames": ["a,b"]}, "'a,b' is no argument name"),
     ],

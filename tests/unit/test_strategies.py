@@ -191,7 +191,6 @@ def test_shrinking():
     two = smallest(tensors("int32"), lambda t: t.numel() >= 2)
     assert two.tolist() == [0, 0]
     assert smallest(tensors("int16", 1), lambda t: t.item() < -1000).item() == -1001
-    assert smallest(tensors("uint8", 1), lambda t: t.item() % 10 == 6).item() == 6
     one = smallest(tensors("float8_e8m0fnu", 2))
     assert one.view(torch.uint8).tolist() == [127, 127]
     loose = smallest(tensors(shape=(2, 2), contiguous=False))

@@ -216,10 +216,11 @@ def convert(
     bits). Every NaN becomes the target's canonical one, with its sign kept where it can be.
     Raises DtypeSamplerError if *how* asks for an infinity that the target lacks.
     """
-    significand, exponent = _unpacked(patterns, source)
+    significand, exponent, length = _unpacked(patterns, source)
     return _packed(
         significand,
         exponent,
+        length,
         target,
         how,
         negative=(patterns & source.sign) != 0 if source.signed else None,
@@ -242,9 +243,11 @@ def convert_integers(
     # any was set: no format is so wide that they decide more than a tie.
     large = (magnitude < 0) | (magnitude >= 1 << 62)
     folded = ((magnitude >> 2) & ((1 << 62) - 1)) | ((magnitude & 3) != 0)
+    significand = torch.where(large, folded, magnitude)
     return _packed(
-        torch.where(large, folded, magnitude),
+        significand,
         torch.where(large, 2, 0),
+        _bit_length(significand),
         target,
         how,
         negative=negative,
@@ -287,23 +290,33 @@ def _largest_fits(source: Format, target: Format) -> bool:
     return mantissas[0] << (target.mantissa_bits - source.mantissa_bits) <= mantissas[1]
 
 
-def _unpacked(patterns: torch.Tensor, source: Format) -> tuple[torch.Tensor, torch.Tensor]:
-    """Significands and exponents: each finite number is significand * 2^exponent, but for sign."""
+def _unpacked(
+    patterns: torch.Tensor, source: Format
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Significands, exponents, and how many bits each significand has.
+
+    Each finite number is significand * 2^exponent, but for its sign.
+    """
     bits = source.mantissa_bits
     magnitude = patterns & source.magnitude
     field = magnitude >> bits
     significand = magnitude & ((1 << bits) - 1)
+    length = torch.full_like(significand, bits + 1)
     if source.zero:
-        significand = significand | ((field != 0).long() << bits)
+        small = field == 0
+        # Few numbers are subnormal: only these are searched for their highest bit.
+        length[small] = _bit_length(significand[small])
+        significand = significand | ((~small).long() << bits)
         field = field.clamp(min=1)
     else:
         significand = significand | (1 << bits)
-    return significand, field - (source.bias + bits)
+    return significand, field - (source.bias + bits), length
 
 
 def _packed(
     significand: torch.Tensor,
     exponent: torch.Tensor,
+    length: torch.Tensor,
     target: Format,
     how: Narrowing,
     *,
@@ -311,10 +324,10 @@ def _packed(
     nan: torch.Tensor,
     infinite: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Round and pack; a significand is from 0 to 2^62 - 1."""
+    """Round and pack; a significand is from 0 to 2^62 - 1, and has *length* bits."""
     bits = target.mantissa_bits
     # The exponent of the last place that the target keeps of this number.
-    last = exponent + (_bit_length(significand) - (bits + 1))
+    last = exponent + (length - (bits + 1))
     # Zero has no exponent of its own.
     last = torch.where(significand == 0, target.lowest_exponent - bits, last)
     last = last.clamp(min=target.lowest_exponent - bits)
@@ -374,7 +387,10 @@ def _bit_length(values: torch.Tensor) -> torch.Tensor:
     """How many bits each value has, from 0 to 2^62 - 1; 0 for 0."""
     length = torch.zeros_like(values)
     rest = values
+    highest = int(values.max()).bit_length() if values.numel() else 0
     for step in (32, 16, 8, 4, 2, 1):
+        if step >= highest:
+            continue
         high = rest >> step
         some = high != 0
         length = length + some * step
