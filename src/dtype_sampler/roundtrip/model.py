@@ -29,8 +29,10 @@ CLAIMS = "claims"
 INDEPENDENCE = "independence"
 KINDS = (TRANSPORT, EMBEDDING, NARROWING, NAMES, CLAIMS, INDEPENDENCE)
 
-# Where a trip is made: on every device, on accelerators alone, or between two of one type.
+# Where a trip is made: on every device, on the host or accelerators alone, or between two devices
+# of one type.
 EVERYWHERE = "everywhere"
+HOST = "host"
 ACCELERATORS = "accelerators"
 PEERS = "peers"
 
@@ -40,7 +42,7 @@ class Trip:
     """One way to go, the same for every dtype and device.
 
     name: stable; part of the JSON report and of known issues. about: what it does, in one line.
-    where: EVERYWHERE, ACCELERATORS or PEERS. pairs: it is made for each pair of dtypes, and an
+    where: EVERYWHERE, HOST, ACCELERATORS or PEERS. pairs: it is made for each pair of dtypes, and an
     outcome has an `other_dtype`. through: what stands in the middle of the route in a message;
     `{device}` for a copy. manner: what tells it from the plain trip by that route, or empty.
     extends: names of shorter trips that it includes: a fault of theirs may show in it.
@@ -60,17 +62,30 @@ def _copy(name: str, about: str, manner: str, extends: tuple[str, ...] = ("copy"
     return Trip(name, TRANSPORT, about, through="{device}", manner=manner, extends=extends)
 
 
-def _carried(name: str, about: str, through: str, extends: tuple[str, ...] = ("copy",)) -> Trip:
-    return Trip(name, TRANSPORT, about, through=through, extends=extends)
+def _carried(
+    name: str,
+    about: str,
+    through: str,
+    extends: tuple[str, ...] = ("copy",),
+    where: str = EVERYWHERE,
+) -> Trip:
+    return Trip(name, TRANSPORT, about, where, through=through, extends=extends)
 
 
 # In the order in which causes are looked for: the shortest trip first.
 TRIPS: tuple[Trip, ...] = (
-    Trip("name", NAMES, "getattr(torch, name) is the dtype, and str() gives that name"),
-    Trip("aliases", NAMES, "each second name in torch is the same dtype"),
-    Trip("dtype-pickle", NAMES, "the dtype itself is pickled and comes back as the same object"),
-    Trip("safetensors-name", NAMES, "safetensors writes the dtype under a name and reads it back"),
-    Trip("numpy-name", NAMES, "numpy's dtype for it has its name and size"),
+    Trip("name", NAMES, "getattr(torch, name) is the dtype, and str() gives that name", HOST),
+    Trip("aliases", NAMES, "each second name in torch is the same dtype", HOST),
+    Trip(
+        "dtype-pickle", NAMES, "the dtype itself is pickled and comes back as the same object", HOST
+    ),
+    Trip(
+        "safetensors-name",
+        NAMES,
+        "safetensors writes the dtype under a name and reads it back",
+        HOST,
+    ),
+    Trip("numpy-name", NAMES, "numpy's dtype for it has its name and size", HOST),
     Trip("claims", CLAIMS, "what the device says it supports is what was measured"),
     _copy("copy", "a blocking copy to the device and back to the host", "", ()),
     _copy("copy-one", "one element at a time", "one element"),
@@ -89,8 +104,8 @@ TRIPS: tuple[Trip, ...] = (
     _carried("byte-view", "viewed as uint8 and back", "byte view"),
     _carried("clone", "Tensor.clone", "clone"),
     _carried("deepcopy", "copy.deepcopy", "deepcopy", ("copy", "clone")),
-    _carried("shared-memory", "Tensor.share_memory_", "shared memory"),
-    _carried("numpy", "Tensor.numpy and torch.from_numpy", "numpy"),
+    _carried("shared-memory", "Tensor.share_memory_", "shared memory", where=HOST),
+    _carried("numpy", "Tensor.numpy and torch.from_numpy", "numpy", where=HOST),
     _carried("dlpack", "torch.from_dlpack", "DLPack"),
     _carried("pickle", "pickle.dumps and loads", "pickle"),
     _carried("save-zip", "torch.save and torch.load of the zip format", "torch.save (zip)"),
@@ -228,8 +243,8 @@ class Outcome:
 
     tried, differing: numbers of bit patterns. first: the smallest counterexample. half: `out` or
     `back`, where an exception ended the trip; else empty. words: of the refusal or of the error, in
-    one line, or what else is to say. micros: time taken, in µs. cause: the `name` of a shorter trip
-    of the same device and dtype that shows the same fault; None if this outcome is news by itself.
+    one line, or what else is to say. micros: time taken, in µs. cause: the `key` of the outcome of a
+    shorter trip that shows the same fault; None if this outcome is news by itself.
     link: where a known issue is reported; on an `ok` outcome it says that the issue is fixed.
     """
 
@@ -262,6 +277,11 @@ class Outcome:
     def name(self) -> str:
         """The trip with its other end: `copy`, `embedding float32`, `copy-peer cuda:1`."""
         return " ".join(filter(None, (self.trip, self.other_dtype, self.other_device)))
+
+    @property
+    def key(self) -> str:
+        """What it is called among the outcomes of its survey: `bfloat16 embedding float32`."""
+        return f"{self.dtype} {self.name}"
 
     @property
     def is_fault(self) -> bool:
@@ -375,6 +395,8 @@ POLICIES: Mapping[str, str] = {
     "overflow": "a finite value too large becomes",  # infinity, NaN, the largest finite value
     "infinity": "infinity becomes",  # the same
     "rounding": "rounded",  # once; twice, through float32
+    "negative": "a negative value becomes",  # its magnitude, NaN
+    "zero": "zero becomes",  # the smallest value, NaN
     "nan": "the payload of a NaN is",  # kept; made canonical
     "subnormals": "subnormal results are",  # kept; flushed to zero
 }
@@ -415,6 +437,10 @@ class Survey:
     def faults(self) -> tuple[Outcome, ...]:
         """What is wrong and not known, each cause once, at the shortest trip that shows it."""
         return tuple(outcome for outcome in self.outcomes if outcome.is_fault)
+
+    def cause_of(self, outcome: Outcome) -> Outcome | None:
+        """The outcome of the shorter trip that shows the fault of *outcome*."""
+        return next((one for one in self.outcomes if one.key == outcome.cause), None)
 
     def of(
         self, *, dtype: str | None = None, trip: str | None = None, kind: str | None = None

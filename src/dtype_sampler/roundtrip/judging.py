@@ -1,0 +1,98 @@
+"""Comparing what came back with what should have, as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from dtype_sampler.roundtrip.model import Counterexample
+from dtype_sampler.roundtrip.patterns import component, raw_of, word_dtype, words_of
+from dtype_sampler.roundtrip.values import is_nan
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """What came back wrong.
+
+    positions: int64, shape (m,), the indices of the patterns concerned; sorted, no repeats. first:
+    the smallest counterexample.
+    """
+
+    positions: torch.Tensor
+    first: Counterexample
+
+    @property
+    def count(self) -> int:
+        """How many patterns."""
+        return len(self.positions)
+
+
+def unlike(got: torch.Tensor, want: torch.Tensor, *, any_nan: bool = False) -> torch.Tensor:
+    """The indices at which two host tensors of one dtype and shape (n,) differ in their bits.
+
+    any_nan: one NaN is as good as another.
+    """
+    part = component(want.dtype)
+    words = word_dtype(part)
+    differ = raw_of(got).view(words) != raw_of(want).view(words)
+    if not differ.any():
+        return torch.empty(0, dtype=torch.int64)
+    if any_nan and part.is_floating_point:
+        at = differ.nonzero().flatten()
+        both = [words_of(_parts(tensor)[at]) for tensor in (got, want)]
+        differ[at] = ~(is_nan(both[0], part) & is_nan(both[1], part))
+    if want.is_complex():
+        differ = differ.view(-1, 2).any(dim=1)
+    return differ.nonzero().flatten()
+
+
+def _parts(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.view_as_real(tensor).flatten() if tensor.is_complex() else tensor
+
+
+def wrong(
+    positions: torch.Tensor, given: torch.Tensor, got: torch.Tensor, want: torch.Tensor
+) -> Wrong | None:
+    """What to say of the *positions* that differ; None if there are none.
+
+    given, got, want: host tensors of shape (n,): what was sent, what came back, what should have.
+    """
+    if len(positions) == 0:
+        return None
+    numbers = _unsigned(given, positions)
+    least = min(range(len(numbers)), key=numbers.__getitem__)
+    at = positions[least : least + 1]
+    odd = positions % 2
+    # That only every second position is wrong tells of a fault of lanes, and is worth saying.
+    lanes = len(positions) > 1 and bool((odd == odd[0]).all())
+    return Wrong(
+        positions,
+        Counterexample(
+            given=numbers[least],
+            got=_unsigned(got, at)[0],
+            want=_unsigned(want, at)[0],
+            given_bits=8 * given.dtype.itemsize,
+            got_bits=8 * want.dtype.itemsize,
+            position=int(at) if lanes else None,
+        ),
+    )
+
+
+def _unsigned(tensor: torch.Tensor, positions: torch.Tensor) -> list[int]:
+    """The patterns at these positions, as Python's integers."""
+    size = tensor.dtype.itemsize
+    rows = raw_of(tensor).view(-1, size)
+    # Packed dtypes have fewer bytes than elements, and a byte is what counts as a pattern.
+    chosen = rows[positions].tolist()
+    return [int.from_bytes(bytes(row), "little") for row in chosen]
+
+
+def joined(found: Iterable[Wrong | None]) -> Wrong | None:
+    """Several findings about the same patterns as one."""
+    all_found = [one for one in found if one is not None]
+    if len(all_found) < 2:
+        return all_found[0] if all_found else None
+    positions = torch.unique(torch.cat([one.positions for one in all_found]))
+    return Wrong(positions, min((one.first for one in all_found), key=lambda first: first.given))
