@@ -458,12 +458,13 @@ def steps(target: Format, source: Format, how: Narrowing = STANDARD) -> torch.Te
 
     Rounding never decreases, so these steps are the whole of it: `searchsorted` in them does what
     `convert` does, at a fraction of the time. Returns int64 of shape (target.largest + 2,), by the
-    target's magnitude; what is at the last step or after it overflows. For rounding to nearest and
-    targets of at most 16 bits, whose midpoints *source* has.
+    target's magnitude; what is at the last step or after it overflows. Subnormals are never flushed
+    here. For rounding to nearest and targets of at most 16 bits, whose midpoints *source* has.
     """
     middle = midpoints(target, source)
     # A tie goes up or down; which, `convert` knows.
-    saturating = replace(how, overflow="nan", infinity="nan")
-    after = convert(middle, source, target, saturating)
+    after = convert(
+        middle, source, target, replace(how, overflow="nan", infinity="nan", keep_subnormals=True)
+    )
     goes_up = after != torch.arange(len(middle))
     return torch.cat([torch.zeros(1, dtype=torch.int64), middle + (~goes_up).long()])
