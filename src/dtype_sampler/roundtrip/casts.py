@@ -7,6 +7,7 @@ that is changed on the way out and changed back is found too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
 
@@ -41,18 +42,33 @@ class Reference:
 
     def widened(self, host: torch.Tensor, other: torch.dtype) -> torch.Tensor:
         """The patterns of a dtype in another one that has all its values, shape (n,)."""
-        key = (host.dtype, other)
+        # Of a complex dtype, the real part is all there is to compute.
+        part = other if host.is_complex() else component(other)
+        key = (host.dtype, part)
         if key not in self._wide:
-            words = values.convert(words_of(host), host.dtype, other)
-            self._wide[key] = from_words(words, other)
-        return self._wide[key]
+            self._wide[key] = values.convert(words_of(host), host.dtype, part)
+        words = self._wide[key]
+        if part is not other:
+            words = torch.stack([words, torch.zeros_like(words)], dim=1)
+        return from_words(words, other)
 
     def edges(self, dtype: torch.dtype, other: torch.dtype, how: Narrowing) -> values.Edges:
-        """`values.edges`."""
+        """`values.edges`; of complex dtypes, some of those of their parts, in pairs."""
         key = (dtype, other, how)
         if key not in self._edges:
-            self._edges[key] = values.edges(*key)
+            if dtype.is_complex:
+                parts = self.edges(component(dtype), component(other), how)
+                self._edges[key] = values.paired(parts, dtype, other)
+            else:
+                self._edges[key] = values.edges(*key)
         return self._edges[key]
+
+    def tried(self, dtype: torch.dtype, other: torch.dtype) -> torch.Tensor:
+        """What a narrowing is tried with, whatever the policies: host tensor of shape (n,)."""
+        for (*pair, _), found in self._edges.items():
+            if pair == [dtype, other]:
+                return found.given
+        return self.edges(dtype, other, formats.STANDARD).given
 
 
 def embedding(stay: Stay, other: torch.dtype, reference: Reference) -> Iterator[Finding | None]:
@@ -158,11 +174,10 @@ class _Probes:
             yield "negative", source.bias << source.mantissa_bits | source.sign
         if source.zero:
             yield "zero", 0
-        # The largest subnormal but for the lowest bits, which the source may not have.
         if target.mantissa_bits:
-            tiny = formats.convert(torch.tensor([1 << (target.mantissa_bits - 1)]), target, source)
-            if not source.is_zero(tiny).any():
-                yield "subnormals", int(tiny)
+            tiny = _power_of_two(source, target.lowest_exponent - 1)
+            if tiny is not None:
+                yield "subnormals", tiny
 
     def read(self, words: torch.Tensor) -> tuple[Narrowing, dict[str, str]]:
         """The policies that the results (int64, shape (n,) or (n, 2)) show."""
@@ -195,21 +210,30 @@ class _Probes:
         return Narrowing(**how), measured  # type: ignore[arg-type] # each value is right by its key
 
     def _overflows(self) -> bool:
+        """Whether the largest number of the source is too large for the target."""
         if self._source is None:
-            bits = 8 * self._dtype.itemsize - self._dtype.is_signed
-            largest = torch.tensor([(1 << bits) - 1 if bits < 64 else -1])
-            unsigned = self._dtype is torch.uint64
-            there = formats.convert_integers(
-                largest, self._target, Narrowing(overflow="nan"), signed=not unsigned
-            )
+            largest = Fraction((1 << (8 * self._dtype.itemsize - self._dtype.is_signed)) - 1)
         else:
-            there = formats.convert(
-                torch.tensor([self._source.largest]),
-                self._source,
-                self._target,
-                Narrowing(overflow="nan"),
-            )
-        return bool(self._target.is_nan(there).all())
+            largest, _ = _largest(self._source)
+        there, last = _largest(self._target)
+        # Half way to the next number, which an even one is rounded down from.
+        limit = there + last / 2
+        return largest > limit or (largest == limit and self._target.largest % 2 == 1)
+
+
+def _power_of_two(form: Format, exponent: int) -> int | None:
+    """The pattern of 2^exponent; None if the format does not have it."""
+    if exponent >= form.lowest_exponent:
+        return (exponent + form.bias) << form.mantissa_bits
+    place = exponent - form.lowest_exponent + form.mantissa_bits
+    return 1 << place if form.zero and place >= 0 else None
+
+
+def _largest(form: Format) -> tuple[Fraction, Fraction]:
+    """The largest number, and the distance to the one below."""
+    field, mantissa = divmod(form.largest, 1 << form.mantissa_bits)
+    last = Fraction(2) ** (field - form.bias - form.mantissa_bits)
+    return ((1 << form.mantissa_bits) + mantissa) * last, last
 
 
 def _beyond(target: Format, got: int) -> tuple[str, str]:

@@ -61,8 +61,7 @@ def wrong(
     """
     if len(positions) == 0:
         return None
-    numbers = _unsigned(given, positions)
-    least = min(range(len(numbers)), key=numbers.__getitem__)
+    least = _least(given, positions)
     at = positions[least : least + 1]
     odd = positions % 2
     # That only every second position is wrong tells of a fault of lanes, and is worth saying.
@@ -70,9 +69,9 @@ def wrong(
     return Wrong(
         positions,
         Counterexample(
-            given=numbers[least],
-            got=_unsigned(got, at)[0],
-            want=_unsigned(want, at)[0],
+            given=_unsigned(given, at),
+            got=_unsigned(got, at),
+            want=_unsigned(want, at),
             given_bits=8 * given.dtype.itemsize,
             got_bits=8 * want.dtype.itemsize,
             position=int(at) if lanes else None,
@@ -80,13 +79,25 @@ def wrong(
     )
 
 
-def _unsigned(tensor: torch.Tensor, positions: torch.Tensor) -> list[int]:
-    """The patterns at these positions, as Python's integers."""
-    size = tensor.dtype.itemsize
-    rows = raw_of(tensor).view(-1, size)
+def _least(tensor: torch.Tensor, positions: torch.Tensor) -> int:
+    """Which of the *positions* has the smallest pattern."""
+    words = words_of(tensor)[positions]
+    if words.dim() == 1:
+        words = words[:, None]
+    left = torch.arange(len(words))
+    # Of complex numbers the imaginary part is the higher half.
+    for part in reversed(range(words.shape[1])):
+        # As int64 the upper half of 64-bit patterns is negative.
+        unsigned = words[left, part] ^ torch.iinfo(torch.int64).min
+        left = left[unsigned == unsigned.min()]
+    return int(left[0])
+
+
+def _unsigned(tensor: torch.Tensor, at: torch.Tensor) -> int:
+    """The pattern at this position, shape (1,)."""
     # Packed dtypes have fewer bytes than elements, and a byte is what counts as a pattern.
-    chosen = rows[positions].tolist()
-    return [int.from_bytes(bytes(row), "little") for row in chosen]
+    row = raw_of(tensor).view(-1, tensor.dtype.itemsize)[int(at)]
+    return int.from_bytes(bytes(row.tolist()), "little")
 
 
 def joined(found: Iterable[Wrong | None]) -> Wrong | None:

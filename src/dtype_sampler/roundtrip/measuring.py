@@ -13,7 +13,6 @@ import torch
 from dtype_sampler.roundtrip import casts, trips, values
 from dtype_sampler.roundtrip.casts import Finding, Narrowed, Reference
 from dtype_sampler.roundtrip.devices import Device, TorchDevice, first_line
-from dtype_sampler.roundtrip.formats import STANDARD
 from dtype_sampler.roundtrip.judging import Wrong, joined, unlike, wrong
 from dtype_sampler.roundtrip.model import (
     ACCELERATORS,
@@ -137,7 +136,7 @@ class Measuring:
             if verdict == UNSUPPORTED or INDEPENDENCE not in self._kinds:
                 continue
             if kind == NARROWING and stay.dtype.itemsize > 2:
-                given = self._reference.edges(stay.dtype, other, STANDARD).given
+                given = self._reference.tried(stay.dtype, other)
                 company = casts.some_of(stay, given)
             else:
                 company = usual = usual or casts.Company(stay, stay.host)

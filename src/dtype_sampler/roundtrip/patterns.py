@@ -45,6 +45,7 @@ def dtypes(*, quantized: bool = False) -> Mapping[str, torch.dtype]:
     )
 
 
+@cache
 def name_of(dtype: torch.dtype) -> str:
     """`bfloat16` of `torch.bfloat16`."""
     return str(dtype).removeprefix("torch.")
@@ -55,11 +56,13 @@ def _natural(name: str) -> tuple[str, int, str]:
     return (head, int(name[len(head) :] or 0), name)
 
 
+@cache
 def is_quantized(dtype: torch.dtype) -> bool:
     """Whether a tensor of it has a scale and a zero point too."""
     return name_of(dtype).startswith(("qint", "quint"))
 
 
+@cache
 def word_dtype(dtype: torch.dtype) -> torch.dtype:
     """The integer dtype of the same size; of complex128, of half the size."""
     return _WORD[dtype.itemsize]
@@ -120,6 +123,7 @@ def from_words(words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor_of(narrow.reshape(-1).view(torch.uint8), dtype)
 
 
+@cache
 def component(dtype: torch.dtype) -> torch.dtype:
     """The dtype of the real part; any dtype that is not complex is its own."""
     return dtype.to_real() if dtype.is_complex else dtype

@@ -351,7 +351,10 @@ def _safetensors_name(stay: Stay) -> Halves:
     header = json.loads(text[8 : 8 + struct.unpack("<Q", text[:8])[0]])
     written = header["tensor"]["dtype"]
     yield None
-    back = safetensors.torch.load(text)["tensor"].dtype
+    # From a file: whether bytes can be read is a trip of its own.
+    path = stay.folder / "name.safetensors"
+    path.write_bytes(text)
+    back = safetensors.torch.load_file(path)["tensor"].dtype
     if back is not stay.dtype:
         raise Misnamed(f"written as {written}, read back as {back}")
     yield str(written)
