@@ -7,6 +7,7 @@ in the module that `torch.get_device_module` returns, out-of-tree back ends incl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from textwrap import shorten
 from typing import Any, Protocol
 
@@ -116,11 +117,9 @@ class TorchDevice:
 
 def poison(tensor: torch.Tensor) -> None:
     """Fill a tensor's memory with POISON, by way of its bytes."""
-    try:
-        tensor.view(torch.uint8).fill_(POISON)
     # Poison is a precaution: memory that can't be written so is judged without it.
-    except Exception:  # noqa: BLE001, S110
-        pass
+    with suppress(Exception):
+        tensor.view(torch.uint8).fill_(POISON)
 
 
 def _empty_quantized(
@@ -216,7 +215,7 @@ def find(named: str | None = None) -> tuple[str, ...]:
     chosen = tuple(
         name
         for name in found
-        if name == named or (asked.index is None and name.partition(":")[0] == asked.type)
+        if name == named or (named == asked.type and name.partition(":")[0] == named)
     )
     if not chosen and asked == torch.device("cpu", 0):
         return ("cpu",)

@@ -27,7 +27,6 @@ from dtype_sampler.roundtrip.model import (
     UNSUPPORTED,
     Cell,
     Outcome,
-    Policy,
     Survey,
 )
 from dtype_sampler.roundtrip.patterns import dtypes as all_dtypes
@@ -64,11 +63,16 @@ def survey(
     name = one_device(device)
     if apart is None:
         apart = name != "cpu"
+    notes: tuple[str, ...] = ()
     if apart:
-        from dtype_sampler.roundtrip.apart import survey_apart
+        from dtype_sampler.roundtrip.apart import Absent, survey_apart
 
-        return survey_apart(name, tuple(chosen), kinds, progress=progress)
-    return survey_here(TorchDevice(name), chosen, kinds, progress=progress)
+        try:
+            return survey_apart(name, tuple(chosen), kinds, progress=progress)
+        except Absent:
+            # A back end that was registered in this process by hand.
+            notes = ("surveyed in the process that asked, as others don't have the device",)
+    return survey_here(TorchDevice(name), chosen, kinds, progress=progress, notes=notes)
 
 
 def one_device(named: str) -> str:
@@ -104,6 +108,7 @@ def survey_here(
     kinds: Sequence[str],
     *,
     progress: Progress | None = None,
+    notes: Sequence[str] = (),
 ) -> Survey:
     """A survey in this process."""
     log = Log()
@@ -111,7 +116,7 @@ def survey_here(
     measure(device, dtypes, kinds, log, progress=progress)
     micros = 1e6 * (perf_counter() - start)
     claims = device.claims() if CLAIMS in kinds else None
-    return finished(device.name, device.facts(), log, claims=claims, micros=micros)
+    return finished(device.name, device.facts(), log, claims=claims, micros=micros, notes=notes)
 
 
 def measure(

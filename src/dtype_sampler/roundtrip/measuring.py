@@ -17,6 +17,7 @@ from dtype_sampler.roundtrip.judging import Wrong, joined, unlike, wrong
 from dtype_sampler.roundtrip.model import (
     ACCELERATORS,
     BROKEN,
+    CRASHED,
     EMBEDDING,
     HOST,
     INDEPENDENCE,
@@ -100,19 +101,25 @@ class Measuring:
             if progress:
                 progress(done, len(self._dtypes), name)
             stay = Stay(self._device, dtype, self._folder)
-            self._lone_trips(name, stay)
-            self._pairs(name, stay)
+            if self._lone_trips(name, stay):
+                self._pairs(name, stay)
         if progress:
             progress(len(self._dtypes), len(self._dtypes), "")
 
-    def _lone_trips(self, name: str, stay: Stay) -> None:
+    def _lone_trips(self, name: str, stay: Stay) -> bool:
+        """The trips of one dtype by itself; whether it makes sense to go on with the dtype."""
         for trip, goes in (*trips.NAMES.items(), *trips.TRANSPORT.items()):
-            if self._is_made(trip):
-                self._lone(Cell(self._device.name, name, trip), stay, partial(goes, stay))
+            if not self._is_made(trip):
+                continue
+            cell = Cell(self._device.name, name, trip)
+            if self._lone(cell, stay, partial(goes, stay)) == CRASHED and trip == "copy":
+                # Every other trip includes this one, and would take another process each.
+                return False
         if TRANSPORT in self._kinds:
             for peer in self._peers:
                 cell = Cell(self._device.name, name, "copy-peer", other_device=peer.name)
                 self._lone(cell, stay, partial(trips.copy_peer, stay, peer))
+        return True
 
     def _is_made(self, trip: str) -> bool:
         known = TRIP_BY_NAME[trip]
@@ -130,10 +137,10 @@ class Measuring:
             if kind in self._kinds:
                 if kind == EMBEDDING:
                     goes = partial(casts.embedding, stay, other, self._reference)
-                    verdict = self._cast(cell, goes)
+                    verdict = self._trip(cell, goes)
                 else:
                     verdict = self._narrow(cell, stay, other)
-            if verdict == UNSUPPORTED or INDEPENDENCE not in self._kinds:
+            if verdict in (UNSUPPORTED, CRASHED) or INDEPENDENCE not in self._kinds:
                 continue
             if kind == NARROWING and stay.dtype.itemsize > 2:
                 given = self._reference.tried(stay.dtype, other)
@@ -142,7 +149,7 @@ class Measuring:
                 company = usual = usual or casts.Company(stay, stay.host)
             for trip, compare in casts.INDEPENDENCE.items():
                 goes = partial(compare, stay, company, other)
-                if self._cast(cell._replace(trip=trip), goes) == UNSUPPORTED:
+                if self._trip(cell._replace(trip=trip), goes) in (UNSUPPORTED, CRASHED):
                     break
 
     def _narrow(self, cell: Cell, stay: Stay, other: torch.dtype) -> str:
@@ -154,7 +161,7 @@ class Measuring:
                     seen.extend(narrowed.policies)
                 yield narrowed and narrowed.finding
 
-        verdict = self._cast(cell, goes)
+        verdict = self._trip(cell, goes)
         for policy in seen:
             self._log.policy(policy)
         if seen and self._is_made("agreement"):
@@ -174,9 +181,9 @@ class Measuring:
             apart = casts.disagreements(narrowed.policies, there, self._device.name)
             yield Finding(0, None, "; ".join(apart))
 
-        self._cast(cell, goes, words_are_faults=True)
+        self._trip(cell, goes, words_are_faults=True)
 
-    def _lone(self, cell: Cell, stay: Stay, goes: Callable[[], trips.Halves]) -> None:
+    def _lone(self, cell: Cell, stay: Stay, goes: Callable[[], trips.Halves]) -> str:
         def compared() -> Iterator[Finding | None]:
             halves = goes()
             next(halves)
@@ -184,9 +191,9 @@ class Measuring:
             result = next(halves)
             yield Finding(0, None, result) if isinstance(result, str) else _compared(stay, result)
 
-        self._cast(cell, compared)
+        return self._trip(cell, compared)
 
-    def _cast(
+    def _trip(
         self,
         cell: Cell,
         goes: Callable[[], Iterator[Finding | None]],

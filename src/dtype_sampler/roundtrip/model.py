@@ -42,8 +42,8 @@ class Trip:
     """One way to go, the same for every dtype and device.
 
     name: stable; part of the JSON report and of known issues. about: what it does, in one line.
-    where: EVERYWHERE, HOST, ACCELERATORS or PEERS. pairs: it is made for each pair of dtypes, and an
-    outcome has an `other_dtype`. through: what stands in the middle of the route in a message;
+    where: EVERYWHERE, HOST, ACCELERATORS or PEERS. pairs: it is made for each pair of dtypes, and
+    an outcome has an `other_dtype`. through: what stands in the middle of the route in a message;
     `{device}` for a copy. manner: what tells it from the plain trip by that route, or empty.
     extends: names of shorter trips that it includes: a fault of theirs may show in it.
     """
@@ -243,8 +243,8 @@ class Outcome:
 
     tried, differing: numbers of bit patterns. first: the smallest counterexample. half: `out` or
     `back`, where an exception ended the trip; else empty. words: of the refusal or of the error, in
-    one line, or what else is to say. micros: time taken, in µs. cause: the `key` of the outcome of a
-    shorter trip that shows the same fault; None if this outcome is news by itself.
+    one line, or what else is to say. micros: time taken, in µs. cause: the `key` of the outcome
+    of a shorter trip that shows the same fault; None if this outcome is news by itself.
     link: where a known issue is reported; on an `ok` outcome it says that the issue is fixed.
     """
 
@@ -321,7 +321,7 @@ class Outcome:
         if self.verdict == UNSUPPORTED:
             return f"refused: {self.words}"
         if self.verdict == CRASHED:
-            return f"the process died: {self.words}"
+            return self.words
         parts = []
         if self.first is not None:
             verb = "differs" if self.differing == 1 else "differ"

@@ -193,7 +193,8 @@ def chosen(dtype: torch.dtype) -> torch.Tensor:
     words = torch.cat(found)
     if bits < 64:
         words &= (1 << bits) - 1
-    return torch.unique(words)
+    unique: torch.Tensor = torch.unique(words)
+    return unique
 
 
 def _integers(bits: int) -> torch.Tensor:
@@ -216,5 +217,5 @@ def _drawn(bits: int) -> torch.Tensor:
     x = torch.arange(1, DRAWN + 1) * -7046029254386353131
     x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * -4658895280553007687
     x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * -7723592293110705685
-    x = x ^ ((x >> 31) & ((1 << 33) - 1))
+    x ^= (x >> 31) & ((1 << 33) - 1)
     return x if bits == 64 else x & ((1 << bits) - 1)

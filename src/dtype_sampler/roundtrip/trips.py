@@ -35,7 +35,7 @@ class Arrival(NamedTuple):
     """
 
     tensor: torch.Tensor
-    indices: slice | torch.Tensor | None = None
+    indices: slice | None = None
 
 
 # Nothing after the first yield, arrivals after the second; or words about it, for names.
@@ -220,7 +220,8 @@ def _deepcopy(stay: Stay) -> Halves:
 
 
 def _shared_memory(stay: Stay) -> Halves:
-    made = tensor_of(stay.raw.clone(), stay.dtype).share_memory_()
+    made = tensor_of(stay.raw.clone(), stay.dtype)
+    made.share_memory_()  # type: ignore[no-untyped-call] # torch has no types for it
     yield None
     yield [Arrival(made)]
 
@@ -233,10 +234,11 @@ def _numpy(stay: Stay) -> Halves:
 
 
 def _dlpack(stay: Stay) -> Halves:
-    # A capsule is the way out; `from_dlpack` takes it as well as a tensor.
-    capsule = torch.utils.dlpack.to_dlpack(stay.there)
+    # The capsule is the way out; `from_dlpack` takes it as well as a tensor.
+    capsule = stay.there.__dlpack__()
     yield None
-    yield [Arrival(stay.fetch(torch.from_dlpack(capsule)))]
+    back = torch.from_dlpack(capsule)  # type: ignore[attr-defined] # as torch's docs spell it
+    yield [Arrival(stay.fetch(back))]
 
 
 def _pickle(stay: Stay) -> Halves:

@@ -178,7 +178,7 @@ class Edges(NamedTuple):
 
 
 def edges(dtype: torch.dtype, other: torch.dtype, how: Narrowing) -> Edges:
-    """Every pattern of a narrow real dtype; of a wide one, what is next to every change of the result.
+    """Every pattern of a narrow real dtype; of a wide one, what is next to changes of the result.
 
     That is each number of the target, each tie between two, and what is next to a tie in the
     source; and the patterns that *dtype* is tried with anyway.
