@@ -14,6 +14,29 @@ if TYPE_CHECKING:
     import torch
 
 
+# The first with torch.accelerator.
+OLDEST_TORCH = (2, 6)
+
+
+def check_torch() -> None:
+    """Raise DtypeSamplerError if torch is missing, broken or too old."""
+    try:
+        import torch
+    # A broken installation raises OSError for a library, or whatever else.
+    except Exception as error:  # noqa: BLE001
+        raise DtypeSamplerError(f"torch can't be imported: {error}") from None
+    found = torch.__version__.split("+")[0].split(".")[:2]
+    try:
+        old = tuple(map(int, found)) < OLDEST_TORCH
+    except ValueError:
+        old = False
+    if old:
+        wanted = ".".join(map(str, OLDEST_TORCH))
+        raise DtypeSamplerError(
+            f"torch {torch.__version__} is too old: round trips need torch {wanted} or newer"
+        )
+
+
 def device_in_use(named: str | None) -> str:
     """The device that samples are for: the one *named*, else the current accelerator, else cpu.
 
