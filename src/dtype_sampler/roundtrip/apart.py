@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from threading import Thread
 from typing import Any
@@ -110,7 +111,7 @@ def _one_worker(
 ) -> str:
     """Run a worker to its end, natural or not; how it died, in words."""
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+        with subprocess.Popen(  # noqa: S603 - our own interpreter and code
             # -P: what lies in the current directory is not to be imported in place of anything.
             [sys.executable, "-P", "-c", worker],
             stdin=subprocess.PIPE,
@@ -120,12 +121,12 @@ def _one_worker(
             encoding="utf-8",
             # What is importable here is to be importable there.
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        try:
-            silent = _listen(process, request, told, progress, patience)
-        finally:
-            process.kill()
-            code = process.wait()
+        ) as process:
+            try:
+                silent = _listen(process, request, told, progress, patience)
+            finally:
+                process.kill()
+        code = process.returncode
         if silent:
             return f"said nothing for {patience:.0f} s"
         errors.seek(0)
@@ -153,12 +154,10 @@ def _listen(
 
     # Pipes can't be waited for with a time limit everywhere.
     Thread(target=read, daemon=True).start()
-    try:
+    # If it died before it could read, its exit code tells how.
+    with suppress(OSError):
         json.dump(request, process.stdin)
         process.stdin.close()
-    except OSError:
-        # It died before it could read; how, its exit code tells.
-        pass
     while True:
         try:
             line = lines.get(timeout=patience)

@@ -96,7 +96,12 @@ class Narrowed(NamedTuple):
 
 def narrowing(stay: Stay, other: torch.dtype, reference: Reference) -> Iterator[Narrowed | None]:
     """Measure the policies of a cast, then compare it with the reference that follows them."""
-    probes = _Probes(stay.dtype, other)
+    return _narrowing(stay, other, reference, _Probes(stay.dtype, other))
+
+
+def _narrowing(
+    stay: Stay, other: torch.dtype, reference: Reference, probes: _Probes
+) -> Iterator[Narrowed | None]:
     seen = stay.device.cast(stay.send(probes.host), other)
     yield None
     how, measured = probes.read(words_of(stay.fetch(seen)))
@@ -152,6 +157,8 @@ class _Probes:
         self._target = target
         self._words = dict(self._choose())
         words = torch.tensor(list(self._words.values()), dtype=torch.int64)
+        # Each in two places, as what one lane does is no policy.
+        words = words.repeat_interleave(2)
         if dtype.is_complex:
             words = torch.stack([words, words], dim=1)
         self.host = from_words(words, dtype)
@@ -159,7 +166,9 @@ class _Probes:
     def _choose(self) -> Iterator[tuple[str, int]]:
         source, target = self._source, self._target
         if source is None:
-            yield "overflow", (1 << (8 * self._dtype.itemsize - self._dtype.is_signed)) - 1
+            bits = 8 * self._dtype.itemsize - self._dtype.is_signed
+            # As a word; those of 64 bits wrap.
+            yield "overflow", (1 << bits) - 1 if bits < 64 else -1
             yield "zero", 0
             if self._dtype.is_signed:
                 yield "negative", -1
@@ -183,7 +192,8 @@ class _Probes:
         """The policies that the results (int64, shape (n,) or (n, 2)) show."""
         target = self._target
         flat = (words[:, 0] if words.dim() == 2 else words).tolist()
-        got = dict(zip(self._words, flat, strict=True))
+        got = dict(zip(self._words, flat[::2], strict=True))
+        again = dict(zip(self._words, flat[1::2], strict=True))
         measured: dict[str, str] = {}
         how: dict[str, object] = {}
         if self._overflows():
@@ -199,7 +209,7 @@ class _Probes:
             how["zero"] = "nan" if nan else "smallest"
             measured["zero"] = "NaN" if nan else "the smallest value"
         if "subnormals" in got:
-            kept = bool(got["subnormals"] & target.magnitude)
+            kept = bool((got["subnormals"] | again["subnormals"]) & target.magnitude)
             how["keep_subnormals"] = kept
             measured["subnormals"] = "kept" if kept else "flushed to zero"
         if "nan" in got and target.nans == "high exponent":

@@ -20,8 +20,8 @@ _PLACE = {trip.name: place for place, trip in enumerate(TRIPS)}
 def with_causes(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
     """The outcomes of one survey, each broken one with the shorter trip that shows the same fault.
 
-    The same fault is: the same words of an error; the same wrong pattern for the same right one; or
-    the same bits flipped, wherever they were.
+    The same fault is: the same words of an error; the same wrong pattern for the same right one;
+    the same bits flipped, wherever they were; or any fault after one that changes every pattern.
     """
     broken: dict[tuple[str, str], list[Outcome]] = {}
     for outcome in outcomes:
@@ -70,6 +70,9 @@ def _included(trip: str) -> set[str]:
 def _same(one: Outcome, outcome: Outcome) -> bool:
     if one.first is None or outcome.first is None:
         return one.first is outcome.first and one.words == outcome.words
+    if one.differing == one.tried and one.kind == outcome.kind:
+        # Where nothing comes through, nothing can be told of longer ways.
+        return True
     if one.trip == outcome.trip == "narrowing":
         # To another dtype: patterns of the two mean different things.
         return bool(outcome.words) and one.words == outcome.words

@@ -156,7 +156,10 @@ class Measuring:
         seen: list[Policy] = []
 
         def goes() -> Iterator[Finding | None]:
-            for narrowed in casts.narrowing(stay, other, self._reference):
+            return noted(casts.narrowing(stay, other, self._reference))
+
+        def noted(halves: Iterator[Narrowed | None]) -> Iterator[Finding | None]:
+            for narrowed in halves:
                 if narrowed is not None:
                     seen.extend(narrowed.policies)
                 yield narrowed and narrowed.finding
@@ -206,8 +209,9 @@ class Measuring:
         self._log.start(cell)
         start = perf_counter()
         verdict, half, words, finding = OK, "out", "", Finding(0, None)
+        # What is prepared here is the engine's own work, whose failure would be no refusal.
+        halves = goes()
         try:
-            halves = goes()
             next(halves)
             half = "back"
             finding = next(halves) or finding

@@ -287,7 +287,7 @@ def _safetensors_file(stay: Stay) -> Halves:
     path = stay.folder / "tensor.safetensors"
     safetensors.torch.save_file({"tensor": stay.there}, path)
     yield None
-    loaded = safetensors.torch.load_file(path, device=stay.device.name)["tensor"]
+    loaded = safetensors.torch.load_file(path, device=str(stay.there.device))["tensor"]
     yield [Arrival(stay.fetch(loaded))]
 
 
