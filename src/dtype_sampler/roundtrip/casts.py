@@ -177,7 +177,8 @@ class _Probes:
         if source.infinities:
             yield "infinity", source.infinity
         # A quiet NaN with the highest payload bit that both have room for, beside the quiet one.
-        if min(source.mantissa_bits, target.mantissa_bits) > 1:
+        payloads = source.nans == target.nans == "high exponent"
+        if payloads and min(source.mantissa_bits, target.mantissa_bits) > 1:
             yield "nan", source.nan | 1 << (source.mantissa_bits - 2)
         if source.signed:
             yield "negative", source.bias << source.mantissa_bits | source.sign
@@ -212,7 +213,7 @@ class _Probes:
             kept = bool((got["subnormals"] | again["subnormals"]) & target.magnitude)
             how["keep_subnormals"] = kept
             measured["subnormals"] = "kept" if kept else "flushed to zero"
-        if "nan" in got and target.nans == "high exponent":
+        if "nan" in got:
             payload = 1 << (target.mantissa_bits - 2)
             rest = got["nan"] & ((1 << target.mantissa_bits) - 1)
             kept = rest == payload | 1 << (target.mantissa_bits - 1)

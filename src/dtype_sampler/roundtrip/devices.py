@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.roundtrip.patterns import is_quantized, name_of, tensor_of
+from dtype_sampler.roundtrip.patterns import is_quantized, name_of, tensor_of, values_in_a_byte
 
 # No pattern is made of it alone but one, and as bool it is no value at all.
 POISON = 0xA5
@@ -122,13 +122,17 @@ def poison(tensor: torch.Tensor) -> None:
         tensor.view(torch.uint8).fill_(POISON)
 
 
+def poisoned_quantized(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """A quantized tensor on the host with poison in every byte; shape: (n,)."""
+    size = -(-shape[0] // values_in_a_byte(dtype)) * dtype.itemsize
+    return tensor_of(torch.full((size,), POISON, dtype=torch.uint8), dtype)
+
+
 def _empty_quantized(
     shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
 ) -> torch.Tensor:
     if device.type == "cpu":
-        raw = torch.full((shape[0] * dtype.itemsize,), POISON, dtype=torch.uint8)
-        packed = {"quint4x2": 2, "quint2x4": 4}.get(name_of(dtype), 1)
-        return tensor_of(raw, dtype)[: shape[0]] if packed > 1 else tensor_of(raw, dtype)
+        return poisoned_quantized(shape, dtype)
     # torch has no public way to make one without rounding values into it.
     return torch._empty_affine_quantized(  # noqa: SLF001
         list(shape), scale=1.0, zero_point=0, dtype=dtype, device=device
@@ -249,8 +253,12 @@ def peers_of(name: str) -> tuple[str, ...]:
 def first_line(error: BaseException) -> str:
     """What an exception says, in one line of a length to read."""
     lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    # Of a KeyError there is nothing but the key.
+    line = f"KeyError: {lines[0]}" if isinstance(error, KeyError) else lines[0]
     # Some list every back end there is, in a line of a thousand characters.
-    return shorten(lines[0], 160, placeholder=" ...") if lines else type(error).__name__
+    return shorten(line, 160, placeholder=" ...")
 
 
 def refusal(device: Device, dtype: torch.dtype) -> str | None:

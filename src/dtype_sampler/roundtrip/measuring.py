@@ -31,7 +31,7 @@ from dtype_sampler.roundtrip.model import (
     Outcome,
     Policy,
 )
-from dtype_sampler.roundtrip.patterns import name_of
+from dtype_sampler.roundtrip.patterns import is_quantized, name_of
 from dtype_sampler.roundtrip.trips import Arrival, Misnamed, Stay
 
 Progress = Callable[[int, int, str], None]
@@ -109,7 +109,7 @@ class Measuring:
     def _lone_trips(self, name: str, stay: Stay) -> bool:
         """The trips of one dtype by itself; whether it makes sense to go on with the dtype."""
         for trip, goes in (*trips.NAMES.items(), *trips.TRANSPORT.items()):
-            if not self._is_made(trip):
+            if not self._is_made(trip) or (trip in trips.SLICED and is_quantized(stay.dtype)):
                 continue
             cell = Cell(self._device.name, name, trip)
             if self._lone(cell, stay, partial(goes, stay)) == CRASHED and trip == "copy":

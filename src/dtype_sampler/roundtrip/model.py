@@ -308,7 +308,8 @@ class Outcome:
         middle = trip.through.format(device=self.device, other_device=self.other_device)
         # Copies start and end at the host; everything else starts and ends where the tensor lives.
         end = "cpu" if "{device}" in trip.through else self.device
-        return f"{self.dtype} {end}→{middle}→{end}{manner}"
+        stops = [end, middle, end] if middle != end else [end, end]
+        return f"{self.dtype} {'→'.join(stops)}{manner}"
 
     @property
     def message(self) -> str:

@@ -62,6 +62,11 @@ def is_quantized(dtype: torch.dtype) -> bool:
     return name_of(dtype).startswith(("qint", "quint"))
 
 
+def values_in_a_byte(dtype: torch.dtype) -> int:
+    """How many elements of a packed quantized dtype are in a byte; of others 1."""
+    return {"quint4x2": 2, "quint2x4": 4}.get(name_of(dtype), 1)
+
+
 @cache
 def word_dtype(dtype: torch.dtype) -> torch.dtype:
     """The integer dtype of the same size; of complex128, of half the size."""
@@ -73,8 +78,7 @@ def tensor_of(raw: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     if not is_quantized(dtype):
         return raw.view(dtype)
     # These have no byte view: the bits go in by way of the storage.
-    per_byte = {"quint4x2": 2, "quint2x4": 4}.get(name_of(dtype), 1)
-    count = raw.numel() // dtype.itemsize * per_byte
+    count = raw.numel() // dtype.itemsize * values_in_a_byte(dtype)
     # torch has no public way to make one without rounding values into it.
     made = torch._empty_affine_quantized(  # noqa: SLF001
         [count], scale=1.0, zero_point=0, dtype=dtype

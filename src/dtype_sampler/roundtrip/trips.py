@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from dtype_sampler.candidates import ALIASES
-from dtype_sampler.roundtrip.devices import Device, poison
+from dtype_sampler.roundtrip.devices import POISON, Device, poison, poisoned_quantized
 from dtype_sampler.roundtrip.patterns import (
     is_quantized,
     name_of,
@@ -83,7 +83,7 @@ class Stay:
     def blank(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
         """Poisoned host memory."""
         if is_quantized(dtype):
-            return tensor_of(torch.full_like(self.raw, 0xA5), dtype)
+            return poisoned_quantized(shape, dtype)
         made = torch.empty(shape, dtype=dtype, device="cpu")
         poison(made)
         return made
@@ -91,7 +91,7 @@ class Stay:
     def spread(self, gap: int) -> torch.Tensor:
         """The patterns on the host with *gap* elements of poison before each."""
         size = self.dtype.itemsize
-        wide = torch.full((len(self.host), (gap + 1) * size), 0xA5, dtype=torch.uint8)
+        wide = torch.full((len(self.host), (gap + 1) * size), POISON, dtype=torch.uint8)
         wide[:, gap * size :] = self.raw.view(-1, size)
         return tensor_of(wide.view(-1), self.dtype)[gap :: gap + 1]
 
@@ -139,7 +139,7 @@ def _copy_odd(stay: Stay) -> Halves:
 def _copy_offset(stay: Stay) -> Halves:
     count = len(stay.host)
     size = stay.dtype.itemsize
-    shifted = tensor_of(torch.cat([stay.raw.new_full((size,), 0xA5), stay.raw]), stay.dtype)[1:]
+    shifted = tensor_of(torch.cat([stay.raw.new_full((size,), POISON), stay.raw]), stay.dtype)[1:]
     made = stay.device.empty((count + 3,), stay.dtype)[3:]
     stay.device.copy(made, shifted)
     yield None
@@ -311,6 +311,10 @@ TRANSPORT: Mapping[str, Callable[[Stay], Halves]] = {
     "safetensors-bytes": _safetensors_bytes,
     "safetensors-file": _safetensors_file,
 }
+
+
+# These are made of slices, and the bytes of a quantized slice can't be had.
+SLICED = frozenset({"copy-one", "copy-odd", "copy-offset", "copy-strided"})
 
 
 class Misnamed(Exception):  # noqa: N818 - it says what is wrong with a name
