@@ -12,7 +12,7 @@ import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.outcomes import Cell, Finished, Observation, Tally
-from dtype_sampler.paths import DEFAULT_LEDGER, relative
+from dtype_sampler.paths import DEFAULT_LEDGER, module_of_nodeid, relative
 from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.reports import terminal
 from dtype_sampler.settings import INI, Settings
@@ -267,6 +267,8 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
 
 def nodeid_from_here(config: pytest.Config, nodeid: str) -> str:
     """A node id, which is relative to the root directory, as one to give to pytest from here."""
+    if config.option.pyargs and not (config.rootpath / nodeid.partition("::")[0]).exists():
+        return module_of_nodeid(nodeid)
     if config.invocation_params.dir == config.rootpath:
         return nodeid
     path, separator, rest = nodeid.partition("::")
@@ -278,6 +280,8 @@ def _common_options(config: pytest.Config) -> list[str]:
     options = []
     if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         options.append("-p dtype_sampler")
+    if config.option.pyargs:
+        options.append("--pyargs")
     if config.option.inifilename:
         options.append(f"-c {config.option.inifilename}")
     if config.option.rootdir:

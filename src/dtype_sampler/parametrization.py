@@ -296,7 +296,7 @@ def _new_group(
         group.device = request.device
     elif requests:
         group.k = max(request.k for request in requests.values())
-    elif function.device_arg:
+    if group.device is None and function.device_arg:
         group.device, group.probe = _device_of(params["device"])
     return group
 

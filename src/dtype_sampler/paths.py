@@ -16,3 +16,15 @@ def relative(path: Path, start: Path) -> str:
     with suppress(ValueError):
         full = os.path.relpath(full, start)
     return full.replace(os.sep, "/")
+
+
+def nodeid_of_module(argument: str) -> str:
+    """`a.b.c::test[x]`, as `--pyargs` takes it, as the node id `a/b/c.py::test[x]`."""
+    module, separator, rest = argument.partition("::")
+    return f"{module.replace('.', '/')}.py{separator}{rest}"
+
+
+def module_of_nodeid(nodeid: str) -> str:
+    """The inverse of `nodeid_of_module`."""
+    path, separator, rest = nodeid.partition("::")
+    return f"{path.removesuffix('.py').replace('/', '.')}{separator}{rest}"

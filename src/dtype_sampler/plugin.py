@@ -15,7 +15,7 @@ import pytest
 
 from dtype_sampler.current import innermost, running
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.paths import relative
+from dtype_sampler.paths import nodeid_of_module, relative
 from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan, make_plan
 from dtype_sampler.settings import CLI, OPTIONS, Settings, located, resolve
 
@@ -152,7 +152,11 @@ def _last_seed(config: pytest.Config) -> int | None:
 
 def _kept(config: pytest.Config) -> tuple[str, ...]:
     """The node ids that stay whatever the sample is, made here so that all workers agree."""
-    kept = {_nodeid_of(config, arg) for arg in config.args if "::" in arg and arg.endswith("]")}
+    named = [arg for arg in config.args if "::" in arg and arg.endswith("]")]
+    kept = {_nodeid_of(config, arg) for arg in named}
+    if config.option.pyargs:
+        # As the checks that come with the plugin call themselves, wherever they are installed.
+        kept |= {nodeid_of_module(arg) for arg in named}
     cache = getattr(config, "cache", None)
     if cache is not None and (
         config.getoption("lf", False) or config.getoption("failedfirst", False)

@@ -1,4 +1,4 @@
-"""A progress bar for work that takes a while: on a terminal only, and gone when the work is done."""
+"""A progress bar for work that takes a while: on a terminal only, and gone afterwards."""
 
 from __future__ import annotations
 

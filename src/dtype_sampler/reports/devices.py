@@ -17,6 +17,7 @@ from dtype_sampler.roundtrip.model import (
     OK,
     POLICIES,
     UNSUPPORTED,
+    Cell,
     Outcome,
     Policy,
     Survey,
@@ -86,20 +87,23 @@ def in_order(trips: Iterable[Trip]) -> list[Trip]:
     return sorted(trips, key=lambda trip: KINDS.index(trip.kind))
 
 
-def spread(survey: Survey) -> dict[tuple[str, str], list[Outcome]]:
-    """The outcomes that show the fault of another, by that one's dtype and name."""
-    found: dict[tuple[str, str], list[Outcome]] = {}
+def root_of(outcome: Outcome, survey: Survey) -> Outcome:
+    """The outcome that shows the same fault on the shortest trip; it may be the same one."""
+    # A chain of causes is never longer than all outcomes.
+    for _ in survey.outcomes:
+        cause = survey.cause_of(outcome)
+        if cause is None:
+            break
+        outcome = cause
+    return outcome
+
+
+def spread(survey: Survey) -> dict[Cell, list[Outcome]]:
+    """The outcomes that show the fault of another, by the cell that is reported for them."""
+    found: dict[Cell, list[Outcome]] = {}
     for outcome in survey.outcomes:
-        if outcome.verdict not in (BROKEN, CRASHED) or outcome.cause is None:
-            continue
-        root = outcome
-        # A cause may have a cause; the last of them is the one that is reported.
-        for _ in survey.outcomes:
-            cause = survey.cause_of(root)
-            if cause is None:
-                break
-            root = cause
-        found.setdefault((root.dtype, root.name), []).append(outcome)
+        if outcome.verdict in (BROKEN, CRASHED) and outcome.cause is not None:
+            found.setdefault(root_of(outcome, survey).cell, []).append(outcome)
     return found
 
 
@@ -108,7 +112,7 @@ def fault_lines(survey: Survey) -> list[str]:
     others = spread(survey)
     lines = []
     for fault in survey.faults:
-        more = others.get((fault.dtype, fault.name), [])
+        more = others.get(fault.cell, [])
         cells = f" (and {len(more)} longer trip{'s' * (len(more) != 1)})" if more else ""
         lines.append(f"{fault.message}{cells}")
     return lines

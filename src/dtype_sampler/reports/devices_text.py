@@ -61,7 +61,10 @@ def _survey(
         ("broken or crashed", fault_lines(survey)),
         ("listed as known, but they work", _listed(listed(survey, reasons, fixed=True))),
         ("known", _listed(listed(survey, reasons, fixed=False))),
-        ("policies: what standards or versions leave open, by the dtype that is cast to", policy_lines(survey.policies)),
+        (
+            "policies: what standards or versions leave open, by the dtype that is cast to",
+            policy_lines(survey.policies),
+        ),
     ]
     for title, lines in sections:
         if lines:
@@ -197,7 +200,10 @@ def _section(survey: Survey, reasons: Mapping[str, str]) -> Iterator[str]:
         ("Broken or crashed", fault_lines(survey)),
         ("Listed as known, but they work", _listed(listed(survey, reasons, fixed=True))),
         ("Known", _listed(listed(survey, reasons, fixed=False))),
-        ("Policies: what standards or versions leave open, by the dtype that is cast to", policy_lines(survey.policies)),
+        (
+            "Policies: what standards or versions leave open, by the dtype that is cast to",
+            policy_lines(survey.policies),
+        ),
     ]
     for title, lines in sections:
         if lines:

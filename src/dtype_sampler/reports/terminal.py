@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 NEVER = "never ran"
 
 SECTION = "dtype-sampler"
+# How the test keys of the checks that come with the plugin begin.
+CHECKS = "dtype_sampler/checks/"
 
 
 def header(plan: RunPlan) -> str:
@@ -47,6 +49,9 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
             f"{SECTION}: {_count(tests, 'test')} {words}, {ran} of {_count(len(cells), 'cell')}"
             f" ran on {devices} (--dtype-seed={plan.seed})"
         )
+    checked = any(cell.key.startswith(CHECKS) for cell in cells)
+    if checked and devices == "cpu" and plan.device is None:
+        lines.append(f"{SECTION}: the checks ran for cpu only: torch finds no accelerator here")
     passed_over = Counter(
         (cell.label, cell.device) for cell, outcome in cells.items() if outcome == UNSUPPORTED
     )

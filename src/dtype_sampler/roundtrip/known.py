@@ -97,7 +97,7 @@ def mark(survey: Survey, issues: Iterable[Issue]) -> Survey:
     """
     here = [issue for issue in issues if issue.concerns(survey)]
     marked = [_marked(outcome, here) for outcome in survey.outcomes]
-    links = {_cause(one): one.link for one in marked if one.verdict == KNOWN}
+    links = {one.key: one.link for one in marked if one.verdict == KNOWN}
     # A cause may have a cause: until nothing changes, at most once for each step of a chain.
     changed = True
     while changed:
@@ -106,14 +106,9 @@ def mark(survey: Survey, issues: Iterable[Issue]) -> Survey:
             link = links.get(outcome.cause or "")
             if link is not None and outcome.verdict in (BROKEN, CRASHED):
                 marked[place] = replace(outcome, verdict=KNOWN, link=link)
-                links[_cause(outcome)] = link
+                links[outcome.key] = link
                 changed = True
     return survey.with_outcomes(marked)
-
-
-def _cause(outcome: Outcome) -> str:
-    """How another outcome's `cause` names this one."""
-    return f"{outcome.dtype} {outcome.name}"
 
 
 def _marked(outcome: Outcome, issues: Iterable[Issue]) -> Outcome:
