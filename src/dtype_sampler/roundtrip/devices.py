@@ -264,11 +264,13 @@ def first_line(error: BaseException) -> str:
 def refusal(device: Device, dtype: torch.dtype) -> str | None:
     """Why *device* does not take a tensor of *dtype*, in the words of the refusal; None if it does.
 
-    The way out of the trip `copy`, with one element.
+    The way out of the trip `copy`, with one element; on the host a tensor is there already.
     """
     try:
-        host = tensor_of(torch.zeros(dtype.itemsize, dtype=torch.uint8), dtype)
-        device.copy(device.empty(tuple(host.shape), dtype), host)
+        host = tensor_of(torch.zeros(dtype.itemsize, dtype=torch.uint8, device="cpu"), dtype)
+        made = device.empty(tuple(host.shape), dtype)
+        if not device.is_host:
+            device.copy(made, host)
     # A refusal comes as TypeError, RuntimeError, NotImplementedError or a class of the back end's.
     except Exception as error:  # noqa: BLE001
         return first_line(error)
