@@ -1,4 +1,4 @@
-"""Each kind of fault is caught, with the right verdict and counterexample; a good device has none."""
+"""Each kind of fault is caught, with the right counterexample; a good device has none."""
 
 from __future__ import annotations
 
@@ -268,9 +268,9 @@ def test_a_process_that_dies_has_crashed_in_its_cell_and_the_survey_goes_on():
 
 
 def test_a_process_that_says_nothing_is_given_up():
-    found = apart("hangs_on='bfloat16'", kinds=[TRANSPORT], patience=5)
+    found = apart("hangs_on='bfloat16'", kinds=[TRANSPORT], patience=2)
     (died,) = found.faults
-    assert died.words == "the process said nothing for 5 s"
+    assert died.words == "the process said nothing for 2 s"
     assert outcome(found, "int8 copy").verdict == OK
 
 
@@ -300,7 +300,9 @@ def test_a_process_of_its_own_finds_what_this_one_finds():
 
 
 def test_a_process_that_dies_at_once_is_said_in_one_line():
-    with pytest.raises(DtypeSamplerError, match="its process|the process exited with code 3"):
+    with pytest.raises(
+        DtypeSamplerError, match="the process exited with code 3 before its first trip"
+    ):
         survey_apart("fake:0", ["int8"], KINDS, worker="import sys; sys.exit(3)")
 
 
@@ -344,14 +346,14 @@ def test_what_surrounds_a_survey_is_no_matter(surroundings, host):
 
 def test_an_unknown_dtype_or_kind_or_device_is_said_in_one_line():
     with pytest.raises(
-        DtypeSamplerError, match="unknown dtype 'bfloat61'.*did you mean 'bfloat16'"
+        DtypeSamplerError, match=r"unknown dtype 'bfloat61'.*did you mean 'bfloat16'"
     ):
         survey("cpu", dtypes=["bfloat61"])
     with pytest.raises(DtypeSamplerError, match="unknown kind of trip 'transports'"):
         survey("cpu", kinds=["transports"])
     with pytest.raises(DtypeSamplerError, match="can't use the device 'warp' here"):
         survey("warp")
-    with pytest.raises(DtypeSamplerError, match="there is none here.*found: cpu"):
+    with pytest.raises(DtypeSamplerError, match=r"there is none here.*found: cpu"):
         survey("mtia:3" if not torch.accelerator.is_available() else "mtia:99")
 
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import Thread
 from typing import Any
 
@@ -158,11 +158,14 @@ def _listen(
     with suppress(OSError):
         json.dump(request, process.stdin)
         process.stdin.close()
+    # Until the first word it is starting up, which takes as long as it takes.
+    waiting = max(patience, PATIENCE)
     while True:
         try:
-            line = lines.get(timeout=patience)
+            line = lines.get(timeout=waiting)
         except queue.Empty:
             return True
+        waiting = patience
         if line is None:
             # Let it end by itself: killed by us, it would seem to have died of that.
             process.wait()
@@ -186,9 +189,7 @@ def _take_in(message: dict[str, Any], told: _Told, progress: Progress | None) ->
         told.running = None
     elif what == "unusable":
         assert told.running is not None
-        outcome = Outcome.from_json(told.running.device, data)
-        words = f"{outcome.words}; the device is unusable after it"
-        told.log.outcomes.append(replace(outcome, verdict=CRASHED, words=words))
+        told.log.outcomes.append(Outcome.from_json(told.running.device, data))
         told.running, told.unusable = None, True
     elif what == "policy":
         told.log.policies.append(Policy.from_json(data))

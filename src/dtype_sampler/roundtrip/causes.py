@@ -8,6 +8,7 @@ from dataclasses import replace
 from dtype_sampler.roundtrip.model import (
     BROKEN,
     INDEPENDENCE,
+    TRANSPORT,
     TRIP_BY_NAME,
     TRIPS,
     Counterexample,
@@ -72,6 +73,13 @@ def _same(one: Outcome, outcome: Outcome) -> bool:
         return one.first is outcome.first and one.words == outcome.words
     if one.differing == one.tried and one.kind == outcome.kind:
         # Where nothing comes through, nothing can be told of longer ways.
+        return True
+    sent = (one.first.given_bits, one.first.given) == (
+        outcome.first.given_bits,
+        outcome.first.given,
+    )
+    if sent and one.dtype == outcome.dtype and one.kind == TRANSPORT != outcome.kind:
+        # What is cast was harmed before.
         return True
     if one.trip == outcome.trip == "narrowing":
         # To another dtype: patterns of the two mean different things.

@@ -81,8 +81,8 @@ class TorchDevice:
         return tensor.to(dtype)
 
     def synchronize(self) -> None:
-        """Wait for the device; the host is always done."""
-        if not self.is_host:
+        """Wait for the device; the host, and a back end that can't be waited for, is done."""
+        if not self.is_host and hasattr(torch.get_device_module(self._device), "synchronize"):
             torch.accelerator.synchronize(self._device)
 
     def claims(self) -> frozenset[str] | None:

@@ -15,7 +15,7 @@ import torch
 from dtype_sampler.errors import DtypeSamplerError, unknown
 from dtype_sampler.roundtrip.causes import with_causes
 from dtype_sampler.roundtrip.devices import Device, TorchDevice, find, peers_of
-from dtype_sampler.roundtrip.measuring import Log, Measuring, Progress
+from dtype_sampler.roundtrip.measuring import Log, Measuring, Progress, Unusable
 from dtype_sampler.roundtrip.model import (
     BROKEN,
     CLAIMS,
@@ -113,7 +113,11 @@ def survey_here(
     """A survey in this process."""
     log = Log()
     start = perf_counter()
-    measure(device, dtypes, kinds, log, progress=progress)
+    try:
+        measure(device, dtypes, kinds, log, progress=progress)
+    except Unusable as error:
+        log.outcome(error.crashed)
+        notes = (*notes, "the device is unusable after a trip: the rest is not measured")
     micros = 1e6 * (perf_counter() - start)
     claims = device.claims() if CLAIMS in kinds else None
     return finished(device.name, device.facts(), log, claims=claims, micros=micros, notes=notes)

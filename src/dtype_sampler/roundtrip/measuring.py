@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -38,11 +38,15 @@ Progress = Callable[[int, int, str], None]
 
 
 class Unusable(Exception):  # noqa: N818 - of a device
-    """After a trip the device does not even copy bytes any more."""
+    """After a trip the device does not even copy bytes any more.
+
+    crashed: the outcome of that trip.
+    """
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.message)
-        self.outcome = outcome
+        words = f"{outcome.words}; the device is unusable after it"
+        self.crashed = replace(outcome, verdict=CRASHED, words=words)
 
 
 @dataclass

@@ -82,7 +82,7 @@ def main(make: Callable[[str], Device] | None = None) -> None:
             progress=lambda done, total, name: log.send("progress", [done, total, name]),
         )
     except Unusable as error:
-        log.send("unusable", error.outcome.to_json())
+        log.send("unusable", error.crashed.to_json())
     else:
         log.send("end", 1e6 * (perf_counter() - start))
     # What a broken device does when the interpreter is torn down is no finding.
