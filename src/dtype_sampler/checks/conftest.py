@@ -50,8 +50,7 @@ def _parameters(
 
     plan = config.stash[PLAN]
     if SURVEYS not in config.stash:
-        named = config.getini(KNOWN_ISSUES)
-        issues = surveys.known_issues(config.rootpath / named if named else None)
+        issues = surveys.known_issues(config.getini(KNOWN_ISSUES), config.rootpath)
         quantized = bool(surveys.quantized(plan.only))
         config.stash[SURVEYS] = surveys.Surveys(issues, quantized)
     return surveys.devices(plan.device, kind), surveys.declared(kind, plan.only)

@@ -56,9 +56,12 @@ class Surveys:
         return made
 
 
-def known_issues(own: Path | None) -> tuple[Issue, ...]:
-    """The project's own issues, then those that ship. Raises DtypeSamplerError, as `load` does."""
-    return (load(own) if own is not None else ()) + shipped()
+def known_issues(own: str | None, root: Path) -> tuple[Issue, ...]:
+    """The project's own issues, then those that ship. Raises DtypeSamplerError, as `load` does.
+
+    own: the file as the configuration names it, seen from *root*.
+    """
+    return (load(root / own, own) if own else ()) + shipped()
 
 
 def devices(named: str | None, kind: str) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ def _survey(
     for title, lines in sections:
         if lines:
             yield ""
-            yield title
+            yield from _broken(title, width, 0)
             for line in lines:
                 yield from _broken(line, width, 2)
 

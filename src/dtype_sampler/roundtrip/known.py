@@ -140,18 +140,19 @@ def shipped() -> tuple[Issue, ...]:
     return parse(text, SHIPPED)
 
 
-def load(path: Path) -> tuple[Issue, ...]:
-    """The issues of a project's own file.
+def load(path: Path, name: str | None = None) -> tuple[Issue, ...]:
+    """The issues of a project's own file. name: what to call it; default: the path.
 
     Raises DtypeSamplerError with the file, the line and what is wrong there.
     """
+    name = name or str(path)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise DtypeSamplerError(f"{path}: can't be read: {error.strerror}") from None
+        raise DtypeSamplerError(f"{name}: can't be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise DtypeSamplerError(f"{path}: no UTF-8: {error.reason}, byte {error.start}") from None
-    return parse(text, str(path))
+        raise DtypeSamplerError(f"{name}: no UTF-8: {error.reason}, byte {error.start}") from None
+    return parse(text, name)
 
 
 def parse(text: str, name: str) -> tuple[Issue, ...]:
