@@ -39,7 +39,7 @@ class Module:
         return "Norwegian Blue"
 
 
-# A storage's address -> the host tensor that stands behind it, and the storage, which so stays there.
+# A storage's address -> the host tensor that stands behind it, and the storage, so that it stays.
 # torch makes tensors of its own for views, of which nothing but the storage is ours.
 HOSTS: dict[int, tuple[torch.Tensor, torch.UntypedStorage]] = {}
 

@@ -15,9 +15,16 @@ import torch
 
 from dtype_sampler.roundtrip import formats, values
 from dtype_sampler.roundtrip.formats import Format, Narrowing
-from dtype_sampler.roundtrip.judging import Wrong, joined, unlike, wrong
+from dtype_sampler.roundtrip.judging import Wrong, compared, joined
 from dtype_sampler.roundtrip.model import POLICIES, Policy
-from dtype_sampler.roundtrip.patterns import component, from_words, name_of, words_of
+from dtype_sampler.roundtrip.patterns import (
+    component,
+    from_words,
+    name_of,
+    raw_of,
+    tensor_of,
+    words_of,
+)
 from dtype_sampler.roundtrip.trips import Stay
 
 TWICE = "twice, through float32"
@@ -79,10 +86,10 @@ def embedding(stay: Stay, other: torch.dtype, reference: Reference) -> Iterator[
     middle = stay.fetch(wide)
     want = reference.widened(stay.host, other)
     given = stay.host
-    found = wrong(unlike(back, given, any_nan=True), given, back, given)
+    found = compared(given, back, given, any_nan=True)
     words = ""
     if found is None:
-        found = wrong(unlike(middle, want, any_nan=True), given, middle, want)
+        found = compared(given, middle, want, any_nan=True)
         words = f"changed in {name_of(other)}, and back again" if found else ""
     yield Finding(len(given), found, words)
 
@@ -107,16 +114,18 @@ def _narrowing(
     how, measured = probes.read(words_of(stay.fetch(seen)))
     given, want = reference.edges(stay.dtype, other, how)
     got = stay.fetch(stay.device.cast(stay.send(given), other))
-    positions = unlike(got, want, any_nan=True)
+    wrong = compared(given, got, want, any_nan=True)
     words = ""
     if may_round_twice(stay.dtype, other):
-        twice = len(positions) > 0 and _is_twice(stay.dtype, other, how, given, got, positions)
+        twice = wrong is not None and _is_twice(
+            stay.dtype, other, how, given[wrong.positions], got[wrong.positions]
+        )
         words = "rounded " + TWICE if twice else ""
-        if twice or len(positions) == 0:
+        if twice or wrong is None:
             measured["rounding"] = TWICE if twice else "once"
     names = (name_of(stay.dtype), name_of(other))
     yield Narrowed(
-        Finding(len(given), wrong(positions, given, got, want), words),
+        Finding(len(given), wrong, words),
         tuple(Policy(name, *names, value) for name, value in measured.items()),
     )
 
@@ -137,13 +146,12 @@ def _is_twice(
     how: Narrowing,
     given: torch.Tensor,
     got: torch.Tensor,
-    positions: torch.Tensor,
 ) -> bool:
-    """Whether all results at *positions* are those of a cast to float32 and another from there."""
+    """Whether all these results are those of a cast to float32 and another from there."""
     single = torch.complex64 if dtype.is_complex else torch.float32
-    middle = values.convert(words_of(given[positions]), dtype, single)
+    middle = values.convert(words_of(given), dtype, single)
     want = from_words(values.convert(middle, single, other, how), other)
-    return len(unlike(got[positions].contiguous(), want, any_nan=True)) == 0
+    return compared(given, got, want, any_nan=True) is None
 
 
 class _Probes:
@@ -330,12 +338,16 @@ def position(stay: Stay, company: Company, other: torch.dtype) -> Iterator[Findi
     plain = stay.fetch(base)
     further = stay.fetch(stay.device.cast(company.shifted, other))[1:]
     unaligned = stay.fetch(stay.device.cast(company.shifted[1:], other))
-    found = [(further, slice(None)), (unaligned, slice(None))]
     count = len(plain)
-    for n in sorted({0, 1, count // 3, count // 2, count - 2, count - 1}):
-        alone = stay.fetch(stay.device.cast(company.plain[n : n + 1], other))
-        found.append((alone, slice(n, n + 1)))
-    yield _against(company, plain, found)
+    chosen = sorted({0, 1, count // 3, count // 2, count - 2, count - 1})
+    alone = [stay.fetch(stay.device.cast(company.plain[n : n + 1], other)) for n in chosen]
+    together = tensor_of(torch.cat([raw_of(one) for one in alone]), other)
+    every = slice(None)
+    yield _against(
+        company,
+        plain,
+        [(further, every), (unaligned, every), (together, torch.tensor(chosen))],
+    )
 
 
 def neighbours(stay: Stay, company: Company, other: torch.dtype) -> Iterator[Finding | None]:
@@ -351,14 +363,18 @@ def neighbours(stay: Stay, company: Company, other: torch.dtype) -> Iterator[Fin
 
 
 def _against(
-    company: Company, plain: torch.Tensor, results: list[tuple[torch.Tensor, slice]]
+    company: Company,
+    plain: torch.Tensor,
+    results: list[tuple[torch.Tensor, slice | torch.Tensor]],
 ) -> Finding:
+    """Compare results with those of the plain cast at the same places."""
     found = []
-    for result, part in results:
-        got, want, given = result.contiguous(), plain[part].contiguous(), company.host[part]
-        differing = wrong(unlike(got, want, any_nan=True), given, got, want)
-        if differing is not None:
-            found.append(Wrong(differing.positions + (part.start or 0), differing.first))
+    for result, places in results:
+        given, want = company.host[places], plain[places].contiguous()
+        one = compared(given, result.contiguous(), want, any_nan=True)
+        if one is not None and isinstance(places, torch.Tensor):
+            one = Wrong(places[one.positions], one.first)
+        found.append(one)
     return Finding(len(plain), joined(found))
 
 

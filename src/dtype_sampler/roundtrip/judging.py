@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from dtype_sampler.roundtrip.model import Counterexample
-from dtype_sampler.roundtrip.patterns import component, raw_of, word_dtype, words_of
+from dtype_sampler.roundtrip.patterns import bits_of, component, raw_of, word_dtype, words_of
 from dtype_sampler.roundtrip.values import is_nan
 
 
@@ -29,38 +29,32 @@ class Wrong:
         return len(self.positions)
 
 
-def unlike(got: torch.Tensor, want: torch.Tensor, *, any_nan: bool = False) -> torch.Tensor:
-    """The indices at which two host tensors of one dtype and shape (n,) differ in their bits.
-
-    any_nan: one NaN is as good as another.
-    """
-    part = component(want.dtype)
-    words = word_dtype(part)
-    differ = raw_of(got).view(words) != raw_of(want).view(words)
-    if not differ.any():
-        return torch.empty(0, dtype=torch.int64)
-    if any_nan and part.is_floating_point:
-        at = differ.nonzero().flatten()
-        both = [words_of(_parts(tensor)[at]) for tensor in (got, want)]
-        differ[at] = ~(is_nan(both[0], part) & is_nan(both[1], part))
-    if want.is_complex():
-        differ = differ.view(-1, 2).any(dim=1)
-    return differ.nonzero().flatten()
-
-
-def _parts(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.view_as_real(tensor).flatten() if tensor.is_complex() else tensor
-
-
-def wrong(
-    positions: torch.Tensor, given: torch.Tensor, got: torch.Tensor, want: torch.Tensor
+def compared(
+    given: torch.Tensor, got: torch.Tensor, want: torch.Tensor, *, any_nan: bool = False
 ) -> Wrong | None:
-    """What to say of the *positions* that differ; None if there are none.
+    """What came back with other bits than it should have; None if there is nothing.
 
     given, got, want: host tensors of shape (n,): what was sent, what came back, what should have.
+    any_nan: one NaN is as good as another.
     """
-    if len(positions) == 0:
+    # Nearly always there is nothing, which is to be found out quickly.
+    if not (bits_of(got) != bits_of(want)).any():
         return None
+    part = component(want.dtype)
+    differ = raw_of(got).view(word_dtype(part)) != raw_of(want).view(word_dtype(part))
+    if any_nan and part.is_floating_point:
+        at = differ.nonzero().flatten()
+        both = [words_of(tensor).flatten()[at] for tensor in (got, want)]
+        differ[at] = ~(is_nan(both[0], part) & is_nan(both[1], part))
+    if part is not want.dtype:
+        differ = differ.view(-1, 2).any(dim=1)
+    positions = differ.nonzero().flatten()
+    return _wrong(positions, given, got, want) if len(positions) else None
+
+
+def _wrong(
+    positions: torch.Tensor, given: torch.Tensor, got: torch.Tensor, want: torch.Tensor
+) -> Wrong:
     least = _least(given, positions)
     at = positions[least : least + 1]
     odd = positions % 2

@@ -13,7 +13,7 @@ import torch
 from dtype_sampler.roundtrip import casts, trips, values
 from dtype_sampler.roundtrip.casts import Finding, Narrowed, Reference
 from dtype_sampler.roundtrip.devices import Device, TorchDevice, first_line
-from dtype_sampler.roundtrip.judging import Wrong, joined, unlike, wrong
+from dtype_sampler.roundtrip.judging import Wrong, compared, joined
 from dtype_sampler.roundtrip.model import (
     ACCELERATORS,
     BROKEN,
@@ -191,14 +191,14 @@ class Measuring:
         self._trip(cell, goes, words_are_faults=True)
 
     def _lone(self, cell: Cell, stay: Stay, goes: Callable[[], trips.Halves]) -> str:
-        def compared() -> Iterator[Finding | None]:
+        def judged() -> Iterator[Finding | None]:
             halves = goes()
             next(halves)
             yield None
             result = next(halves)
             yield Finding(0, None, result) if isinstance(result, str) else _compared(stay, result)
 
-        return self._trip(cell, compared)
+        return self._trip(cell, judged)
 
     def _trip(
         self,
@@ -267,17 +267,16 @@ def _compared(stay: Stay, arrivals: Iterable[Arrival] | None) -> Finding:
     found: list[Wrong | None] = []
     tried = 0
     count = len(stay.host)
-    for tensor, part in arrivals or ():
+    for tensor, places in arrivals or ():
         if tensor.dtype is not stay.dtype:
             raise _Changed(f"came back as {tensor.dtype}")
-        expected = stay.host if part is None else stay.host[part]
+        expected = stay.host if places is None else stay.part(places)
         if tensor.numel() != expected.numel():
             raise _Changed(f"{expected.numel()} elements came back as {tensor.numel()}")
-        tried += count if part is None else len(expected)
-        positions = unlike(tensor, expected)
-        one = wrong(positions, expected, tensor, expected)
-        if one is not None and part is not None:
-            one = Wrong(one.positions + (part.start or 0), one.first)
+        tried += len(expected)
+        one = compared(expected, tensor, expected)
+        if one is not None and places is not None:
+            one = Wrong(torch.tensor(places)[one.positions], one.first)
         found.append(one)
     # Some trips are made in several ways, and each pattern counts once.
     return Finding(min(tried, count), joined(found))

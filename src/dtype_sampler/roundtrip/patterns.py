@@ -101,6 +101,13 @@ def raw_of(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.reshape(-1).view(torch.uint8)
 
 
+def bits_of(tensor: torch.Tensor) -> torch.Tensor:
+    """The bits of a host tensor as integers of no particular meaning: only to be compared."""
+    if tensor.is_contiguous() and not is_quantized(tensor.dtype):
+        return tensor.view(word_dtype(tensor.dtype))
+    return raw_of(tensor).view(word_dtype(tensor.dtype))
+
+
 def _as_words(tensor: torch.Tensor) -> torch.Tensor:
     # A view of the same element size is allowed for any strides; complex128 has no such integer.
     if tensor.dtype.itemsize == 16:

@@ -11,7 +11,7 @@ import io
 import json
 import pickle
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,13 +29,13 @@ from dtype_sampler.roundtrip.patterns import (
 
 
 class Arrival(NamedTuple):
-    """A host tensor that came back, and where its elements come from.
+    """A host tensor that came back.
 
-    indices: of the patterns, in their order, that it should hold; None for all of them.
+    places: of the patterns that it should hold, in this order; None for all of them.
     """
 
     tensor: torch.Tensor
-    indices: slice | None = None
+    places: Sequence[int] | None = None
 
 
 # Nothing after the first yield, arrivals after the second; or words about it, for names.
@@ -65,6 +65,14 @@ class Stay:
         if self._there is None:
             self._there = self.host if self.device.is_host else self.send(self.host)
         return self._there
+
+    def part(self, places: Sequence[int]) -> torch.Tensor:
+        """Some of the patterns, on the host."""
+        if isinstance(places, range):
+            return self.host[places.start : places.stop]
+        # Chosen as bytes: not every dtype can be indexed.
+        rows = self.raw.view(-1, self.dtype.itemsize)[list(places)]
+        return tensor_of(rows.view(-1), self.dtype)
 
     def send(self, host: torch.Tensor) -> torch.Tensor:
         """A contiguous copy of a host tensor on the device."""
@@ -107,33 +115,28 @@ def _copy(stay: Stay) -> Halves:
 def _copy_one(stay: Stay) -> Halves:
     # The first and last patterns, those around the sign, and some between.
     count = len(stay.host)
-    chosen = sorted(
-        {0, 1, count // 3, count // 2, count // 2 + 1, count - 2, count - 1} & set(range(count))
-    )
-    made = [stay.send(stay.host[n : n + 1]) for n in chosen]
+    wanted = {0, 1, count // 3, count // 2, count // 2 + 1, count - 2, count - 1}
+    places = sorted(wanted & set(range(count)))
+    made = [stay.send(stay.host[n : n + 1]) for n in places]
     yield None
-    arrivals = []
-    for n, one in zip(chosen, made, strict=True):
-        back = stay.blank((1,), stay.dtype)
-        stay.device.copy(back, one)
-        arrivals.append(Arrival(back, slice(n, n + 1)))
-    yield arrivals
+    back = stay.blank((len(places),), stay.dtype)
+    for n, one in enumerate(made):
+        stay.device.copy(back[n : n + 1], one)
+    yield [Arrival(back, places)]
 
 
 def _copy_odd(stay: Stay) -> Halves:
     parts = []
     start, size = 0, 1
     while start < len(stay.host):
-        parts.append(slice(start, min(start + size, len(stay.host))))
+        parts.append(slice(start, start + size))
         start, size = start + size, 2 * size + 1
     made = [stay.send(stay.host[part]) for part in parts]
     yield None
-    arrivals = []
+    back = stay.blank(tuple(stay.host.shape), stay.dtype)
     for part, one in zip(parts, made, strict=True):
-        back = stay.blank(tuple(one.shape), stay.dtype)
-        stay.device.copy(back, one)
-        arrivals.append(Arrival(back, part))
-    yield arrivals
+        stay.device.copy(back[part], one)
+    yield [Arrival(back)]
 
 
 def _copy_offset(stay: Stay) -> Halves:
@@ -164,7 +167,7 @@ def _copy_strided(stay: Stay) -> Halves:
     stay.device.copy(plain, scattered)
     back = stay.blank(tuple(upright.shape), stay.dtype)
     stay.device.copy(back, turned.t())
-    yield [Arrival(into), Arrival(plain), Arrival(back.view(-1), slice(0, upright.numel()))]
+    yield [Arrival(into), Arrival(plain), Arrival(back.view(-1), range(upright.numel()))]
 
 
 def _copy_nonblocking(stay: Stay) -> Halves:
