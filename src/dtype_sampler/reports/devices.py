@@ -71,7 +71,8 @@ def headline(survey: Survey) -> str:
     """One line: how the survey came out."""
     counts = summary(survey)
     told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in MARKS if counts[verdict])
-    return f"{counts['dtypes']} dtypes, {counts['cells']} cells: {told}"
+    dtypes, cells = counts["dtypes"], counts["cells"]
+    return f"{dtypes} dtype{'s' * (dtypes != 1)}, {cells} cell{'s' * (cells != 1)}: {told}"
 
 
 def facts(survey: Survey) -> list[tuple[str, str]]:

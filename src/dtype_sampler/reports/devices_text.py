@@ -215,6 +215,6 @@ def _section(survey: Survey, reasons: Mapping[str, str]) -> Iterator[str]:
 
 def _escaped(words: str) -> str:
     """Words that are to be read as they stand."""
-    for character in "\\`*_[]<>|":
+    for character in "\\`*[]<>|":
         words = words.replace(character, f"\\{character}")
     return words.replace("\n", " ")

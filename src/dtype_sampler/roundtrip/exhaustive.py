@@ -79,9 +79,7 @@ class Sweep:
         low = first ^ sign
         end = min(low + count, SOURCE.infinity)
         table = self._signed(self._table) if sign else self._table
-        edges = torch.cat([self._steps, torch.tensor([SOURCE.infinity])])
-        counts = edges.clamp(min=low, max=max(end, low)).diff()
-        results = torch.repeat_interleave(table.to(self._word), counts)
+        results = self._stairs(table.to(self._word), low, end)
         if len(results) < count:
             # Infinity and the NaNs.
             rest = torch.full((count - len(results),), self._form.nan).to(self._word)
@@ -93,6 +91,22 @@ class Sweep:
             zero = convert(torch.tensor([sign]), SOURCE, self._form, self._how)
             results[0] = zero.to(self._word)[0]
         return results
+
+    def _stairs(self, table: torch.Tensor, low: int, end: int) -> torch.Tensor:
+        """The results for positive patterns from *low* to *end*, without its last.
+
+        They rise by steps: a sum over the differences at each step, which may wrap, is several
+        times as fast as repeating each result.
+        """
+        if end <= low:
+            return table[:0]
+        before = int(torch.searchsorted(self._steps, low, right=True)) - 1
+        after = int(torch.searchsorted(self._steps, end))
+        results = torch.zeros(end - low, dtype=self._word)
+        results[0] = table[before]
+        places = self._steps[before + 1 : after] - low
+        results.index_add_(0, places, table[before + 1 : after] - table[before : after - 1])
+        return torch.cumsum(results, 0, dtype=self._word)
 
     def _signed(self, magnitudes: torch.Tensor) -> torch.Tensor:
         """The results for the same numbers with a minus."""
