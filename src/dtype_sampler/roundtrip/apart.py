@@ -13,12 +13,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip.engine import finished
 from dtype_sampler.roundtrip.measuring import Log, Progress
 from dtype_sampler.roundtrip.model import CRASHED, Cell, Outcome, Policy, Survey
+from dtype_sampler.roundtrip.patterns import name_of, raw_of
+
+if TYPE_CHECKING:
+    import torch
 
 # The code that a worker runs, as the interpreter's `-c`.
 WORKER = "from dtype_sampler.roundtrip.worker import main; main()"
@@ -55,14 +59,15 @@ def survey_apart(
     kinds: Sequence[str],
     *,
     progress: Progress | None = None,
+    tensors: Sequence[torch.Tensor] = (),
     worker: str = WORKER,
     patience: float = PATIENCE,
 ) -> Survey:
     """Survey *device* in a process of its own; where it dies, the cell it was in has `crashed`.
 
-    dtypes, kinds: names. worker: Python code that answers the request. patience: seconds without a
-    word after which it counts as dead. Raises Absent if there is no such device in a new process,
-    and DtypeSamplerError if that dies before the first cell.
+    dtypes, kinds: names. tensors: on the host, of shape (n,). worker: Python code that answers the
+    request. patience: seconds without a word after which it counts as dead. Raises Absent if there
+    is no such device in a new process, and DtypeSamplerError if that dies before the first cell.
     """
     told = _Told()
     notes: list[str] = []
@@ -72,6 +77,7 @@ def survey_apart(
             "device": device,
             "dtypes": list(dtypes),
             "kinds": list(kinds),
+            "tensors": [[name_of(one.dtype), raw_of(one).tolist()] for one in tensors],
             "known": [[list(one.cell), one.verdict] for one in told.log.outcomes],
         }
         death = _one_worker(worker, request, told, progress, patience)

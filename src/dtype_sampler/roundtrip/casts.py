@@ -6,7 +6,7 @@ that is changed on the way out and changed back is found too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
@@ -41,9 +41,13 @@ class Finding(NamedTuple):
 
 
 class Reference:
-    """What must come of casts, computed when first asked for and kept: one for all devices."""
+    """What must come of casts, computed when first asked for and kept.
 
-    def __init__(self) -> None:
+    own: host tensors of shape (n,), to be tried instead of the usual values of their dtypes.
+    """
+
+    def __init__(self, own: Iterable[torch.Tensor] = ()) -> None:
+        self._own = {tensor.dtype: tensor for tensor in own}
         self._wide: dict[tuple[torch.dtype, torch.dtype], torch.Tensor] = {}
         self._edges: dict[tuple[torch.dtype, torch.dtype, Narrowing], values.Edges] = {}
 
@@ -63,7 +67,9 @@ class Reference:
         """`values.edges`; of complex dtypes, some of those of their parts, in pairs."""
         key = (dtype, other, how)
         if key not in self._edges:
-            if dtype.is_complex:
+            if dtype in self._own:
+                self._edges[key] = values.converted(self._own[dtype], other, how)
+            elif dtype.is_complex:
                 parts = self.edges(component(dtype), component(other), how)
                 self._edges[key] = values.paired(parts, dtype, other)
             else:

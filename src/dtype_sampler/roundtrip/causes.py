@@ -8,6 +8,7 @@ from dataclasses import replace
 from dtype_sampler.roundtrip.model import (
     BROKEN,
     INDEPENDENCE,
+    NARROWING,
     TRANSPORT,
     TRIP_BY_NAME,
     TRIPS,
@@ -81,11 +82,11 @@ def _same(one: Outcome, outcome: Outcome) -> bool:
     if sent and one.dtype == outcome.dtype and one.kind == TRANSPORT != outcome.kind:
         # What is cast was harmed before.
         return True
-    if one.trip == outcome.trip == "narrowing":
-        # To another dtype: patterns of the two mean different things.
+    if outcome.kind in (NARROWING, INDEPENDENCE) and one.kind == outcome.kind:
+        if one.other_dtype == outcome.other_dtype:
+            return True
+        # Of another dtype, the same patterns mean something else.
         return bool(outcome.words) and one.words == outcome.words
-    if outcome.kind == INDEPENDENCE == one.kind and one.other_dtype == outcome.other_dtype:
-        return True
     return _wrong(one.first) == _wrong(outcome.first) or _flipped(one.first) == _flipped(
         outcome.first
     )

@@ -30,6 +30,7 @@ from dtype_sampler.roundtrip.model import (
     Survey,
 )
 from dtype_sampler.roundtrip.patterns import dtypes as all_dtypes
+from dtype_sampler.roundtrip.patterns import is_quantized, raw_of, tensor_of
 from dtype_sampler.roundtrip.quiet import undisturbed
 
 
@@ -39,6 +40,7 @@ def survey(
     dtypes: Sequence[str] | None = None,
     quantized: bool = False,
     kinds: Sequence[str] | None = None,
+    tensors: Sequence[torch.Tensor] = (),
     progress: Progress | None = None,
     apart: bool | None = None,
 ) -> Survey:
@@ -46,9 +48,11 @@ def survey(
 
     device: `cpu`, an accelerator such as `cuda` (the current one) or `cuda:1`, or an object with
     the methods of `devices.Device`. dtypes: names, `bfloat16`; default all of this torch, without
-    quantized ones unless *quantized*. kinds: of trips, of `model.KINDS`; default all. progress: is
-    told (dtypes done, dtypes in all, the next one's name). apart: whether to use a process of its
-    own, which may die; default for accelerators, as of some an odd dtype kills the process.
+    quantized ones unless *quantized*. kinds: of trips, of `model.KINDS`; default all. tensors: on
+    the host, of any shape but empty, at most one of a dtype: only these dtypes are tried, and with
+    these values, such as Hypothesis draws. progress: is told (dtypes done, dtypes in all, the next
+    one's name). apart: whether to use a process of its own, which may die; default for
+    accelerators, as of some an odd dtype kills the process.
 
     Verdicts are as measured: what is listed as a known issue is `broken` here. Leaves torch's
     threads, grad mode and generators, and Python's warnings, as they were.
@@ -58,8 +62,9 @@ def survey(
     """
     chosen = _dtypes_named(dtypes, quantized=quantized)
     kinds = _kinds_named(kinds)
+    given = [_flat(tensor) for tensor in tensors]
     if not isinstance(device, str):
-        return survey_here(device, chosen, kinds, progress=progress)
+        return survey_here(device, chosen, kinds, progress=progress, tensors=given)
     name = one_device(device)
     if apart is None:
         apart = name != "cpu"
@@ -68,11 +73,13 @@ def survey(
         from dtype_sampler.roundtrip.apart import Absent, survey_apart
 
         try:
-            return survey_apart(name, tuple(chosen), kinds, progress=progress)
+            return survey_apart(name, tuple(chosen), kinds, progress=progress, tensors=given)
         except Absent:
             # A back end that was registered in this process by hand.
             notes = ("surveyed in the process that asked, as others don't have the device",)
-    return survey_here(TorchDevice(name), chosen, kinds, progress=progress, notes=notes)
+    return survey_here(
+        TorchDevice(name), chosen, kinds, progress=progress, notes=notes, tensors=given
+    )
 
 
 def one_device(named: str) -> str:
@@ -81,6 +88,15 @@ def one_device(named: str) -> str:
     if len(found) == 1:
         return found[0]
     return f"{named}:{torch.accelerator.current_device_index()}"
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.device.type != "cpu" or is_quantized(tensor.dtype) or tensor.numel() == 0:
+        raise DtypeSamplerError(
+            f"tensors= has one of shape {tuple(tensor.shape)}, {tensor.dtype} on {tensor.device}:"
+            " survey takes host tensors with elements, and no quantized ones"
+        )
+    return tensor_of(raw_of(tensor.detach()).clone(), tensor.dtype)
 
 
 def _dtypes_named(names: Sequence[str] | None, *, quantized: bool) -> Mapping[str, torch.dtype]:
@@ -109,12 +125,13 @@ def survey_here(
     *,
     progress: Progress | None = None,
     notes: Sequence[str] = (),
+    tensors: Sequence[torch.Tensor] = (),
 ) -> Survey:
-    """A survey in this process."""
+    """A survey in this process; tensors: of shape (n,)."""
     log = Log()
     start = perf_counter()
     try:
-        measure(device, dtypes, kinds, log, progress=progress)
+        measure(device, dtypes, kinds, log, progress=progress, tensors=tensors)
     except Unusable as error:
         log.outcome(error.crashed)
         notes = (*notes, "the device is unusable after a trip: the rest is not measured")
@@ -131,15 +148,31 @@ def measure(
     *,
     known: Mapping[Cell, str] | None = None,
     progress: Progress | None = None,
+    tensors: Sequence[torch.Tensor] = (),
+    peers: Sequence[Device] | None = None,
 ) -> None:
-    """Measure all cells of a device but the *known* ones, and tell *log* of each."""
-    peers = map(TorchDevice, peers_of(device.name)) if isinstance(device, TorchDevice) else ()
+    """Measure all cells of a device but the *known* ones, and tell *log* of each.
+
+    peers: other devices of its type; default those that torch has.
+    """
+    if peers is None:
+        of_torch = peers_of(device.name) if isinstance(device, TorchDevice) else ()
+        peers = [TorchDevice(name) for name in of_torch]
     # On Windows a mapped file can't be removed before the last tensor is gone.
     with (
         undisturbed(),
         tempfile.TemporaryDirectory(prefix="dtype-sampler-", ignore_cleanup_errors=True) as folder,
     ):
-        work = Measuring(device, dtypes, kinds, Path(folder), log, peers=peers, known=known)
+        work = Measuring(
+            device,
+            dtypes,
+            kinds,
+            Path(folder),
+            log,
+            peers=peers,
+            known=known,
+            tensors=tensors,
+        )
         work.run(progress)
 
 

@@ -31,7 +31,7 @@ from dtype_sampler.roundtrip.model import (
     Outcome,
     Policy,
 )
-from dtype_sampler.roundtrip.patterns import is_quantized, name_of
+from dtype_sampler.roundtrip.patterns import is_quantized, name_of, raw_of, tensor_of
 from dtype_sampler.roundtrip.trips import Arrival, Misnamed, Stay
 
 Progress = Callable[[int, int, str], None]
@@ -72,7 +72,8 @@ class Measuring:
     """A survey in the making.
 
     known: verdicts of cells that are not to be measured again. peers: other devices of its type.
-    folder: for files, empty.
+    folder: for files, empty. tensors: on the host, of shape (n,), one of a dtype: only these dtypes
+    are tried, with these values.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Measuring:
         *,
         peers: Iterable[Device] = (),
         known: Mapping[Cell, str] | None = None,
+        tensors: Iterable[torch.Tensor] = (),
     ) -> None:
         self._device = device
         self._dtypes = dtypes
@@ -93,7 +95,11 @@ class Measuring:
         self._log = log
         self._peers = tuple(peers)
         self._known = known or {}
-        self._reference = Reference()
+        self._raw = {tensor.dtype: raw_of(tensor) for tensor in tensors}
+        self._tried = {
+            name: dtype for name, dtype in dtypes.items() if dtype in (self._raw or dtypes.values())
+        }
+        self._reference = Reference(tensor_of(raw, dtype) for dtype, raw in self._raw.items())
         self._host = TorchDevice("cpu")
 
     def run(self, progress: Progress | None = None) -> None:
@@ -101,14 +107,14 @@ class Measuring:
 
         progress: told (dtypes done, in all, the next one's name). Raises Unusable.
         """
-        for done, (name, dtype) in enumerate(self._dtypes.items()):
+        for done, (name, dtype) in enumerate(self._tried.items()):
             if progress:
-                progress(done, len(self._dtypes), name)
-            stay = Stay(self._device, dtype, self._folder)
+                progress(done, len(self._tried), name)
+            stay = Stay(self._device, dtype, self._folder, self._raw.get(dtype))
             if self._lone_trips(name, stay):
                 self._pairs(name, stay)
         if progress:
-            progress(len(self._dtypes), len(self._dtypes), "")
+            progress(len(self._tried), len(self._tried), "")
 
     def _lone_trips(self, name: str, stay: Stay) -> bool:
         """The trips of one dtype by itself; whether it makes sense to go on with the dtype."""

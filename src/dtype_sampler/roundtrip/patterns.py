@@ -189,14 +189,14 @@ def chosen(dtype: torch.dtype) -> torch.Tensor:
         mantissa = 23 if bits == 32 else 52
         exponents = torch.arange(1 << (bits - 1 - mantissa), dtype=torch.int64)
         if bits == 64:
-            # Those that narrower dtypes have, and every 16th of the others.
-            exponents = exponents[(exponents % 16 == 0) | ((exponents - 1023).abs() <= 160)]
+            # Those that narrower dtypes have, the lowest and highest, every 16th of the others.
+            distance = (exponents - 1023).abs()
+            exponents = exponents[(exponents % 16 == 0) | (distance <= 160) | (distance >= 1022)]
         inside = torch.tensor([0, 1, 1 << (mantissa - 1), (1 << mantissa) - 1])
         positive = ((exponents << mantissa)[:, None] + inside).flatten()
-        # A NaN with a payload in its lowest bits, and one in all.
-        top = ((1 << (bits - 1 - mantissa)) - 1) << mantissa
-        special = torch.tensor([top, top | 1, top | (1 << (mantissa - 1)) | 1])
-        positive = torch.cat([positive, special])
+        # A quiet NaN with a payload in its lowest bit.
+        quiet = (positive[-1:] >> (mantissa - 1)) << (mantissa - 1)
+        positive = torch.cat([positive, quiet | 1])
         found += [positive, positive | (-1 << (bits - 1))]
     else:
         numbers = _integers(bits)

@@ -177,6 +177,12 @@ class Edges(NamedTuple):
     want: torch.Tensor
 
 
+def converted(given: torch.Tensor, other: torch.dtype, how: Narrowing) -> Edges:
+    """These values (host tensor of shape (n,)), and what must come of them."""
+    want = convert(words_of(given), given.dtype, other, how)
+    return Edges(given, from_words(want, other))
+
+
 def edges(dtype: torch.dtype, other: torch.dtype, how: Narrowing) -> Edges:
     """Every pattern of a narrow real dtype; of a wide one, what is next to changes of the result.
 

@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, TextIO
 
+import torch
+
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip.devices import Device, TorchDevice, find
 from dtype_sampler.roundtrip.engine import measure
 from dtype_sampler.roundtrip.measuring import Log, Unusable
 from dtype_sampler.roundtrip.model import CLAIMS, Cell, Outcome, Policy
-from dtype_sampler.roundtrip.patterns import dtypes
+from dtype_sampler.roundtrip.patterns import dtypes, tensor_of
 
 
 class Sending(Log):
@@ -66,11 +68,9 @@ def main(make: Callable[[str], Device] | None = None) -> None:
     claims = device.claims() if CLAIMS in request["kinds"] else None
     log.send("claims", sorted(claims) if claims is not None else None)
     known = {Cell(*cell): verdict for cell, verdict in request["known"]}
-    chosen = {
-        name: dtype
-        for name, dtype in dtypes(quantized=True).items()
-        if name in set(request["dtypes"])
-    }
+    all_known = dtypes(quantized=True)
+    wanted = set(request["dtypes"])
+    chosen = {name: dtype for name, dtype in all_known.items() if name in wanted}
     start = perf_counter()
     try:
         measure(
@@ -79,6 +79,10 @@ def main(make: Callable[[str], Device] | None = None) -> None:
             request["kinds"],
             log,
             known=known,
+            tensors=[
+                tensor_of(torch.tensor(raw, dtype=torch.uint8), all_known[name])
+                for name, raw in request["tensors"]
+            ],
             progress=lambda done, total, name: log.send("progress", [done, total, name]),
         )
     except Unusable as error:
