@@ -116,7 +116,7 @@ def _copy_one(stay: Stay) -> Halves:
     # The first and last patterns, those around the sign, and some between.
     count = len(stay.host)
     wanted = {0, 1, count // 3, count // 2, count // 2 + 1, count - 2, count - 1}
-    places = sorted(wanted & set(range(count)))
+    places = sorted(place for place in wanted if 0 <= place < count)
     made = [stay.send(stay.host[n : n + 1]) for n in places]
     yield None
     back = stay.blank((len(places),), stay.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -109,11 +109,24 @@ def convert(
     return formats.convert_integers(values, target, how, signed=dtype is not torch.uint64)
 
 
-# int16 and uint16 ask for the same ones.
-@lru_cache(maxsize=len(FORMATS))
 def _of_integers(target: Format, how: Narrowing) -> torch.Tensor:
-    """The integers from 0 to 2^16 - 1 in a format."""
-    return formats.convert_integers(torch.arange(1 << 16), target, how)
+    """The integers from 0 to 2^16 - 1 in a format.
+
+    Those from one power of two to the next have one exponent and lose the same number of bits.
+    """
+    bits = target.mantissa_bits
+    found = [torch.tensor([0 if target.zero or how.zero == "smallest" else target.nan])]
+    for power in range(16):
+        numbers = torch.arange(1 << power, 2 << power)
+        lost = power - bits
+        if lost > 0:
+            odd = (numbers >> lost) & 1
+            numbers = (numbers + (1 << (lost - 1)) - 1 + odd) >> lost
+        else:
+            numbers <<= -lost
+        # The hidden bit is counted by the exponent, into which a carry goes by itself.
+        found.append(_limited(numbers + ((power + target.bias - 1) << bits), target, how))
+    return torch.cat(found)
 
 
 def _by_magnitude(source: Format | None, target: Format, how: Narrowing) -> torch.Tensor:
@@ -215,6 +228,16 @@ def paired(parts: Edges, dtype: torch.dtype, other: torch.dtype) -> Edges:
     )
 
 
+def _limited(magnitudes: torch.Tensor, target: Format, how: Narrowing) -> torch.Tensor:
+    """Patterns with those beyond the largest number replaced as the policy says."""
+    beyond = {
+        "infinity": target.infinity if target.infinities else target.nan,
+        "nan": target.nan,
+        "saturate": target.largest,
+    }[how.overflow or "infinity"]
+    return torch.where(magnitudes > target.largest, beyond, magnitudes)
+
+
 def _next_to_changes(
     source: Format, target: Format, how: Narrowing
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -227,16 +250,11 @@ def _next_to_changes(
     """
     numbers = torch.arange(target.largest + 1)
     wider = replace(target, mantissa_bits=target.mantissa_bits + 1)
-    there = formats.convert(torch.arange(2 * len(numbers)), wider, source)
+    there = _widened(wider, source)[: 2 * len(numbers)]
     exact, ties = there[0::2], there[1::2]
     given = torch.cat([exact, ties - 1, ties, ties + 1])
     want = torch.cat([numbers, numbers, numbers + (numbers & 1), numbers + 1])
-    beyond = {
-        "infinity": target.infinity if target.infinities else target.nan,
-        "nan": target.nan,
-        "saturate": target.largest,
-    }[how.overflow or "infinity"]
-    want = torch.where(want > target.largest, beyond, want)
+    want = _limited(want, target, how)
     if not how.keep_subnormals:
         want = torch.where(want < 1 << target.mantissa_bits, 0, want)
     return torch.cat([given, given | source.sign]), torch.cat([want, want | target.sign])
