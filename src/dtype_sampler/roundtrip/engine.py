@@ -6,6 +6,7 @@ import platform
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
@@ -87,7 +88,10 @@ def one_device(named: str) -> str:
     found = find(named)
     if len(found) == 1:
         return found[0]
-    return f"{named}:{torch.accelerator.current_device_index()}"
+    accelerator = torch.accelerator
+    # torch called it current_device_idx before 2.8.
+    current = getattr(accelerator, "current_device_index", None) or accelerator.current_device_idx
+    return f"{named}:{current()}"
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
@@ -239,6 +243,11 @@ def _about_claims(
 
 def versions() -> dict[str, str]:
     """Of what takes part: Python, the system, torch, this package, numpy, safetensors."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
     found = {
         "python": platform.python_version(),
         "platform": platform.platform(),

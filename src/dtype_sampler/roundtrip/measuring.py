@@ -101,12 +101,14 @@ class Measuring:
         }
         self._reference = Reference(tensor_of(raw, dtype) for dtype, raw in self._raw.items())
         self._host = TorchDevice("cpu")
+        self._was_usable = True
 
     def run(self, progress: Progress | None = None) -> None:
         """Measure everything.
 
         progress: told (dtypes done, in all, the next one's name). Raises Unusable.
         """
+        self._was_usable = self._is_usable()
         for done, (name, dtype) in enumerate(self._tried.items()):
             if progress:
                 progress(done, len(self._tried), name)
@@ -246,7 +248,7 @@ class Measuring:
             words=words,
             micros=1e6 * (perf_counter() - start),
         )
-        if half and not self._is_usable():
+        if half and self._was_usable and not self._is_usable():
             raise Unusable(outcome)
         self._log.outcome(outcome)
         return verdict

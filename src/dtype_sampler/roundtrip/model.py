@@ -123,7 +123,7 @@ TRIPS: tuple[Trip, ...] = (
     _carried("safetensors-bytes", "safetensors.torch.save and load", "safetensors (bytes)"),
     _carried(
         "safetensors-file",
-        "safetensors.torch.save_file and safe_open",
+        "safetensors.torch.save_file and load_file",
         "safetensors (file)",
     ),
     Trip(
