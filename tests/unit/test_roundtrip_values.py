@@ -156,6 +156,7 @@ def test_edges_known_by_construction_are_those_that_conversion_gives(name, other
     found = values.edges(ALL[name], ALL[other], how)
     want = formats.convert(words_of(found.given), FORMATS[name], FORMATS[other], how)
     assert FORMATS[other].same(words_of(found.want), want).all()
+    assert len(torch.unique(words_of(found.given))) == len(found.given), "a pattern twice"
     # Every tie of the target is among them.
     ties = formats.midpoints(FORMATS[other], FORMATS[name])
     assert torch.isin(ties, words_of(found.given)).all()
