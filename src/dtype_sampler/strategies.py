@@ -6,7 +6,7 @@ with included, and every NaN, infinity, signed zero and subnormal there is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from math import prod
 from sys import byteorder
@@ -285,3 +285,29 @@ def _laid_out(values: torch.Tensor, layout: str) -> torch.Tensor:
     else:
         return values
     return there.copy_(values)
+
+
+def try_each(
+    strategy: st.SearchStrategy[Any], check: Callable[[Any], None], *, examples: int, seed: int
+) -> None:
+    """Call *check* with so many draws; what it raises is raised for the smallest that it found.
+
+    seed: decides all draws. Nothing is kept on disk.
+    """
+    from hypothesis import HealthCheck, given, settings
+    from hypothesis import seed as seeded
+
+    @seeded(seed)
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def each(drawn: Any) -> None:
+        check(drawn)
+
+    each()

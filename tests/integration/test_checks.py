@@ -12,6 +12,7 @@ CHECKS = "dtype_sampler.checks"
 MODULE = "dtype_sampler.checks.test_round_trips"
 NODE = "dtype_sampler/checks/test_round_trips.py"
 KINDS = ("transport", "embedding", "narrowing", "names", "independence")
+DRAWN = "dtype_sampler/checks/test_drawn.py::test_drawn[cpu]"
 
 # Loaded with `-p faulty`: surveys few dtypes, as all take a while, and changes what FAULTS says.
 FAULTY = """
@@ -82,9 +83,9 @@ def test_a_sample_of_each_kind(project, checks):
         assert sum(f"::test_{kind}[cpu-" in line for line in lines) == 3
     result.stdout.fnmatch_lines(
         [
-            "dtype-sampler: 5 tests sampled, 15 of * cells ran on cpu (--dtype-seed=1)",
+            "dtype-sampler: 6 tests sampled, 16 of * cells ran on cpu (--dtype-seed=1)",
             "dtype-sampler: the checks ran for cpu only: torch finds no accelerator here",
-            "dtype-sampler: ledger: 15 of * cells covered on cpu*",
+            "dtype-sampler: ledger: 16 of * cells covered on cpu*",
         ]
     )
     assert surveyed(project) == ["cpu"]
@@ -102,7 +103,7 @@ def test_everything_and_the_books(project, checks):
     ledger = sqlite3.connect(project.pytester.path / ".dtype-ledger.sqlite")
     keys = {key for (key,) in ledger.execute("SELECT key FROM tests")}
     # The same on every machine, wherever the package is installed.
-    assert keys == {f"{NODE}::test_{kind}[cpu]" for kind in KINDS}
+    assert keys == {DRAWN, *(f"{NODE}::test_{kind}[cpu]" for kind in KINDS)}
     again = checks("--dtype-seed=next")
     again.stdout.fnmatch_lines(["dtype-sampler: ledger: * cells covered on cpu, 0 for the first*"])
 
@@ -236,3 +237,35 @@ def test_quantized_dtypes_on_request_only(checks, ids):
 def test_claims_are_checked_where_any_are_made(checks):
     """The processor claims nothing, so there is no item for it."""
     assert "test_claims" not in checks("--collect-only", "-q", "--all-dtypes").stdout.str()
+
+
+# A cast that is wrong for tensors of a shape that the survey does not narrow.
+WRONG = """
+import torch
+from dtype_sampler.roundtrip.devices import TorchDevice
+
+real = TorchDevice.cast
+
+
+def cast(self, tensor, dtype):
+    made = real(self, tensor, dtype)
+    if (tensor.dtype, dtype) == (torch.float32, torch.bfloat16) and tensor.dim() > 1:
+        made = made.clone()
+        made[0] = 2
+    return made
+
+
+TorchDevice.cast = cast
+"""
+
+
+def test_drawn_tensors_find_what_depends_on_the_shape(project, checks):
+    project.pytester.makepyfile(wrong=WRONG)
+    result = checks("-p", "wrong", "--all-dtypes", "--dtype-seed=3", "-k", "drawn")
+    result.assert_outcomes(failed=1, deselected=None)
+    result.stdout.fnmatch_lines(
+        ["float32→bfloat16 on cpu: 0x00000000 → 0x4000, not 0x0000, at 0"], consecutive=True
+    )
+    assert "Traceback" not in result.stdout.str()
+    again = checks("-p", "wrong", "--all-dtypes", "--dtype-seed=3", "-k", "drawn")
+    again.assert_outcomes(failed=1, deselected=None)

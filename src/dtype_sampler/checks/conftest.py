@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from dtype_sampler.checks.surveys import Surveys
+    from dtype_sampler.roundtrip.model import Survey
 
 KNOWN_ISSUES = "dtype_sampler_known_issues"
 SURVEYS: pytest.StashKey[Surveys] = pytest.StashKey()
@@ -95,6 +96,35 @@ def _name(dtype: object) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def _survey(request: pytest.FixtureRequest, device: str) -> Survey:
+    try:
+        return request.config.stash[SURVEYS].of(device)
+    except DtypeSamplerError as error:
+        failure = str(error)
+    # Not while the exception is handled: pytest would show it as well.
+    pytest.fail(failure, pytrace=False)
+
+
+@pytest.fixture
+def check_drawn(request: pytest.FixtureRequest, dtype_seed: int) -> Callable[[str, Any], None]:
+    """Fails with the smallest tensor of those drawn for this run's seed that comes to harm."""
+    from dtype_sampler.checks import drawing
+    from dtype_sampler.roundtrip.devices import TorchDevice
+
+    def check_drawn(device: str, dtype: Any) -> None:
+        __tracebackhide__ = True
+        survey = _survey(request, device)
+        try:
+            drawing.check_drawn(TorchDevice(device), dtype, survey, seed=dtype_seed)
+        except AssertionError as error:
+            failure = str(error)
+        else:
+            return
+        pytest.fail(failure, pytrace=False)
+
+    return check_drawn
+
+
 @pytest.fixture
 def check(request: pytest.FixtureRequest) -> Callable[[str, torch.dtype, str], None]:
     """Fails, skips or expects to fail, as the survey of the device says."""
@@ -102,19 +132,12 @@ def check(request: pytest.FixtureRequest) -> Callable[[str, torch.dtype, str], N
 
     def check(device: str, dtype: torch.dtype, kind: str) -> None:
         __tracebackhide__ = True
-        surveys = request.config.stash[SURVEYS]
-        try:
-            survey = surveys.of(device)
-        except DtypeSamplerError as error:
-            failure = str(error)
-        else:
-            failure = ""
-        if failure:
-            pytest.fail(failure, pytrace=False)
+        survey = _survey(request, device)
+        issues = request.config.stash[SURVEYS].issues
         elsewhere = {
             (name, kind) for there, name, kind in _reported(request.session) if there == device
         }
-        outcome, words = judge(survey, _name(dtype), kind, surveys.issues, elsewhere)
+        outcome, words = judge(survey, _name(dtype), kind, issues, elsewhere)
         if outcome == FAILED:
             pytest.fail(words, pytrace=False)
         if outcome == SKIPPED:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtype_sampler.candidates import matches
+from dtype_sampler.checks.test_drawn import DRAWN
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import find, survey
 from dtype_sampler.roundtrip.devices import TorchDevice
@@ -23,7 +24,7 @@ from dtype_sampler.roundtrip.model import (
     Survey,
 )
 from dtype_sampler.roundtrip.patterns import dtypes
-from dtype_sampler.roundtrip.values import pairs
+from dtype_sampler.roundtrip.values import has_values, pairs
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +83,9 @@ def declared(kind: str, only: tuple[str, ...]) -> tuple[torch.dtype, ...]:
     only: names as `--dtype-only` takes them.
     """
     every = dtypes(quantized=False)
+    if kind == DRAWN:
+        # All patterns of the narrower ones are tried anyway.
+        return tuple(one for one in every.values() if one.itemsize > 2 and has_values(one))
     if kind in (NAMES, TRANSPORT, CLAIMS):
         return (*every.values(), *quantized(only))
     made = {EMBEDDING: {EMBEDDING}, NARROWING: {NARROWING}, INDEPENDENCE: {EMBEDDING, NARROWING}}

@@ -36,9 +36,9 @@ def narrowings(survey: Survey) -> tuple[str, ...]:
     )
 
 
-def how_of(policies: Sequence[Policy], other: str) -> Narrowing:
-    """What float32 → *other* does where it may choose, as was measured."""
-    told = {p.name: p.value for p in policies if (p.dtype, p.other_dtype) == ("float32", other)}
+def how_of(policies: Sequence[Policy], other: str, dtype: str = "float32") -> Narrowing:
+    """What a cast of *dtype* to *other* does where it may choose, as was measured."""
+    told = {p.name: p.value for p in policies if (p.dtype, p.other_dtype) == (dtype, other)}
     return Narrowing(
         overflow=_BEYOND.get(told.get("overflow", "")),  # type: ignore[arg-type]  # one of these
         infinity=_BEYOND.get(told.get("infinity", "")),  # type: ignore[arg-type]  # likewise
