@@ -275,10 +275,9 @@ def test_a_process_that_says_nothing_is_given_up():
 
 
 def test_a_device_that_is_unusable_after_an_error_gets_another_process():
-    found = apart("breaks_on='bfloat16'", dtypes=("float16", "float32", "bfloat16"))
+    found = apart("breaks_on='bfloat16'", dtypes=("float32", "bfloat16"))
     crashed = [one for one in found.outcomes if one.verdict == CRASHED]
     assert [one.key for one in crashed] == [
-        "float16 narrowing bfloat16",
         # Its way back is by the same cast.
         "bfloat16 embedding float32",
         "float32 narrowing bfloat16",
