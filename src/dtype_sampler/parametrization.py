@@ -309,10 +309,9 @@ def _new_group(
     if len(function.sampled) == 1 and (request := requests.get(function.sampled[0])):
         group.pool, group.k, group.always = request.pool, request.k, request.always
         group.device = request.device
-    elif requests:
-        if any(request.own_k for request in requests.values()):
-            group.k = max(request.k for request in requests.values())
-    elif function.device_arg:
+    elif requests and any(request.own_k for request in requests.values()):
+        group.k = max(request.k for request in requests.values())
+    if group.device is None and function.device_arg:
         group.device, group.probe = _device_of(params["device"])
     return group
 

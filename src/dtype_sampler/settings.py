@@ -111,6 +111,13 @@ def parse_path(text: str) -> str:
     return text
 
 
+def parse_file(text: str) -> str:
+    """A path of a file; whether it is there is found out when it is read."""
+    if not text.strip():
+        raise DtypeSamplerError("it is empty: name a file, or leave it out")
+    return text
+
+
 def parse_runs(text: str) -> int:
     """A number of runs, at least 1."""
     if text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1:
@@ -298,6 +305,14 @@ OPTIONS = (
         metavar="PCT",
     ),
     Option(
+        "known_issues",
+        parse_file,
+        None,
+        "A TOML file of faults that the round-trip checks of dtype_sampler.checks are to expect, on"
+        " top of those that ship with the plugin; relative to the root directory. Default: none.",
+        ini="dtype_sampler_known_issues",
+    ),
+    Option(
         "step_summary",
         lambda value: value,
         False,
@@ -326,6 +341,7 @@ class Settings:
     ledger_runs: int = 200
     recheck_failed: bool = True
     fail_under: float | None = None
+    known_issues: str | None = None
     step_summary: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
 

@@ -57,6 +57,7 @@ def test_everything_at_once():
             "dtype_sampler_pool": ["reduced", "float32"],
             "dtype_sampler_argnames": ["dtype", "*_dt?", "dtype"],
             "dtype_sampler_reseed": False,
+            "dtype_sampler_known_issues": "known.toml",
         },
     )
     assert settings == Settings(
@@ -69,6 +70,7 @@ def test_everything_at_once():
         pool=("reduced", "float32"),
         argnames=("dtype", "*_dt?"),
         reseed=False,
+        known_issues="known.toml",
         origins=settings.origins,
     )
 
@@ -128,6 +130,12 @@ def test_seeds(seed):
         ({}, {}, {"dtype_sampler_ledger_runs": "0"}, "how many runs to keep"),
         ({"fail_under": "most"}, {}, {}, "--dtype-fail-under=most: a percentage"),
         ({"fail_under": "100.5"}, {}, {}, "a number from 0 to 100"),
+        (
+            {},
+            {},
+            {"dtype_sampler_known_issues": " "},
+            "dtype_sampler_known_issues =   \\(in the pytest configuration\\): it is empty",
+        ),
         ({"only": ["reduced"]}, {}, {}, "is a pool: list its dtypes, float16,bfloat16"),
         ({}, {}, {"dtype_sampler_argnames": ["a,b"]}, "'a,b' is no argument name"),
         ({}, {}, {"dtype_sampler_argnames": ["*", "a[1]*"]}, r"'a\[1\]\*' is no argument name"),
