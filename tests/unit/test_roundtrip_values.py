@@ -30,6 +30,12 @@ from dtype_sampler.roundtrip.patterns import (
 )
 from dtype_sampler.strategies import tensors
 
+# torch warns of some dtypes once per process, in whichever test is first.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental"),
+    pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor"),
+]
+
 ALL = dtypes(quantized=True)
 HOWS = [
     STANDARD,
@@ -47,7 +53,6 @@ def test_every_dtype_of_torch_is_there_and_quantized_ones_only_on_request():
     assert is_quantized(list(ALL.values())[-1])
 
 
-@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
 @pytest.mark.parametrize("name", ALL)
 def test_the_patterns_of_a_dtype(name):
     dtype = ALL[name]
