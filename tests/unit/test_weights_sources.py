@@ -304,7 +304,11 @@ class TestMappings:
         parameter = torch.nn.Parameter(torch.ones(2))
         assert not open_source({"p": parameter}).read("p").requires_grad
 
-    @pytest.mark.parametrize("given", [None, 5, [1.0], lambda: None, lambda: lambda: A], ids=repr)
+    @pytest.mark.parametrize(
+        "given",
+        [None, 5, [1.0], lambda: None, lambda: lambda: A],
+        ids=["None", "5", "list", "-> None", "-> ->"],
+    )
     def test_what_is_no_tensor(self, given):
         with pytest.raises(CheckpointError, match=r"^a tensor was promised, and .* came"):
             open_source({"k": given}).read("k")
