@@ -39,6 +39,21 @@ KINDS = [
 ]
 
 
+class Doubled:
+    """An operation that changes values, and says how to undo that."""
+
+    gives_views = False
+
+    def convert(self, columns, targets):
+        return [[one * 2 for one in column] for column in columns]
+
+    def reverse(self):
+        return self
+
+    def __repr__(self):
+        return "Doubled()"
+
+
 class Model(nn.Module):
     """Tensors by their names, as parameters; or as buffers, where those end in `_b` or `_n`."""
 
@@ -727,6 +742,60 @@ class TestConverting:
             expected = torch.stack([one.t() for one in experts]).to(dtype)
             assert octets(model.l.experts) == octets(expected)
             assert model.l.experts.is_contiguous()
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize("device", ["cpu", "meta"])
+    @pytest.mark.parametrize(
+        "operations",
+        [
+            [Stack(0), Concatenate(1)],
+            [Concatenate(0), Stack(0)],
+            [Stack(2), Concatenate(0), Transpose(0, 2)],
+            [Transpose(0, 1), Stack(-1), Concatenate(0, sizes=(3, 3))],
+            [Stack(1), Stack(0), Concatenate(0)],
+            [Stack(0), Concatenate(0), Doubled()],
+            [Doubled(), Stack(0), Concatenate(0)],
+        ],
+        ids=repr,
+    )
+    def test_from_files_as_from_memory(self, tmp_path, operations, device, dtype):
+        torch.manual_seed(0)
+        source = {f"{what}.{n}": torch.randn(2, 3) for n in (2, 0, 1) for what in ("a", "b")}
+        save_file(source, tmp_path / "x.safetensors")
+        columns = [[source[f"{what}.{n}"] for n in range(3)] for what in ("a", "b")]
+        rule = WeightConverter([r"a\.(?P<index>\d+)", r"b\.(?P<index>\d+)"], ["w"], operations)
+        try:
+            for operation in operations:
+                columns = operation.convert(columns, 1)
+            ((expected,),) = columns
+        except (ValueError, DtypeSamplerError):
+            # What can't be done at all is told of both.
+            shapes = torch.zeros(2)
+            reports = [refused(Model({"w": shapes}), given, [rule]) for given in (source, tmp_path)]
+            assert reports[0].errors == reports[1].errors != []
+            return
+        for given in (source, tmp_path):
+            with torch.device(device):
+                model = Model({"w": torch.empty(expected.shape)})
+            load_weights(model, given, [rule], dtype=dtype)
+            assert octets(model.w) == octets(expected.to(dtype))
+            assert model.w.is_contiguous()
+        for one in source.values():
+            one.zero_()
+        assert octets(model.w) == octets(expected.to(dtype))
+
+    def test_a_part_that_can_not_be_read(self, tmp_path):
+        save_file(
+            {"e.0": torch.ones(2), "e.1": torch.ones(2).to(torch.complex64)},
+            tmp_path / "x.safetensors",
+        )
+        rule = WeightConverter([r"e\.(?P<index>\d+)"], ["w"], [Stack(0)])
+        report = refused(Model({"w": torch.zeros(2, 2)}), tmp_path, [rule])
+        told = "torch.complex64 in the checkpoint can't become torch.float32"
+        assert report.errors == [("e.1", told)]
+        save_file({"e.0": torch.ones(2), "e.1": torch.ones(3)}, tmp_path / "x.safetensors")
+        report = refused(Model({"w": torch.zeros(2, 2)}), tmp_path, [rule])
+        assert "stack expects each tensor to be equal size" in report.errors[0].message
 
     def test_one_to_many_and_part_of_it(self):
         model = nn.Sequential(*(Model({"w": torch.zeros(2)}) for _ in range(3)))

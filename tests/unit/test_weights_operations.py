@@ -94,7 +94,20 @@ def test_transpose_is_its_own_reverse():
 class TestEveryOperation:
     def test_its_reverse_has_it_as_reverse(self, operation):
         assert operation.reverse().reverse() == operation
-        assert operation.moves_values_only
+
+    def test_what_gives_views_gives_nothing_else(self, operation):
+        columns = [tensors((3, 3, 3))]
+        if not getattr(operation, "gives_views", False):
+            columns = [tensors((1, 2, 2)), tensors((2, 2, 2))]
+            with_sizes = (
+                type(operation)(0, [1, 2]) if isinstance(operation, Concatenate) else operation
+            )
+            made = with_sizes.convert(columns, 1)
+        else:
+            made = operation.convert(columns, 3 if isinstance(operation, Chunk) else 2)
+        given = {one.untyped_storage().data_ptr() for column in columns for one in column}
+        found = {one.untyped_storage().data_ptr() for column in made for one in column}
+        assert found.issubset(given) == getattr(operation, "gives_views", False)
 
     def test_is_a_plain_value(self, operation):
         names = {type(one).__name__: type(one) for one in EVERY}

@@ -11,9 +11,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
 from dtype_sampler.weights.problems import excerpt
@@ -21,6 +21,8 @@ from dtype_sampler.weights.problems import excerpt
 # The format's own limit, so that a file can't make its reader take any amount of memory.
 MAX_HEADER = 100_000_000
 _MAX_DIMENSIONS = 64
+_TOO_LARGE = 2**63
+_MEMBERS = {"dtype", "shape", "data_offsets"}
 # Half of a pair that stands for one character: JSON can write it, and UTF-8 can't.
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 METADATA = "__metadata__"
@@ -42,13 +44,17 @@ class CheckpointError(DtypeSamplerError):
     """A checkpoint that can't be read; the message names file and key."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
-    """What a file's header says of a tensor. dtype: by the format's name, such as `BF16`."""
+class TensorInfo(NamedTuple):
+    """What a file's header says of a tensor.
+
+    dtype: by the format's name, such as `BF16`. begin, end: where its bytes are in the file.
+    """
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
+    begin: int
+    end: int
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
@@ -70,7 +76,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
             text = file.read(length)
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror or error}") from None
-    return _checked(path, load_json(path, text, "the header"), size - 8 - length)
+    return _checked(path, load_json(path, text, "the header"), 8 + length, size)
 
 
 def check_is_file(path: Path) -> None:
@@ -130,27 +136,22 @@ def _looks_like(start: bytes) -> str:
     return ""
 
 
-def _checked(path: Path, header: dict[str, Any], data: int) -> dict[str, TensorInfo]:
+def _checked(path: Path, header: dict[str, Any], start: int, size: int) -> dict[str, TensorInfo]:
     tensors: dict[str, TensorInfo] = {}
-    spans: list[tuple[int, int, str]] = []
-    notes = header.get(METADATA, {})
+    notes = header.pop(METADATA, {})
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
         raise CheckpointError(f"{path}: its {METADATA} is not of texts by name")
     for key, entry in header.items():
-        if key == METADATA:
-            continue
         try:
-            info, begin, end = _entry(path, entry, data)
+            tensors[key] = _entry(path, entry, start, size)
         except DtypeSamplerError as error:
             raise CheckpointError(f"{path}: {excerpt(key)}: {error}") from None
-        tensors[key] = info
-        spans.append((begin, end, key))
-    _check_spans(path, spans, data)
+    _check_spans(path, ((one.begin, one.end, key) for key, one in tensors.items()), start, size)
     return tensors
 
 
-def _entry(path: Path, entry: Any, data: int) -> tuple[TensorInfo, int, int]:
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+def _entry(path: Path, entry: Any, start: int, size: int) -> TensorInfo:
+    if not isinstance(entry, dict) or entry.keys() != _MEMBERS:
         raise DtypeSamplerError("its entry is not of dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str):
@@ -162,32 +163,35 @@ def _entry(path: Path, entry: Any, data: int) -> tuple[TensorInfo, int, int]:
     if not _whole(offsets) or len(offsets) != 2:
         raise DtypeSamplerError("its data_offsets are not two whole numbers")
     begin, end = offsets
-    if not begin <= end <= data:
+    if not begin <= end <= size - start:
         raise DtypeSamplerError(
-            f"its data is said to be at {begin} to {end}, and the file has {data} bytes of data"
+            f"its data is said to be at {begin} to {end}, and the file has {size - start} bytes of"
+            " data"
         )
-    bits = BITS[dtype]
-    for length in shape:
-        # Readers multiply in any order, and make strides of what is not 0.
-        bits *= length or 1
-        if bits >= 2**63:
-            raise DtypeSamplerError(f"a tensor of shape {shape} is larger than any memory")
-    if (0 if 0 in shape else bits) != 8 * (end - begin):
+    bits = BITS[dtype] * prod(shape)
+    # Readers multiply in any order, and make strides of what is not 0.
+    if bits >= _TOO_LARGE or (not bits and BITS[dtype] * prod(filter(None, shape)) >= _TOO_LARGE):
+        raise DtypeSamplerError(f"a tensor of shape {shape} is larger than any memory")
+    if bits != 8 * (end - begin):
         raise DtypeSamplerError(
             f"a tensor of {dtype} and shape {shape} does not have the {end - begin} bytes that"
             " its data_offsets say"
         )
-    return TensorInfo(path, dtype, tuple(shape)), begin, end
+    return TensorInfo(path, dtype, tuple(shape), start + begin, start + end)
 
 
 def _whole(numbers: Any) -> bool:
-    return isinstance(numbers, list) and all(
-        type(number) is int and 0 <= number < 2**63 for number in numbers
-    )
+    if type(numbers) is not list:
+        return False
+    # Not `all` of a generator: headers have these by the ten thousand.
+    for number in numbers:  # noqa: SIM110
+        if type(number) is not int or not 0 <= number < _TOO_LARGE:
+            return False
+    return True
 
 
-def _check_spans(path: Path, spans: Iterable[tuple[int, int, str]], data: int) -> None:
-    reached, before = 0, ""
+def _check_spans(path: Path, spans: Iterable[tuple[int, int, str]], start: int, size: int) -> None:
+    reached, before = start, ""
     for begin, end, key in sorted(spans):
         if begin < reached:
             raise CheckpointError(f"{path}: {excerpt(key)} overlaps {excerpt(before)}")
@@ -196,5 +200,5 @@ def _check_spans(path: Path, spans: Iterable[tuple[int, int, str]], data: int) -
                 f"{path}: {begin - reached} bytes before {excerpt(key)} belong to no tensor"
             )
         reached, before = end, key
-    if reached != data:
-        raise CheckpointError(f"{path}: {data - reached} bytes at the end belong to no tensor")
+    if reached != size:
+        raise CheckpointError(f"{path}: {size - reached} bytes at the end belong to no tensor")

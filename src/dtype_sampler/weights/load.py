@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -62,12 +63,14 @@ def load_weights(
         of_model = getattr(model, "base_model_prefix", None)
         prefix = of_model if isinstance(of_model, str) else None
     slots = slots_of(model, wanted, place, keep_in_float32)
-    with open_source(source) as opened, Progress("loading", shown=progress) as bar:
-        persistent = {name: None for name, slot in slots.items() if slot.persistent}
+    persistent = {name: None for name, slot in slots.items() if slot.persistent}
+    with _collector_paused():
+        opened = open_source(source)
         try:
             plan = plan_load(opened.keys, persistent, rules, base_model_prefix=prefix)
         except RuleError as error:
             raise RuleError(f"{opened.name}: {error}") from None
+    with opened, Progress("loading", shown=progress) as bar:
         reading = _Reading(opened, slots)
         steps: list[tuple[str, str] | Group] = [*plan.direct.items(), *plan.groups]
         for done, step in enumerate(steps):
@@ -114,6 +117,21 @@ def load_weights(
     return report
 
 
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Without the garbage collector, for what makes many objects that are there to stay.
+
+    Each ten thousand of them would have it look through all that the process has, and find nothing.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 class _Reading:
     """What one load has read, and what it has met."""
 
@@ -130,60 +148,81 @@ class _Reading:
         if shape is not None and shape != tuple(slot.tensor.shape):
             self.mismatched.append(Mismatch(target, shape, tuple(slot.tensor.shape)))
             return
-        with self._telling(key):
-            value = self._source.read(key)
-            self._put(target, key, value, [value])
+        try:
+            self._put(target, key, self._source.read(key))
+        except Exception as error:  # noqa: BLE001 -- promised tensors raise whatever they like
+            self._tell(key, error)
 
     def convert(self, group: Group) -> None:
         """Read a group's tensors, and fill the slots of what its converter makes of them."""
-        operations = group.converter.operations
         where = group.names[0] if group.names else group.keys[0]
-        cast = self._cast(group)
+        memory, places = self._places(group)
         columns: Columns = []
-        for keys in group.columns:
-            column = []
-            for key in keys:
-                with self._telling(key):
+        for keys, column_places in zip(group.columns, places, strict=True):
+            column: list[torch.Tensor] = []
+            for key, place in zip(keys, column_places, strict=True):
+                try:
                     value = self._source.read(key)
-                    # What can't be cast is told when it is put in its place.
-                    fits = cast is not None and torch.can_cast(value.dtype, cast)
-                    column.append(value.to(cast) if fits else value)
+                    column.append(value if place is None else _copied(value, place))
+                except Exception as error:  # noqa: BLE001 -- as above
+                    self._tell(key, error)
             columns.append(column)
         if sum(map(len, columns)) < len(group.keys):
             return
-        borrowed = [value for column in columns for value in column]
-        with self._telling(f"{where}, by {group.converter!r}"):
-            for operation in operations:
-                columns = operation.convert(columns, len(group.targets))
-            for names, column in paired(group, columns):
-                for name, value in zip(names, column, strict=True):
+        try:
+            if memory is not None:
+                columns = [[memory]]
+            else:
+                for operation in group.converter.operations:
+                    columns = operation.convert(columns, len(group.targets))
+            for names, made in paired(group, columns):
+                for name, value in zip(names, made, strict=True):
                     if name is not None:
-                        self._put(name, group.keys[0], value, borrowed)
+                        self._put(name, group.keys[0], value)
+        except Exception as error:  # noqa: BLE001 -- and so do operations of one's own
+            self._tell(f"{where}, by {group.converter!r}", error)
 
-    def _cast(self, group: Group) -> torch.dtype | None:
-        """The dtype to read a group's tensors in, if casting them first changes no value."""
-        moves = all(
-            getattr(operation, "moves_values_only", False)
-            for operation in group.converter.operations
-        )
-        dtypes = {self._slots[name].dtype for name in group.names}
-        return dtypes.pop() if moves and len(dtypes) == 1 else None
+    def _places(
+        self, group: Group
+    ) -> tuple[torch.Tensor | None, Sequence[Sequence[torch.Tensor | None]]]:
+        """Memory for the one tensor that a group becomes, and the views of it where its parts go.
 
-    def _put(
-        self, target: str, key: str, value: torch.Tensor, borrowed: list[torch.Tensor]
-    ) -> None:
+        What takes a tensor apart into views tells where in it the parts are, also before they are
+        there. So they are read to where they stay, and cast on the way; nothing lies beside them.
+        Nothing but None if that can't be, and `convert` has to make the tensor, or tell what is
+        wrong.
+        """
+        nowhere = None, [[None] * len(keys) for keys in group.columns]
+        if len(group.targets) != 1 or len(group.names) != 1:
+            return nowhere
+        slot = self._slots[group.names[0]]
+        memory = torch.empty(slot.tensor.shape, dtype=slot.dtype, device=slot.device)
+        places: Columns = [[memory]]
+        try:
+            for operation in reversed(group.converter.operations):
+                undone = operation.reverse()
+                if not getattr(undone, "gives_views", False):
+                    return nowhere
+                places = undone.convert(places, len(group.columns))
+            for keys, column in zip(group.columns, places, strict=True):
+                for key, place in zip(keys, column, strict=True):
+                    if self._source.shape(key) != place.shape:
+                        return nowhere
+        except Exception:  # noqa: BLE001 -- operations of one's own may have no reverse
+            return nowhere
+        return memory, places
+
+    def _put(self, target: str, key: str, value: torch.Tensor) -> None:
         slot = self._slots[target]
         if value.shape != slot.tensor.shape:
             self.mismatched.append(Mismatch(target, tuple(value.shape), tuple(slot.tensor.shape)))
         elif not torch.can_cast(value.dtype, slot.dtype):
-            self.errors.append(
-                Problem(target, f"{value.dtype} in the checkpoint can't become {slot.dtype}")
-            )
+            self.errors.append(Problem(target, _no_cast(value.dtype, slot.dtype)))
         elif slot.filled is None:
-            slot.filled, slot.key = slot.take(value, borrowed), key
+            slot.filled, slot.key = slot.take(value, self._source.lent), key
             # An operation may give one tensor for two targets.
-            borrowed.append(slot.filled)
-        elif not _same(slot.filled, slot.take(value, borrowed)):
+            self._source.lent.add(slot.filled.untyped_storage().data_ptr())
+        elif not _same(slot.filled, slot.take(value, self._source.lent)):
             # One tensor of the model by two names, of which the checkpoint has both.
             self.errors.append(
                 Problem(
@@ -193,14 +232,19 @@ class _Reading:
                 )
             )
 
-    @contextmanager
-    def _telling(self, where: str) -> Iterator[None]:
-        try:
-            yield
-        # Promised tensors and operations of one's own raise whatever they like.
-        except Exception as error:  # noqa: BLE001
-            message = str(error) if isinstance(error, DtypeSamplerError) else _told(error)
-            self.errors.append(Problem(excerpt(where), message))
+    def _tell(self, where: str, error: Exception) -> None:
+        message = str(error) if isinstance(error, DtypeSamplerError) else _told(error)
+        self.errors.append(Problem(excerpt(where), message))
+
+
+def _copied(value: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    if value.dtype != place.dtype and not torch.can_cast(value.dtype, place.dtype):
+        raise DtypeSamplerError(_no_cast(value.dtype, place.dtype))
+    return place.copy_(value)
+
+
+def _no_cast(here: torch.dtype, there: torch.dtype) -> str:
+    return f"{here} in the checkpoint can't become {there}"
 
 
 def paired(

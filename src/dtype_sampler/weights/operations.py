@@ -26,9 +26,10 @@ class OperationError(DtypeSamplerError):
 class Operation(Protocol):
     """One step of a converter.
 
-    An operation that only moves values may set `moves_values_only = True`: a cast then commutes
-    with it, so tensors are cast as they are read, and what it makes needs half the memory. Without
-    it an operation gets the checkpoint's own dtypes, and its result is cast.
+    An operation gets tensors of the checkpoint's own dtypes, and its result is cast. One that
+    gives nothing but views of what it gets may set `gives_views = True`. If the reverses of all of
+    a converter's operations do, none of them is needed: its tensors are copied to where those find
+    them in the model's own memory.
     """
 
     def convert(self, columns: Columns, targets: int) -> Columns:
@@ -48,7 +49,6 @@ class Stack:
     """Stack the tensors of each source along a new dimension, as `torch.stack` does."""
 
     dim: int = 0
-    moves_values_only = True
 
     def convert(self, columns: Columns, targets: int) -> Columns:
         """From n tensors of one shape in each list to one."""
@@ -66,7 +66,7 @@ class Unstack:
     """Take the tensor of each source apart along a dimension, as `torch.unbind` does."""
 
     dim: int = 0
-    moves_values_only = True
+    gives_views = True
 
     def convert(self, columns: Columns, targets: int) -> Columns:
         """From one tensor in each list to as many as that dimension is long."""
@@ -87,7 +87,6 @@ class Concatenate:
 
     dim: int = 0
     sizes: Sequence[int] | None = None
-    moves_values_only = True
 
     def __post_init__(self) -> None:
         if self.sizes is not None:
@@ -128,7 +127,7 @@ class Chunk:
     """Cut each tensor into as many equal parts as the converter has targets."""
 
     dim: int = 0
-    moves_values_only = True
+    gives_views = True
 
     def convert(self, columns: Columns, targets: int) -> Columns:
         """From one list to one for each target. Raises OperationError if it can't be equal."""
@@ -145,7 +144,7 @@ class Split:
 
     sizes: Sequence[int]
     dim: int = 0
-    moves_values_only = True
+    gives_views = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sizes", tuple(self.sizes))
@@ -165,7 +164,7 @@ class Transpose:
 
     dim0: int = 0
     dim1: int = 1
-    moves_values_only = True
+    gives_views = True
 
     def convert(self, columns: Columns, targets: int) -> Columns:
         """As many tensors as before."""

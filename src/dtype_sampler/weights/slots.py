@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -29,10 +29,10 @@ class Slot:
     filled: torch.Tensor | None = None
     key: str | None = None
 
-    def take(self, value: torch.Tensor, borrowed: Iterable[torch.Tensor]) -> torch.Tensor:
+    def take(self, value: torch.Tensor, lent: Collection[int]) -> torch.Tensor:
         """*value* as this slot wants it, in memory of its own.
 
-        borrowed: tensors whose memory is not ours. What an operation made is taken as it is, if it
+        lent: addresses of memory that is not ours. What an operation made is taken as it is, if it
         has the whole of its memory to itself.
         """
         if (
@@ -40,15 +40,11 @@ class Slot:
             and value.device == self.device
             and value.is_contiguous()
             and value.untyped_storage().nbytes() == value.nbytes
-            and not any(_share(value, other) for other in borrowed)
+            and value.untyped_storage().data_ptr() not in lent
         ):
             return value.detach()
         own = torch.empty(value.shape, dtype=self.dtype, device=self.device)
         return own.copy_(value.detach())
-
-
-def _share(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
 
 
 def slots_of(

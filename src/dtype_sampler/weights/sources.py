@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -23,6 +22,8 @@ from dtype_sampler.weights.problems import excerpt
 if TYPE_CHECKING:
     import torch
 
+    from dtype_sampler.weights.mapped import MappedFile
+
     Given = torch.Tensor | Future[torch.Tensor] | Callable[[], torch.Tensor]
     Checkpoint = str | os.PathLike[str] | Mapping[str, Given]
 
@@ -33,9 +34,10 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 class Source(Protocol):
-    """Tensors by key, each read when it is asked for."""
+    """Tensors by key, each read when it is asked for. lent: addresses of memory it has lent out."""
 
     name: str
+    lent: set[int]
 
     @property
     def keys(self) -> Iterable[str]:
@@ -192,8 +194,8 @@ class FileSource:
         self.name = str(path)
         self._tensors = tensors_of(path)
         self.keys = self._tensors.keys()
-        self._opened: dict[Path, Any] = {}
-        self._open = ExitStack()
+        self._mapped: dict[Path, MappedFile] = {}
+        self.lent: set[int] = set()
 
     def shape(self, key: str) -> tuple[int, ...] | None:
         """As the header tells, which was checked."""
@@ -203,18 +205,14 @@ class FileSource:
 
     def read(self, key: str) -> torch.Tensor:
         """A view of the file, mapped into memory."""
-        path = self._tensors[key].file
-        file = self._opened.get(path)
-        if file is None:
-            from safetensors import SafetensorError, safe_open
+        info = self._tensors[key]
+        mapped = self._mapped.get(info.file)
+        if mapped is None:
+            from dtype_sampler.weights.mapped import MappedFile
 
-            try:
-                file = self._open.enter_context(safe_open(path, framework="pt"))
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path}: {error}") from None
-            self._opened[path] = file
-        tensor: torch.Tensor = file.get_tensor(key)
-        return tensor
+            mapped = self._mapped[info.file] = MappedFile(info.file)
+            self.lent.add(mapped.address)
+        return mapped.tensor(info)
 
     def __enter__(self) -> Self:
         return self
@@ -225,8 +223,7 @@ class FileSource:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._opened.clear()
-        self._open.close()
+        self._mapped.clear()
 
 
 class MappingSource:
@@ -239,6 +236,7 @@ class MappingSource:
             if not isinstance(key, str):
                 raise CheckpointError(f"{self.name}: its keys must be texts, and {key!r} is none")
         self.keys = given.keys()
+        self.lent: set[int] = set()
         self._given = given
 
     def shape(self, key: str) -> None:
@@ -255,6 +253,7 @@ class MappingSource:
             given = given()
         if not isinstance(given, torch.Tensor):
             raise CheckpointError(f"a tensor was promised, and {type(given).__name__} came")
+        self.lent.add(given.untyped_storage().data_ptr())
         return given.detach()
 
     def __enter__(self) -> Self:
