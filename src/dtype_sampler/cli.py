@@ -1,4 +1,4 @@
-"""The command `dtype-sampler`: looks at the ledger, and looks after it.
+"""The command `dtype-sampler`: looks at the ledger, looks after it, and surveys devices.
 
 Exit codes: 0 fine, 1 an error, 2 a gate was missed.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.paths import DEFAULT_LEDGER
+from dtype_sampler.reports import devices_command
 from dtype_sampler.settings import parse_percent, parse_runs, parse_seed
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    what = "Looks at the ledger of pytest-dtype-sampler, and looks after it."
+    what = "Looks at the ledger of pytest-dtype-sampler, looks after it, and surveys devices."
     codes = "exit codes: 0 fine, 1 an error, 2 a gate was missed"
     parser = _Parser(prog="dtype-sampler", description=what, epilog=codes)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -157,6 +158,13 @@ def _parser() -> argparse.ArgumentParser:
     verbs = sub.add_subparsers(required=True, metavar="VERB")
     what = "show where each key goes; exit with 2 if one has no place"
     weights.add_arguments(verbs.add_parser("plan", help=what, description=f"{what.capitalize()}."))
+    sub = command(
+        "devices",
+        _devices,
+        "show which dtypes survive which trips on this machine, bit by bit",
+        "dtype-sampler devices --device cuda --format markdown",
+    )
+    devices_command.add_arguments(sub)
     return parser
 
 
@@ -397,3 +405,7 @@ def _prune(options: argparse.Namespace) -> int:
     finally:
         store.close()
     return FINE
+
+
+def _devices(options: argparse.Namespace) -> int:
+    return FINE if devices_command.run(options, _write) else GATE_MISSED

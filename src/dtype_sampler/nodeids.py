@@ -56,9 +56,14 @@ def argument_of_nodeid(config: pytest.Config, nodeid: str) -> str:
     if config.option.pyargs:
         module = path.removesuffix(".py").replace("/", ".")
         found = path_of_module(module)
-        if found is not None and not Path(found).is_relative_to(root):
+        if found is not None and not (root / path).exists():
             return _with_path(module, nodeid)
     return nodeid if start == root else _with_path(relative(root / path, start), nodeid)
+
+
+def nodeid_of_module(argument: str) -> str:
+    """`a.b.c::test[x]`, as `--pyargs` takes it, as the node id `a/b/c.py::test[x]`."""
+    return _with_path(f"{argument.partition('::')[0].replace('.', '/')}.py", argument)
 
 
 def path_of_module(name: str) -> str | None:

@@ -33,10 +33,11 @@ FULL_MARKER = "all_dtypes"
 
 @dataclass(frozen=True, slots=True)
 class MarkerRequest:
-    """What `@pytest.mark.random_dtypes(...)` asks for."""
+    """What `@pytest.mark.random_dtypes(...)` asks for. own_k: whether it names k itself."""
 
     pool: Pool
     k: int
+    own_k: bool
     always: tuple[str, ...]
     device: str | None
 
@@ -127,9 +128,10 @@ def _read_marker(
     if dtypes is not None and not isinstance(dtypes, str):
         # A candidate may come with an id or marks of its own, as in `parametrize`.
         dtypes, given = _unwrap(dtypes)
-    pool, fixed, k = make_request(plan, k, dtypes, always, exclude)
+    asked = k is not None
+    pool, fixed, number = make_request(plan, k, dtypes, always, exclude)
     if not (full or plan.all_dtypes or plan.only):
-        check_always(len(pool.labels), k, len(fixed))
+        check_always(len(pool.labels), number, len(fixed))
     there = [(label, pool.candidate(label)) for label in pool.labels]
     # A dtype of a named pool that this torch lacks can be no item; the draw reports it.
     there = [
@@ -148,7 +150,7 @@ def _read_marker(
     ]
     # One item stands for a test of whose pool this torch has nothing; it will be skipped.
     parameters = parameters or [pytest.param(None, id="none")]
-    return argname, MarkerRequest(pool, k, fixed, own_device(device)), parameters
+    return argname, MarkerRequest(pool, number, asked, fixed, own_device(device)), parameters
 
 
 def _marker_arguments(
@@ -307,9 +309,9 @@ def _new_group(
     if len(function.sampled) == 1 and (request := requests.get(function.sampled[0])):
         group.pool, group.k, group.always = request.pool, request.k, request.always
         group.device = request.device
-    elif requests:
+    elif requests and any(request.own_k for request in requests.values()):
         group.k = max(request.k for request in requests.values())
-    elif function.device_arg:
+    if group.device is None and function.device_arg:
         group.device, group.probe = _device_of(params["device"])
     return group
 

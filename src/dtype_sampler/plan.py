@@ -22,7 +22,8 @@ _AS_TEXT = ("recheck", "verdicts")
 class RunPlan:
     """The settings of a run with its seed chosen.
 
-    seed_origin: words for the header that say where the seed came from. only: names as
+    seed_origin: words for the header that say where the seed came from. k: of tests that name none,
+    a number or a share such as "1/3" (`settings.number_of`). only: names as
     `--dtype-only` takes them; empty means every dtype. device: None means the current accelerator,
     else cpu. kept: node ids that are never left out, as somebody asked for them by name or they
     failed last. recheck: device type -> test key -> the labels whose last verdict was a failure.
@@ -32,7 +33,7 @@ class RunPlan:
     seed: int
     seed_origin: str
     strategy: str = "rotate"
-    k: int = 3
+    k: int | str = 3
     all_dtypes: bool = False
     only: tuple[str, ...] = ()
     device: str | None = None

@@ -15,7 +15,7 @@ import pytest
 
 from dtype_sampler.current import innermost, running
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.nodeids import nodeid_of_argument, stable_nodeid
+from dtype_sampler.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
 from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan, make_plan
 from dtype_sampler.settings import CLI, OPTIONS, Settings, located, resolve
 
@@ -154,6 +154,9 @@ def _kept(config: pytest.Config) -> tuple[str, ...]:
     """The node ids that stay whatever the sample is, made here so that all workers agree."""
     named = [arg for arg in config.args if "::" in arg and arg.endswith("]")]
     kept = {nodeid_of_argument(config, arg) for arg in named}
+    if config.option.pyargs:
+        # As the checks that come with the plugin call themselves, wherever they are installed.
+        kept |= {nodeid_of_module(arg) for arg in named}
     cache = getattr(config, "cache", None)
     if cache is not None and (
         config.getoption("lf", False) or config.getoption("failedfirst", False)

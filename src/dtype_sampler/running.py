@@ -16,7 +16,7 @@ from dtype_sampler.plan import RunPlan
 from dtype_sampler.sample import DtypeSample, SampleRecord, UnderTest
 from dtype_sampler.sampling import choose
 from dtype_sampler.seeding import reseed
-from dtype_sampler.settings import parse_device
+from dtype_sampler.settings import number_of, parse_device
 from dtype_sampler.support import absence, check_device, device_in_use, device_type, refusal
 
 if TYPE_CHECKING:
@@ -202,7 +202,8 @@ def make_request(
         pool = Pool.of(each_of(dtypes, "dtypes"))
     if exclude:
         pool = pool.without(pool.find(exclude, "exclude", missing_ok=True))
-    return pool, tuple(pool.find(always, "always")) if always else (), check_k(k, plan.k)
+    fixed = tuple(pool.find(always, "always")) if always else ()
+    return pool, fixed, check_k(k, number_of(plan.k, len(pool.labels)))
 
 
 def _named_pool(name: str) -> Pool:

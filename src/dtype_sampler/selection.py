@@ -10,6 +10,7 @@ from dtype_sampler.candidates import Pool
 from dtype_sampler.plan import RunPlan
 from dtype_sampler.running import draw, why_nothing
 from dtype_sampler.sample import SampleRecord
+from dtype_sampler.settings import number_of
 
 ItemT = TypeVar("ItemT")
 
@@ -90,11 +91,12 @@ def select(
 
 def _decide(plan: RunPlan, group: Group) -> None:
     """Fill in a group's sample, the labels whose items stay, and the reason to skip those."""
+    pool = group.pool or Pool.of_labels(group.candidates)
     record = group.record = draw(
         plan,
         group.key,
-        group.pool or Pool.of_labels(group.candidates),
-        k=plan.k if group.k is None else group.k,
+        pool,
+        k=number_of(plan.k, len(pool.labels)) if group.k is None else group.k,
         always=group.always,
         full=group.full or plan.all_dtypes,
         device=group.device,

@@ -65,11 +65,27 @@ def parse_seed(text: str) -> int | str:
     )
 
 
-def parse_k(text: str) -> int:
-    """A number of candidates, at least 1."""
-    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1:
+def parse_k(text: str) -> int | str:
+    """A number of candidates, at least 1, or a share of them such as `1/3`."""
+    if _NUMBER.fullmatch(text):
         return int(text)
-    raise DtypeSamplerError("k is how many dtypes each test runs with: an integer from 1 on")
+    part, slash, whole = text.partition("/")
+    if slash and _NUMBER.fullmatch(part) and _NUMBER.fullmatch(whole) and int(part) <= int(whole):
+        return text
+    raise DtypeSamplerError(
+        "k is how many dtypes each test runs with: an integer from 1 on, or a share such as 1/3"
+    )
+
+
+_NUMBER = re.compile("[1-9][0-9]{0,8}")
+
+
+def number_of(k: int | str, size: int) -> int:
+    """How many candidates *k* means of a pool of *size*: a share is rounded up."""
+    if isinstance(k, int):
+        return k
+    part, _, whole = k.partition("/")
+    return -(-size * int(part) // int(whole))
 
 
 def parse_strategy(text: str) -> str:
@@ -92,6 +108,13 @@ def parse_path(text: str) -> str:
     """A path of a file."""
     if not text.strip():
         raise DtypeSamplerError("it is empty: name a file, or use --no-dtype-ledger")
+    return text
+
+
+def parse_file(text: str) -> str:
+    """A path of a file; whether it is there is found out when it is read."""
+    if not text.strip():
+        raise DtypeSamplerError("it is empty: name a file, or leave it out")
     return text
 
 
@@ -177,9 +200,10 @@ OPTIONS = (
         "k",
         parse_k,
         3,
-        "How many dtypes a test runs with if it names no k itself. Default: 3.",
+        "How many dtypes a test runs with if it names no k itself: a number, or a share of the"
+        " test's dtypes, rounded up: with 1/3, three runs cover every test. Default: 3.",
         flag="--dtype-k",
-        metavar="N",
+        metavar="N|N/M",
         ini="dtype_sampler_k",
     ),
     Option(
@@ -281,6 +305,14 @@ OPTIONS = (
         metavar="PCT",
     ),
     Option(
+        "known_issues",
+        parse_file,
+        None,
+        "A TOML file of faults that the round-trip checks of dtype_sampler.checks are to expect, on"
+        " top of those that ship with the plugin; relative to the root directory. Default: none.",
+        ini="dtype_sampler_known_issues",
+    ),
+    Option(
         "step_summary",
         lambda value: value,
         False,
@@ -297,7 +329,7 @@ class Settings:
 
     seed: int | str = "next"
     all_dtypes: bool = False
-    k: int = 3
+    k: int | str = 3
     only: tuple[str, ...] = ()
     strategy: str = "rotate"
     device: str | None = None
@@ -309,6 +341,7 @@ class Settings:
     ledger_runs: int = 200
     recheck_failed: bool = True
     fail_under: float | None = None
+    known_issues: str | None = None
     step_summary: bool = False
     origins: Mapping[str, str] = field(default_factory=dict)
 

@@ -5,13 +5,35 @@ from __future__ import annotations
 import sys
 import warnings
 from functools import cache
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from dtype_sampler.errors import DtypeSamplerError
 
 if TYPE_CHECKING:
     import torch
+
+
+# The first with torch.accelerator.
+OLDEST_TORCH = (2, 6)
+
+
+def check_torch() -> None:
+    """Raise DtypeSamplerError if torch is missing, broken or too old."""
+    try:
+        import torch
+    # A broken installation raises OSError for a library, or whatever else.
+    except Exception as error:  # noqa: BLE001
+        raise DtypeSamplerError(f"torch can't be imported: {error}") from None
+    found = torch.__version__.split("+")[0].split(".")[:2]
+    try:
+        old = tuple(map(int, found)) < OLDEST_TORCH
+    except ValueError:
+        old = False
+    if old:
+        wanted = ".".join(map(str, OLDEST_TORCH))
+        raise DtypeSamplerError(
+            f"torch {torch.__version__} is too old: round trips need torch {wanted} or newer"
+        )
 
 
 def device_in_use(named: str | None) -> str:
@@ -67,10 +89,12 @@ def absence(device: str) -> str | None:
 def _cannot_use(device: str, error: Exception) -> str:
     import torch
 
+    from dtype_sampler.roundtrip.devices import first_line
+
     found = ", ".join(filter(None, ["cpu", accelerator()]))
     return (
         f"torch {torch.__version__} can't use the device {device!r} here"
-        f" ({_first_line(error)}); found: {found}"
+        f" ({first_line(error)}); found: {found}"
     )
 
 
@@ -84,24 +108,14 @@ def check_device(device: str) -> None:
 def refusal(device: str, dtype: torch.dtype) -> str | None:
     """Why *device* does not take a tensor of *dtype*, in the words of the refusal; None if it does.
 
-    Tried once per process, with a tensor of one element made on the host and sent to the device.
+    Tried once per process: the way out of the shortest round trip, with one element.
     Raises DtypeSamplerError if the device itself is not there, which is no matter of the dtype.
     """
-    import torch
+    from dtype_sampler.roundtrip import devices
 
     check_device(device)
-    try:
-        # torch warns of dtypes that it calls experimental; only a refusal matters here.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.empty(1, dtype=dtype).to(device)
-    # A refusal comes as TypeError, RuntimeError, NotImplementedError or a class of the back end's.
-    except Exception as error:  # noqa: BLE001
-        return _first_line(error)
-    return None
 
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    # Some list every back end there is, in a line of a thousand characters.
-    return shorten(lines[0], 160, placeholder=" ...") if lines else type(error).__name__
+    # torch warns of dtypes that it calls experimental; only a refusal matters here.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return devices.refusal(devices.TorchDevice(device), dtype)

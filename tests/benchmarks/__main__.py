@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import calls, collection, ledger, selection, simulation
+from tests.benchmarks import calls, collection, ledger, roundtrip, selection, simulation
 from tests.benchmarks.report import as_json, table, versions
 
 BENCHMARKS = {
@@ -16,6 +16,7 @@ BENCHMARKS = {
     "selection": selection,
     "calls": calls,
     "ledger": ledger,
+    "roundtrip": roundtrip,
     "simulation": simulation,
 }
 

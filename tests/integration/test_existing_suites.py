@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from test_replaying import replay_lines
 
 
 @pytest.fixture
@@ -129,6 +130,46 @@ def test_test_keys_leave_out_the_dtypes_part(suite):
         "test_it.py::test_together[cpu-dict]",
         "test_it.py::test_alone",
     }
+
+
+def test_classes_marks_and_odd_names(suite, ids):
+    suite.file(
+        "test_it",
+        r"""
+        import pytest
+        THREE = ["float16", "float32", "float64"]
+
+        @pytest.mark.parametrize("dtype", THREE)
+        class TestClass:
+            def test_one(self, dtype): pass
+            @pytest.mark.parametrize("n", [1, 2])
+            def test_two(self, dtype, n): pass
+
+        @pytest.mark.parametrize("dtype", [
+            pytest.param("float16", marks=pytest.mark.skip),
+            pytest.param("float32", marks=pytest.mark.xfail(strict=True)),
+            "float64"])
+        def test_marks(dtype): assert dtype == "float64"
+
+        @pytest.mark.parametrize("n", ["a::b", "[c]", "d e\u00e9/\\"])
+        @pytest.mark.parametrize("dtype", THREE, ids=["::16", "[32]", "6 4"])
+        def test_odd(dtype, n): assert dtype is None
+        """,
+    )
+    found = {seed: ids(f"--dtype-seed={seed}") for seed in (0, 1)}
+    for one in found.values():
+        counts = {"test_one": 2, "test_two": 4, "test_marks": 2}
+        assert functions([name for name in one if "test_odd" not in name]) == counts
+        assert sum("test_odd" in name for name in one) == 6
+    assert {*found[0], *found[1]} == {*ids("--all-dtypes")}
+    outcomes = suite.run("-k", "test_marks", "--all-dtypes").parseoutcomes()
+    assert outcomes == {"passed": 1, "skipped": 1, "xfailed": 1, "deselected": 18}
+
+    result = suite.run("-k", "test_odd", "--dtype-seed=0")
+    result.assert_outcomes(failed=6, deselected=15)
+    same, only = replay_lines(result)[:2]
+    assert suite.run(*same).parseoutcomes()["failed"] == 6
+    assert suite.run(*only).parseoutcomes() == {"failed": 1}
 
 
 def test_patterns(suite, ids):

@@ -286,3 +286,19 @@ def test_a_marker_for_a_module_leaves_its_doctests_alone(project):
         """,
     )
     project.run("--doctest-modules").assert_outcomes(passed=2, deselected=3)
+
+
+def test_a_parameter_named_device_says_where_support_counts(project):
+    """Each device has a sample, and cells, of its own."""
+    project.file(
+        "test_it",
+        """
+        import pytest
+        @pytest.mark.random_dtypes("dtype", "floating", k=2)
+        @pytest.mark.parametrize("device", ["cpu", "meta"])
+        def test_it(device, dtype): pass
+        """,
+    )
+    result = project.run("--dtype-seed=1")
+    result.assert_outcomes(passed=4, deselected=4)
+    result.stdout.fnmatch_lines(["dtype-sampler: 2 tests sampled, 4 of 8 cells ran on cpu, meta*"])

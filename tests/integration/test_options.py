@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 LOOP = "def test(random_dtypes, took): took('t', list(random_dtypes()))"
@@ -167,3 +169,48 @@ class TestOnly:
         result = project.run("--dtype-only=complex64")
         assert result.ret == 0
         result.assert_outcomes(passed=1, skipped=2, deselected=8)
+
+
+def test_k_as_a_share(project, ids):
+    project.ini(dtype_sampler_argnames="dtype", dtype_sampler_k="1/3")
+    project.file(
+        "test_it",
+        """
+        import pytest
+        from dtype_sampler import random_dtypes as ask
+        TEN = list("abcdefghij")
+
+        @pytest.mark.parametrize("dtype", TEN)
+        def test_ten(dtype): pass
+        @pytest.mark.parametrize("dtype", TEN[:2])
+        def test_two(dtype): pass
+        @pytest.mark.random_dtypes("a", TEN)
+        @pytest.mark.random_dtypes("b", TEN)
+        def test_pairs(a, b): pass
+        @pytest.mark.random_dtypes("a", TEN, k=1)
+        def test_own(a): pass
+        def test_loop(took):
+            for one in ask(dtypes=TEN[:7]): took("loop", one)
+        def test_fails():
+            for one in ask(dtypes=TEN[:7]): assert False
+        """,
+    )
+    runs = [ids(f"--dtype-seed={seed}") for seed in (1, 2, 3)]
+    for run in runs:
+        counts = Counter(one.partition("[")[0].partition("::")[2] for one in run)
+        assert counts == {
+            "test_ten": 4,
+            "test_two": 1,
+            "test_pairs": 34,
+            "test_own": 1,
+            "test_loop": 1,
+            "test_fails": 1,
+        }
+    covered = {one for run in runs for one in run if "test_own" not in one}
+    assert covered == {one for one in ids("--all-dtypes") if "test_own" not in one}
+
+    result = project.run("-k", "loop or fails", "--dtype-seed=1", "--dtype-k=1/2")
+    assert len(project.took()) == 4
+    result.stdout.fnmatch_lines(
+        ["dtype-sampler: *, strategy=rotate, k=1/2, *", "same sample: * --dtype-k=1/2"]
+    )

@@ -1,11 +1,25 @@
 from __future__ import annotations
 
+from math import ceil
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.records import History
 from dtype_sampler.plan import RunPlan, make_plan, random_seed
-from dtype_sampler.settings import CLI, DEFAULT, ENV, INI, MAX_SEED, Settings, resolve
+from dtype_sampler.settings import (
+    CLI,
+    DEFAULT,
+    ENV,
+    INI,
+    MAX_SEED,
+    Settings,
+    number_of,
+    parse_k,
+    resolve,
+)
 
 
 def test_defaults():
@@ -43,6 +57,7 @@ def test_everything_at_once():
             "dtype_sampler_pool": ["reduced", "float32"],
             "dtype_sampler_argnames": ["dtype", "*_dt?", "dtype"],
             "dtype_sampler_reseed": False,
+            "dtype_sampler_known_issues": "known.toml",
         },
     )
     assert settings == Settings(
@@ -55,6 +70,7 @@ def test_everything_at_once():
         pool=("reduced", "float32"),
         argnames=("dtype", "*_dt?"),
         reseed=False,
+        known_issues="known.toml",
         origins=settings.origins,
     )
 
@@ -94,6 +110,11 @@ def test_seeds(seed):
         ({}, {"DTYPE_SAMPLER_ALL": "maybe"}, {}, "^DTYPE_SAMPLER_ALL=maybe: write 1"),
         ({"k": "0"}, {}, {}, "^--dtype-k=0: k is how many"),
         ({"k": "-1"}, {}, {}, "--dtype-k=-1"),
+        ({"k": "4/3"}, {}, {}, "--dtype-k=4/3: k is how many"),
+        ({"k": "0/3"}, {}, {}, "or a share such as 1/3"),
+        ({"k": "1/0"}, {}, {}, "--dtype-k=1/0"),
+        ({"k": "1/"}, {}, {}, "--dtype-k=1/: "),
+        ({"k": "1/3/5"}, {}, {}, "--dtype-k=1/3/5"),
         ({"k": "two"}, {}, {}, "--dtype-k=two"),
         ({}, {}, {"dtype_sampler_k": "1.5"}, "dtype_sampler_k = 1.5"),
         ({"strategy": "rotat"}, {}, {}, "'rotat': did you mean 'rotate'"),
@@ -109,6 +130,12 @@ def test_seeds(seed):
         ({}, {}, {"dtype_sampler_ledger_runs": "0"}, "how many runs to keep"),
         ({"fail_under": "most"}, {}, {}, "--dtype-fail-under=most: a percentage"),
         ({"fail_under": "100.5"}, {}, {}, "a number from 0 to 100"),
+        (
+            {},
+            {},
+            {"dtype_sampler_known_issues": " "},
+            "dtype_sampler_known_issues =   \\(in the pytest configuration\\): it is empty",
+        ),
         ({"only": ["reduced"]}, {}, {}, "is a pool: list its dtypes, float16,bfloat16"),
         ({}, {}, {"dtype_sampler_argnames": ["a,b"]}, "'a,b' is no argument name"),
         ({}, {}, {"dtype_sampler_argnames": ["*", "a[1]*"]}, r"'a\[1\]\*' is no argument name"),
@@ -181,3 +208,16 @@ class TestPlan:
         wire = plan.to_wire()
         assert RunPlan.from_wire(wire) == plan
         assert {type(value) for value in wire.values()} <= {int, str, bool, tuple, type(None)}
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 500))
+def test_a_share_covers_everything_in_as_many_runs_as_it_says(part, more, size):
+    whole = part + more
+    k = number_of(parse_k(f"{part}/{whole}"), size)
+    assert 1 <= k <= size
+    assert (k - 1) * whole < size * part <= k * whole
+    assert ceil(size / k) <= ceil(whole / part)
+
+
+def test_a_number_is_no_share():
+    assert number_of(parse_k("3"), 2) == 3

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.records import CellRecord, RunRecord
 
 SECTION = "dtype-sampler"
+# How the test keys of the checks that come with the plugin begin.
+CHECKS = "dtype_sampler/checks/"
 
 
 def header(plan: RunPlan) -> str:
@@ -44,6 +46,9 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
             f"{SECTION}: {count_of(tests, 'test')} {words}, {ran} of {count_of(len(cells), 'cell')}"
             f" ran on {devices} (--dtype-seed={plan.seed})"
         )
+    checked = any(cell.key.startswith(CHECKS) for cell in cells)
+    if checked and devices == "cpu" and plan.device is None:
+        lines.append(f"{SECTION}: the checks ran for cpu only: torch finds no accelerator here")
     passed_over = Counter(
         (cell.label, cell.device) for cell, outcome in cells.items() if outcome == UNSUPPORTED
     )

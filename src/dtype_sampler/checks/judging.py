@@ -1,0 +1,69 @@
+"""From the outcomes of a survey to what one test item says. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import NamedTuple
+
+from dtype_sampler.reports.devices import root_of
+from dtype_sampler.roundtrip.known import Issue, reason_of
+from dtype_sampler.roundtrip.model import BROKEN, CRASHED, KNOWN, UNSUPPORTED, Survey
+
+PASSED = "passed"
+FAILED = "failed"
+SKIPPED = "skipped"
+XFAILED = "xfailed"
+
+
+class Judgement(NamedTuple):
+    """How an item ends, and why, in lines."""
+
+    outcome: str
+    words: str = ""
+
+
+def judge(
+    survey: Survey,
+    dtype: str,
+    kind: str,
+    issues: Sequence[Issue],
+    elsewhere: Container[tuple[str, str]] = (),
+) -> Judgement:
+    """What the item for a dtype and a kind of trip says.
+
+    survey: marked with *issues*. elsewhere: dtype and kind of all items of this run, on the same
+    device. An item fails for a fault, and for a listed one that no longer shows. A fault with a
+    cause that another item of this run reports is expected here, so that it is told once. Skipped
+    is an item of which every trip was refused.
+    """
+    outcomes = list(survey.of(dtype=dtype, kind=kind))
+    faults: list[str] = []
+    spread: list[str] = []
+    for one in outcomes:
+        if one.verdict not in (BROKEN, CRASHED):
+            continue
+        root = root_of(one, survey)
+        if root is one:
+            faults.append(one.message)
+        elif root in outcomes:
+            # The same item says it at the shorter trip.
+            continue
+        else:
+            told = (root.dtype, root.kind) in elsewhere
+            same = f"the same fault as {root.dtype} {root.name}"
+            (spread if told else faults).append(f"{one.message} ({same})")
+    fixed = [
+        f"{one.route}: listed as a known issue, but it works: {reason_of(one, survey, issues)}"
+        for one in outcomes
+        if one.is_fixed
+    ]
+    if faults or fixed:
+        return Judgement(FAILED, "\n".join(faults + fixed))
+    expected = [reason_of(one, survey, issues) for one in outcomes if one.verdict == KNOWN]
+    if expected or spread:
+        return Judgement(XFAILED, "; ".join(dict.fromkeys(expected + spread)))
+    if not outcomes:
+        return Judgement(SKIPPED, f"{survey.device} makes no trip of this kind with {dtype}")
+    if all(one.verdict == UNSUPPORTED for one in outcomes):
+        return Judgement(SKIPPED, "; ".join(f"{one.name}: {one.words}" for one in outcomes))
+    return Judgement(PASSED)

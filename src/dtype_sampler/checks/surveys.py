@@ -1,0 +1,106 @@
+"""The surveys that the items of one session report from: one for each device and process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtype_sampler.candidates import matches
+from dtype_sampler.checks.test_drawn import DRAWN
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.roundtrip import find, survey
+from dtype_sampler.roundtrip.devices import TorchDevice
+from dtype_sampler.roundtrip.known import Issue, load, mark, shipped
+from dtype_sampler.roundtrip.model import (
+    CLAIMS,
+    EMBEDDING,
+    INDEPENDENCE,
+    NAMES,
+    NARROWING,
+    TRANSPORT,
+    Survey,
+)
+from dtype_sampler.roundtrip.patterns import dtypes
+from dtype_sampler.roundtrip.values import has_values, pairs
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(slots=True)
+class Surveys:
+    """Surveys by device, each made when the first item asks for it.
+
+    issues: known ones. quantized: whether quantized dtypes were asked for.
+    """
+
+    issues: tuple[Issue, ...]
+    quantized: bool = False
+    _made: dict[str, Survey | DtypeSamplerError] = field(default_factory=dict)
+
+    def of(self, device: str) -> Survey:
+        """The survey of a device, with known issues marked.
+
+        Raises DtypeSamplerError if nothing can be done with it; the same for every item.
+        """
+        if device not in self._made:
+            try:
+                self._made[device] = mark(survey(device, quantized=self.quantized), self.issues)
+            except DtypeSamplerError as error:
+                self._made[device] = error
+        made = self._made[device]
+        if isinstance(made, DtypeSamplerError):
+            raise made
+        return made
+
+
+def known_issues(own: str | None, root: Path) -> tuple[Issue, ...]:
+    """The project's own issues, then those that ship. Raises DtypeSamplerError, as `load` does.
+
+    own: the file as the configuration names it, seen from *root*.
+    """
+    return (load(root / own, own) if own else ()) + shipped()
+
+
+def devices(named: str | None, kind: str) -> tuple[str, ...]:
+    """The devices on which trips of a kind are made; of those *named*, where one is.
+
+    Raises DtypeSamplerError if there is no such device.
+    """
+    found = find(named)
+    if kind == CLAIMS:
+        return tuple(name for name in found if TorchDevice(name).claims() is not None)
+    return found
+
+
+@cache
+def declared(kind: str, only: tuple[str, ...]) -> tuple[torch.dtype, ...]:
+    """The dtypes that have trips of a kind, quantized ones only if *only* names them.
+
+    only: names as `--dtype-only` takes them.
+    """
+    every = dtypes(quantized=False)
+    if kind == DRAWN:
+        # All patterns of the narrower ones are tried anyway.
+        return tuple(one for one in every.values() if one.itemsize > 2 and has_values(one))
+    if kind in (NAMES, TRANSPORT, CLAIMS):
+        return (*every.values(), *quantized(only))
+    made = {EMBEDDING: {EMBEDDING}, NARROWING: {NARROWING}, INDEPENDENCE: {EMBEDDING, NARROWING}}
+    return tuple(
+        dtype
+        for dtype in every.values()
+        if made[kind] & {pair for pair, _ in pairs(dtype, every.values())}
+    )
+
+
+def quantized(only: Iterable[str]) -> list[torch.dtype]:
+    """The quantized dtypes that are asked for by name."""
+    usual = dtypes(quantized=False)
+    return [
+        dtype
+        for name, dtype in dtypes(quantized=True).items()
+        if name not in usual and any(matches(one, str(dtype)) for one in only)
+    ]

@@ -1,0 +1,111 @@
+"""Surveys as one HTML page, which needs nothing but a browser, and no script. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+from dtype_sampler.reports.data import iso
+from dtype_sampler.reports.devices import (
+    MARKS,
+    Listed,
+    cells_of,
+    facts,
+    fault_lines,
+    headline,
+    in_order,
+    listed,
+    policy_lines,
+)
+from dtype_sampler.roundtrip.model import OK, UNSUPPORTED, Survey, Trip
+
+# A full stop sits too low in a box.
+_MARKS = {**MARKS, OK: "·"}
+# What a cell's tooltip can hold; the rest is in the JSON.
+_TOLD = 8
+
+
+def render(surveys: Sequence[Survey], reasons: Mapping[str, str], *, now: float) -> str:
+    """The page. reasons: of known issues, by their reference. It is to be written as UTF-8."""
+    # Comes with torch; costs nothing where no page is asked for.
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    source = resources.files("dtype_sampler.reports").joinpath("devices.html.jinja")
+    return environment.from_string(source.read_text(encoding="utf-8")).render(
+        generated=iso(now),
+        marks=list(_MARKS.items()),
+        surveys=[_survey(survey, reasons) for survey in surveys],
+    )
+
+
+def _survey(survey: Survey, reasons: Mapping[str, str]) -> dict[str, Any]:
+    trips = in_order(survey.trips)
+    first = {
+        trip.name: place > 0 and trips[place - 1].kind != trip.kind
+        for place, trip in enumerate(trips)
+    }
+    return {
+        "device": survey.device,
+        "facts": facts(survey),
+        "headline": headline(survey),
+        "notes": survey.notes,
+        "trips": [
+            {"name": t.name, "kind": t.kind, "about": t.about, "first": first[t.name]}
+            for t in trips
+        ],
+        "rows": [_row(survey, dtype, trips, first) for dtype in survey.dtypes],
+        "sections": [
+            ("Broken or crashed", [(line, "") for line in fault_lines(survey)]),
+            (
+                "Listed as known, but they work",
+                _listed(listed(survey, reasons, fixed=True)),
+            ),
+            ("Known", _listed(listed(survey, reasons, fixed=False))),
+            (
+                "Policies: what standards or versions leave open, by the dtype that is cast to",
+                [(line, "") for line in policy_lines(survey.policies)],
+            ),
+        ],
+    }
+
+
+def _row(
+    survey: Survey, dtype: str, trips: Sequence[Trip], first: Mapping[str, bool]
+) -> dict[str, Any]:
+    cells = []
+    for trip in trips:
+        verdict = survey.verdict(dtype, trip.name)
+        cells.append(
+            {
+                "verdict": verdict,
+                "mark": _MARKS[verdict] if verdict is not None else "",
+                "title": _title(survey, dtype, trip.name),
+                "first": first[trip.name],
+            }
+        )
+    plain = all(cell["verdict"] in (None, OK, UNSUPPORTED) for cell in cells)
+    return {"dtype": dtype, "cells": cells, "plain": plain}
+
+
+def _title(survey: Survey, dtype: str, trip: str) -> str:
+    """What happened, the worst first, in lines."""
+    ranks = list(MARKS)
+    found = sorted(
+        survey.of(dtype=dtype, trip=trip), key=lambda one: ranks.index(one.verdict), reverse=True
+    )
+    lines = [one.message for one in found[:_TOLD]]
+    if len(found) > _TOLD:
+        lines.append(f"and {len(found) - _TOLD} more")
+    return "\n".join(lines)
+
+
+def _listed(issues: Sequence[Listed]) -> list[tuple[str, str]]:
+    told = []
+    for issue in issues:
+        text = f"{cells_of(issue.outcomes)}: {issue.reason or 'see'}"
+        # A place in a file is none to follow.
+        link = issue.reference if issue.reference.startswith(("https://", "http://")) else ""
+        told.append((text if link else f"{text} ({issue.reference})", link))
+    return told

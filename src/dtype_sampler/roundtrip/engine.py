@@ -1,0 +1,262 @@
+"""The survey of one device: every dtype, every trip, one outcome each."""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from dtype_sampler.errors import DtypeSamplerError, unknown
+from dtype_sampler.roundtrip.causes import with_causes
+from dtype_sampler.roundtrip.devices import Device, TorchDevice, find, peers_of
+from dtype_sampler.roundtrip.measuring import Log, Measuring, Progress, Unusable
+from dtype_sampler.roundtrip.model import (
+    BROKEN,
+    CLAIMS,
+    EMBEDDING,
+    KINDS,
+    NARROWING,
+    OK,
+    TRIPS,
+    UNSUPPORTED,
+    Cell,
+    Outcome,
+    Survey,
+)
+from dtype_sampler.roundtrip.patterns import dtypes as all_dtypes
+from dtype_sampler.roundtrip.patterns import is_quantized, raw_of, tensor_of
+from dtype_sampler.roundtrip.quiet import undisturbed
+
+
+def survey(
+    device: str | Device = "cpu",
+    *,
+    dtypes: Sequence[str] | None = None,
+    quantized: bool = False,
+    kinds: Sequence[str] | None = None,
+    tensors: Sequence[torch.Tensor] = (),
+    progress: Progress | None = None,
+    apart: bool | None = None,
+) -> Survey:
+    """Try every dtype on every trip on *device*, and say how each ended.
+
+    device: `cpu`, an accelerator such as `cuda` (the current one) or `cuda:1`, or an object with
+    the methods of `devices.Device`. dtypes: names, `bfloat16`; default all of this torch, without
+    quantized ones unless *quantized*. kinds: of trips, of `model.KINDS`; default all. tensors: on
+    the host, of any shape but empty, at most one of a dtype: only these dtypes are tried, and with
+    these values, such as Hypothesis draws. progress: is told (dtypes done, dtypes in all, the next
+    one's name). apart: whether to use a process of its own, which may die; default for
+    accelerators, as of some an odd dtype kills the process.
+
+    Verdicts are as measured: what is listed as a known issue is `broken` here. Leaves torch's
+    threads, grad mode and generators, and Python's warnings, as they were.
+
+    Raises DtypeSamplerError for a device or dtype that is not there, and for a device with which
+    nothing at all can be done.
+    """
+    chosen = _dtypes_named(dtypes, quantized=quantized)
+    kinds = _kinds_named(kinds)
+    given = [_flat(tensor) for tensor in tensors]
+    if not isinstance(device, str):
+        return survey_here(device, chosen, kinds, progress=progress, tensors=given)
+    name = one_device(device)
+    if apart is None:
+        apart = name != "cpu"
+    notes: tuple[str, ...] = ()
+    if apart:
+        from dtype_sampler.roundtrip.apart import Absent, survey_apart
+
+        try:
+            return survey_apart(name, tuple(chosen), kinds, progress=progress, tensors=given)
+        except Absent:
+            # A back end that was registered in this process by hand.
+            notes = ("surveyed in the process that asked, as others don't have the device",)
+    return survey_here(
+        TorchDevice(name), chosen, kinds, progress=progress, notes=notes, tensors=given
+    )
+
+
+def one_device(named: str) -> str:
+    """A device with its number; of a type that has several, the current one."""
+    found = find(named)
+    if len(found) == 1:
+        return found[0]
+    accelerator = torch.accelerator
+    # torch called it current_device_idx before 2.8.
+    current = getattr(accelerator, "current_device_index", None) or accelerator.current_device_idx
+    return f"{named}:{current()}"
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    if tensor.device.type != "cpu" or is_quantized(tensor.dtype) or tensor.numel() == 0:
+        raise DtypeSamplerError(
+            f"tensors= has one of shape {tuple(tensor.shape)}, {tensor.dtype} on {tensor.device}:"
+            " survey takes host tensors with elements, and no quantized ones"
+        )
+    return tensor_of(raw_of(tensor.detach()).clone(), tensor.dtype)
+
+
+def _dtypes_named(names: Sequence[str] | None, *, quantized: bool) -> Mapping[str, torch.dtype]:
+    if names is None:
+        return all_dtypes(quantized=quantized)
+    known = all_dtypes(quantized=True)
+    for name in names:
+        if name not in known:
+            raise DtypeSamplerError(
+                f"{unknown('dtype', name, tuple(known))} (torch {torch.__version__})"
+            )
+    return {name: dtype for name, dtype in known.items() if name in names}
+
+
+def _kinds_named(kinds: Sequence[str] | None) -> tuple[str, ...]:
+    for kind in kinds or ():
+        if kind not in KINDS:
+            raise DtypeSamplerError(unknown("kind of trip", kind, KINDS))
+    return tuple(kind for kind in KINDS if kinds is None or kind in kinds)
+
+
+def survey_here(
+    device: Device,
+    dtypes: Mapping[str, torch.dtype],
+    kinds: Sequence[str],
+    *,
+    progress: Progress | None = None,
+    notes: Sequence[str] = (),
+    tensors: Sequence[torch.Tensor] = (),
+) -> Survey:
+    """A survey in this process; tensors: of shape (n,)."""
+    log = Log()
+    start = perf_counter()
+    try:
+        measure(device, dtypes, kinds, log, progress=progress, tensors=tensors)
+    except Unusable as error:
+        log.outcome(error.crashed)
+        notes = (*notes, "the device is unusable after a trip: the rest is not measured")
+    micros = 1e6 * (perf_counter() - start)
+    claims = device.claims() if CLAIMS in kinds else None
+    return finished(device.name, device.facts(), log, claims=claims, micros=micros, notes=notes)
+
+
+def measure(
+    device: Device,
+    dtypes: Mapping[str, torch.dtype],
+    kinds: Sequence[str],
+    log: Log,
+    *,
+    known: Mapping[Cell, str] | None = None,
+    progress: Progress | None = None,
+    tensors: Sequence[torch.Tensor] = (),
+    peers: Sequence[Device] | None = None,
+) -> None:
+    """Measure all cells of a device but the *known* ones, and tell *log* of each.
+
+    peers: other devices of its type; default those that torch has.
+    """
+    if peers is None:
+        of_torch = peers_of(device.name) if isinstance(device, TorchDevice) else ()
+        peers = [TorchDevice(name) for name in of_torch]
+    # On Windows a mapped file can't be removed before the last tensor is gone.
+    with (
+        undisturbed(),
+        tempfile.TemporaryDirectory(prefix="dtype-sampler-", ignore_cleanup_errors=True) as folder,
+    ):
+        work = Measuring(
+            device,
+            dtypes,
+            kinds,
+            Path(folder),
+            log,
+            peers=peers,
+            known=known,
+            tensors=tensors,
+        )
+        work.run(progress)
+
+
+def finished(
+    device: str,
+    facts: tuple[str, str],
+    log: Log,
+    *,
+    claims: Iterable[str] | None,
+    micros: float,
+    notes: Sequence[str] = (),
+) -> Survey:
+    """The survey that these findings make, with what is seen only when all is known.
+
+    claims: names of dtypes; None for a device that says nothing of them.
+    """
+    found = [*log.outcomes]
+    if claims is not None:
+        found += _about_claims(device, frozenset(claims), log.outcomes)
+    return Survey(
+        device=device,
+        device_name=facts[0],
+        driver=facts[1],
+        versions=versions(),
+        outcomes=with_causes(_in_order(found)),
+        policies=tuple(log.policies),
+        micros=micros,
+        notes=tuple(notes),
+    )
+
+
+def _in_order(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """By dtype, as they came; of one dtype, by trip."""
+    found = list(outcomes)
+    dtypes = {name: place for place, name in enumerate(dict.fromkeys(o.dtype for o in found))}
+    places = {trip.name: place for place, trip in enumerate(TRIPS)}
+    return sorted(found, key=lambda one: (dtypes[one.dtype], places[one.trip]))
+
+
+def _about_claims(
+    device: str, claims: frozenset[str], outcomes: Sequence[Outcome]
+) -> Iterator[Outcome]:
+    """What the device says of each dtype, against how it was copied there and cast."""
+    for copied in [one for one in outcomes if one.trip == "copy"]:
+        refused = [
+            one
+            for one in outcomes
+            if one.dtype == copied.dtype
+            and one.verdict == UNSUPPORTED
+            # A claim is of conversions between the claimed dtypes too.
+            and (
+                one.trip == "copy"
+                or (one.trip in (EMBEDDING, NARROWING) and one.other_dtype in claims)
+            )
+        ]
+        verdict, words = OK, ""
+        if copied.dtype in claims and refused:
+            what = refused[0].name
+            verdict, words = BROKEN, f"claimed, but {what} is refused: {refused[0].words}"
+        elif copied.dtype not in claims and copied.verdict == OK:
+            words = "not claimed, but it works"
+        yield Outcome(device, copied.dtype, "claims", verdict, words=words)
+
+
+def versions() -> dict[str, str]:
+    """Of what takes part: Python, the system, torch, this package, numpy, safetensors."""
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": str(torch.__version__),
+    }
+    for package in ("pytest-dtype-sampler", "numpy", "safetensors"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    for runtime in ("cuda", "hip", "xpu"):
+        if told := getattr(torch.version, runtime, None):
+            found[runtime] = str(told)
+    return found

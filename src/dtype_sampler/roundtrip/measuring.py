@@ -1,0 +1,290 @@
+"""Going through the cells of one device, one after the other, and judging each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from dtype_sampler.roundtrip import casts, trips, values
+from dtype_sampler.roundtrip.casts import Finding, Narrowed, Reference
+from dtype_sampler.roundtrip.devices import Device, TorchDevice, first_line
+from dtype_sampler.roundtrip.judging import Wrong, compared, joined
+from dtype_sampler.roundtrip.model import (
+    ACCELERATORS,
+    BROKEN,
+    CRASHED,
+    EMBEDDING,
+    HOST,
+    INDEPENDENCE,
+    NARROWING,
+    OK,
+    PEERS,
+    TRANSPORT,
+    TRIP_BY_NAME,
+    UNSUPPORTED,
+    Cell,
+    Outcome,
+    Policy,
+)
+from dtype_sampler.roundtrip.patterns import is_quantized, name_of, raw_of, tensor_of
+from dtype_sampler.roundtrip.trips import Arrival, Misnamed, Stay
+
+Progress = Callable[[int, int, str], None]
+
+
+class Unusable(Exception):  # noqa: N818 - of a device
+    """After a trip the device does not even copy bytes any more.
+
+    crashed: the outcome of that trip.
+    """
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        words = f"{outcome.words}; the device is unusable after it"
+        self.crashed = replace(outcome, verdict=CRASHED, words=words)
+
+
+@dataclass
+class Log:
+    """Where findings go; a worker sends them to its parent as well."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    policies: list[Policy] = field(default_factory=list)
+
+    def start(self, cell: Cell) -> None:
+        """A cell is about to be measured."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """A cell was measured."""
+        self.outcomes.append(outcome)
+
+    def policy(self, policy: Policy) -> None:
+        """A policy was seen."""
+        self.policies.append(policy)
+
+
+class Measuring:
+    """A survey in the making.
+
+    known: verdicts of cells that are not to be measured again. peers: other devices of its type.
+    folder: for files, empty. tensors: on the host, of shape (n,), one of a dtype: only these dtypes
+    are tried, with these values.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        dtypes: Mapping[str, torch.dtype],
+        kinds: Iterable[str],
+        folder: Path,
+        log: Log,
+        *,
+        peers: Iterable[Device] = (),
+        known: Mapping[Cell, str] | None = None,
+        tensors: Iterable[torch.Tensor] = (),
+    ) -> None:
+        self._device = device
+        self._dtypes = dtypes
+        self._kinds = frozenset(kinds)
+        self._folder = folder
+        self._log = log
+        self._peers = tuple(peers)
+        self._known = known or {}
+        self._raw = {tensor.dtype: raw_of(tensor) for tensor in tensors}
+        self._tried = {
+            name: dtype for name, dtype in dtypes.items() if dtype in (self._raw or dtypes.values())
+        }
+        self._reference = Reference(tensor_of(raw, dtype) for dtype, raw in self._raw.items())
+        self._host = TorchDevice("cpu")
+        self._was_usable = True
+
+    def run(self, progress: Progress | None = None) -> None:
+        """Measure everything.
+
+        progress: told (dtypes done, in all, the next one's name). Raises Unusable.
+        """
+        self._was_usable = self._is_usable()
+        for done, (name, dtype) in enumerate(self._tried.items()):
+            if progress:
+                progress(done, len(self._tried), name)
+            stay = Stay(self._device, dtype, self._folder, self._raw.get(dtype))
+            if self._lone_trips(name, stay):
+                self._pairs(name, stay)
+        if progress:
+            progress(len(self._tried), len(self._tried), "")
+
+    def _lone_trips(self, name: str, stay: Stay) -> bool:
+        """The trips of one dtype by itself; whether it makes sense to go on with the dtype."""
+        for trip, goes in (*trips.NAMES.items(), *trips.TRANSPORT.items()):
+            if not self._is_made(trip) or (trip in trips.SLICED and is_quantized(stay.dtype)):
+                continue
+            cell = Cell(self._device.name, name, trip)
+            if self._lone(cell, stay, partial(goes, stay)) == CRASHED and trip == "copy":
+                # Every other trip includes this one, and would take another process each.
+                return False
+        if TRANSPORT in self._kinds:
+            for peer in self._peers:
+                cell = Cell(self._device.name, name, "copy-peer", other_device=peer.name)
+                self._lone(cell, stay, partial(trips.copy_peer, stay, peer))
+        return True
+
+    def _is_made(self, trip: str) -> bool:
+        known = TRIP_BY_NAME[trip]
+        if known.kind not in self._kinds or known.where == PEERS:
+            return False
+        if known.where == HOST:
+            return self._device.is_host
+        return known.where != ACCELERATORS or not self._device.is_host
+
+    def _pairs(self, name: str, stay: Stay) -> None:
+        usual: casts.Company | None = None
+        for kind, other in values.pairs(stay.dtype, self._dtypes.values()):
+            cell = Cell(self._device.name, name, kind, name_of(other))
+            verdict: str | None = None
+            if kind in self._kinds:
+                if kind == EMBEDDING:
+                    goes = partial(casts.embedding, stay, other, self._reference)
+                    verdict = self._trip(cell, goes)
+                else:
+                    verdict = self._narrow(cell, stay, other)
+            if verdict in (UNSUPPORTED, CRASHED) or INDEPENDENCE not in self._kinds:
+                continue
+            if kind == NARROWING and stay.dtype.itemsize > 2:
+                given = self._reference.tried(stay.dtype, other)
+                company = casts.some_of(stay, given)
+            else:
+                company = usual = usual or casts.Company(stay, stay.host)
+            for trip, compare in casts.INDEPENDENCE.items():
+                goes = partial(compare, stay, company, other)
+                if self._trip(cell._replace(trip=trip), goes) in (UNSUPPORTED, CRASHED):
+                    break
+
+    def _narrow(self, cell: Cell, stay: Stay, other: torch.dtype) -> str:
+        seen: list[Policy] = []
+
+        def goes() -> Iterator[Finding | None]:
+            return noted(casts.narrowing(stay, other, self._reference))
+
+        def noted(halves: Iterator[Narrowed | None]) -> Iterator[Finding | None]:
+            for narrowed in halves:
+                if narrowed is not None:
+                    seen.extend(narrowed.policies)
+                yield narrowed and narrowed.finding
+
+        verdict = self._trip(cell, goes)
+        for policy in seen:
+            self._log.policy(policy)
+        if seen and self._is_made("agreement"):
+            self._agree(cell._replace(trip="agreement"), stay, other, tuple(seen))
+        return verdict
+
+    def _agree(self, cell: Cell, stay: Stay, other: torch.dtype, there: tuple[Policy, ...]) -> None:
+        """Compare the policies with the host's, which are measured for it."""
+        on_host = Stay(self._host, stay.dtype, self._folder)
+
+        def goes() -> Iterator[Finding | None]:
+            halves = casts.narrowing(on_host, other, self._reference)
+            next(halves)
+            yield None
+            narrowed = next(halves)
+            assert isinstance(narrowed, Narrowed)
+            apart = casts.disagreements(narrowed.policies, there, self._device.name)
+            yield Finding(0, None, "; ".join(apart))
+
+        self._trip(cell, goes, words_are_faults=True)
+
+    def _lone(self, cell: Cell, stay: Stay, goes: Callable[[], trips.Halves]) -> str:
+        def judged() -> Iterator[Finding | None]:
+            halves = goes()
+            next(halves)
+            yield None
+            result = next(halves)
+            yield Finding(0, None, result) if isinstance(result, str) else _compared(stay, result)
+
+        return self._trip(cell, judged)
+
+    def _trip(
+        self,
+        cell: Cell,
+        goes: Callable[[], Iterator[Finding | None]],
+        *,
+        words_are_faults: bool = False,
+    ) -> str:
+        """Make one trip; the verdict, which is looked up if it is known."""
+        if cell in self._known:
+            return self._known[cell]
+        self._log.start(cell)
+        start = perf_counter()
+        verdict, half, words, finding = OK, "out", "", Finding(0, None)
+        # What is prepared here is the engine's own work, whose failure would be no refusal.
+        halves = goes()
+        try:
+            next(halves)
+            half = "back"
+            finding = next(halves) or finding
+            half, words = "", finding.words
+            if finding.wrong is not None or (words and words_are_faults):
+                verdict = BROKEN
+        except (Misnamed, _Changed) as error:
+            verdict, half, words = BROKEN, "", str(error)
+        # Refusals and faults alike come as whatever the back end likes to raise.
+        except Exception as error:  # noqa: BLE001
+            words = first_line(error)
+            assertion = "INTERNAL ASSERT" in str(error)
+            verdict = UNSUPPORTED if half == "out" and not assertion else BROKEN
+        outcome = Outcome(
+            *cell[:3],
+            verdict,
+            *cell[3:],
+            tried=finding.tried,
+            differing=finding.wrong.count if finding.wrong else 0,
+            first=finding.wrong.first if finding.wrong else None,
+            half=half,
+            words=words,
+            micros=1e6 * (perf_counter() - start),
+        )
+        if half and self._was_usable and not self._is_usable():
+            raise Unusable(outcome)
+        self._log.outcome(outcome)
+        return verdict
+
+    def _is_usable(self) -> bool:
+        """Whether the device still copies bytes: some errors stay, and fail all that follows."""
+        if self._device.is_host:
+            return True
+        try:
+            host = torch.arange(16, dtype=torch.uint8)
+            made = self._device.empty((16,), torch.uint8)
+            self._device.copy(made, host)
+            self._device.synchronize()
+        except Exception:  # noqa: BLE001 - whatever it is, it is not usable
+            return False
+        return True
+
+
+class _Changed(Exception):  # noqa: N818 - it says what became of a tensor
+    """A tensor came back as another kind of tensor."""
+
+
+def _compared(stay: Stay, arrivals: Iterable[Arrival] | None) -> Finding:
+    found: list[Wrong | None] = []
+    tried = 0
+    count = len(stay.host)
+    for tensor, places in arrivals or ():
+        if tensor.dtype is not stay.dtype:
+            raise _Changed(f"came back as {tensor.dtype}")
+        expected = stay.host if places is None else stay.part(places)
+        if tensor.numel() != expected.numel():
+            raise _Changed(f"{expected.numel()} elements came back as {tensor.numel()}")
+        tried += len(expected)
+        one = compared(expected, tensor, expected)
+        if one is not None and places is not None:
+            one = Wrong(torch.tensor(places)[one.positions], one.first)
+        found.append(one)
+    # Some trips are made in several ways, and each pattern counts once.
+    return Finding(min(tried, count), joined(found))
