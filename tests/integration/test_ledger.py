@@ -281,7 +281,7 @@ class TestNextRun:
         result.stdout.fnmatch_lines(
             [
                 f"same sample: *--dtype-seed=1 --dtype-only={','.join(taken)}",
-                f"history: {bad} last passed * seconds ago in run 1, seed 0",
+                f"history: {bad} last passed * second* ago in run 1, seed 0",
             ]
         )
         project.run("--dtype-seed=1", "-o", "dtype_sampler_recheck_failed=false")
