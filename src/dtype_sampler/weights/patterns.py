@@ -19,6 +19,7 @@ from threading import Lock
 _OPEN = 10
 _COUNTS = re.compile(r"\{(\d*)(,?)(\d*)\}")
 _FLAGS = re.compile(r"\?([aiLmsux]*)(?:-([imsx]+))?([:)])")
+_SPECIAL = re.compile(r"[\\\[\](){}*+?|^$]")
 _NAMED = re.compile(r"\?P<([^>]*)>")
 _LOOK = ("?=", "?!", "?<=", "?<!")
 _VERBOSE_NESTED = re.compile(r"\)\s*[*+{]")
@@ -98,6 +99,9 @@ class Traits:
 @lru_cache(maxsize=4096)
 def traits(pattern: str) -> Traits:
     """Read a pattern's traits, once per process. What is no pattern has none."""
+    if not _SPECIAL.search(pattern):
+        # A name as it is, whose dots stand for any character: many rules have no more than that.
+        return Traits(max(pattern.split("."), key=len), nested=False, opens=0)
     parsed = parse(pattern)
     if parsed is None:
         return Traits("", _VERBOSE_NESTED.search(pattern) is not None, pattern.count("*"))
