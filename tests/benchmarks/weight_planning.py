@@ -118,7 +118,7 @@ def plot(per_key: dict[str, dict[int, float]], path: Path) -> None:
     panel.grid(color="#E8E8E8", linewidth=0.8)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.legend(fontsize=9, labelcolor=grey, framealpha=1)
+    panel.legend(loc="center right", fontsize=9, labelcolor=grey, framealpha=1)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
     plt.close(figure)
