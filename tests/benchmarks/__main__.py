@@ -6,9 +6,20 @@ import argparse
 import json
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
-from tests.benchmarks import calls, collection, ledger, roundtrip, selection, simulation
+from tests.benchmarks import (
+    calls,
+    collection,
+    ledger,
+    roundtrip,
+    selection,
+    simulation,
+    weight_loading,
+    weight_planning,
+    weight_rules,
+)
 from tests.benchmarks.report import as_json, table, versions
 
 BENCHMARKS = {
@@ -18,6 +29,9 @@ BENCHMARKS = {
     "ledger": ledger,
     "roundtrip": roundtrip,
     "simulation": simulation,
+    "weight-rules": weight_rules,
+    "weight-planning": weight_planning,
+    "weight-loading": weight_loading,
 }
 
 
@@ -34,6 +48,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dtype-sampler-bench-") as folder:
         for name in options.only or BENCHMARKS:
             module = BENCHMARKS[name]
+            needed = getattr(module, "NEEDS", None)
+            if needed and find_spec(needed) is None:
+                print(f"\n{name}: left out, as it needs {needed}: tox run -e bench-weights")
+                continue
             repetitions = options.repeat or (module.QUICK if options.quick else module.REPETITIONS)
             sections.append(module.run(Path(folder, name), repetitions, _tell))
             _tell("")

@@ -265,7 +265,12 @@ class _Planner:
     def plan(self, keys: Iterable[str]) -> LoadPlan:
         for key in keys:
             try:
-                self._place(key)
+                if len(key) > MAX_KEY:
+                    raise _KeyError(f"the key has {len(key)} characters: {MAX_KEY} is the most")
+                if self.rules:
+                    self._place(key)
+                else:
+                    self._put(key, key, ())
             except _KeyError as error:
                 self.errors.append(Problem(excerpt(key), str(error)))
         groups, incomplete = self._groups()
@@ -292,10 +297,10 @@ class _Planner:
         )
 
     def _place(self, key: str) -> None:
-        if len(key) > MAX_KEY:
-            raise _KeyError(f"the key has {len(key)} characters: {MAX_KEY} is the most")
         applied: list[int] = []
-        name = key if self.reverse else self._renamed(key, applied)
+        name = key
+        if self.renames and not self.reverse:
+            name = self._renamed(key, applied)
         for gate in self.converters:
             if gate.literal in name and (match := self._search(gate, name)):
                 if self._gather(gate, match, key):
@@ -304,9 +309,13 @@ class _Planner:
                 break
         if self.reverse:
             name = self._renamed(name, applied)
-        found = self._known(name)
+        self._put(key, name, applied)
+
+    def _put(self, key: str, name: str, applied: Sequence[int]) -> None:
+        targets = self.targets
+        found = name if targets is None or name in targets else self._prefixed(name)
         if found is None and key != name and (found := self._known(key)) is not None:
-            applied.clear()
+            applied = ()
         if found is None:
             self.unexpected.append(Unexpected(key, name))
         elif found in self.direct:
@@ -354,12 +363,16 @@ class _Planner:
         """The name by which the model has it: with the base model's prefix, or without."""
         if self.targets is None or name in self.targets:
             return name
-        if self.prefix is None:
+        return self._prefixed(name)
+
+    def _prefixed(self, name: str) -> str | None:
+        prefix, targets = self.prefix, self.targets
+        if prefix is None or targets is None:
             return None
-        if name.startswith(self.prefix) and name[len(self.prefix) :] in self.targets:
-            return name[len(self.prefix) :]
-        longer = self.prefix + name
-        return longer if longer in self.targets else None
+        if name.startswith(prefix) and name[len(prefix) :] in targets:
+            return name[len(prefix) :]
+        longer = prefix + name
+        return longer if longer in targets else None
 
     def _gather(self, gate: _Gate, match: re.Match[str], key: str) -> bool:
         converter = gate.rule

@@ -109,11 +109,14 @@ def write(model: nn.Module, slots: Iterable[Slot]) -> None:
             old = slot.tensor
             if old.grad is not None and (old.dtype, old.device) != (slot.dtype, slot.device):
                 old.grad = None
+            if old.is_meta:
+                _replace(model, slot)
+                continue
             try:
                 # The object stays, and with it whatever refers to it: ties, optimizers, hooks.
                 old.data = slot.filled
             except RuntimeError:
-                # It lies on another kind of device, as all of a model on meta does.
+                # It lies on another kind of device.
                 _replace(model, slot)
 
 
