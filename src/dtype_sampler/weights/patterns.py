@@ -29,7 +29,6 @@ _MAX_LENGTH = 2**16
 # The digits of ASCII alone, as Python reads it: `x{٣}` is text.
 _COUNTS = re.compile(r"\{([0-9]*)(,?)([0-9]*)\}")
 _FLAGS = re.compile(r"\?([aiLmsux]*)(?:-([imsx]+))?([:)])")
-_SPECIAL = re.compile(r"[\\\[\](){}*+?|^$]")
 _NAMED = re.compile(r"\?P<([^>]*)>")
 _LOOK = ("?=", "?!", "?<=", "?<!")
 _COMMENT = re.compile(r"\(\?#[^)]*\)")

@@ -264,15 +264,16 @@ class _Planner:
 
     def plan(self, keys: Iterable[str]) -> LoadPlan:
         for key in keys:
-            try:
-                if len(key) > MAX_KEY:
-                    raise _KeyError(f"the key has {len(key)} characters: {MAX_KEY} is the most")
-                if self.rules:
+            if len(key) > MAX_KEY:
+                message = f"the key has {len(key)} characters: {MAX_KEY} is the most"
+                self.errors.append(Problem(excerpt(key), message))
+            elif self.rules:
+                try:
                     self._place(key)
-                else:
-                    self._put(key, key, ())
-            except _KeyError as error:
-                self.errors.append(Problem(excerpt(key), str(error)))
+                except _KeyError as error:
+                    self.errors.append(Problem(excerpt(key), str(error)))
+            else:
+                self._put(key, key, ())
         groups, incomplete = self._groups()
         for target in self.collided:
             self.direct.pop(target, None)
