@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import pickle
 import re
@@ -978,6 +979,20 @@ class TestProgress:
         model = small()
         load_weights(model, filled(model, 1), progress=True)
         assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_the_garbage_collector_is_as_it_was(on):
+    was_on = gc.isenabled()
+    try:
+        (gc.enable if on else gc.disable)()
+        load_weights(small(), filled(small(), 1))
+        assert gc.isenabled() == on
+        with pytest.raises(RuleError):
+            load_weights(small(), filled(small(), 1), [WeightRenaming("(.+)*", "x")])
+        assert gc.isenabled() == on
+    finally:
+        (gc.enable if was_on else gc.disable)()
 
 
 def test_the_report_has_the_plan(tmp_path):

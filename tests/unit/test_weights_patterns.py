@@ -166,6 +166,9 @@ def test_what_is_read_at_once_is_the_same(start, middle, end):
         ("", ""),
         ("(", ""),
         ("a{2,1}", "a"),
+        ("(?y)a", ""),
+        ("(?:a", ""),
+        ("(?:a))", ""),
     ],
 )
 def test_literals(pattern, literal):
