@@ -61,7 +61,7 @@ def test_every_environment_is_told_of_and_there():
     table = text.split("| `tox run -e` |", 1)[1].split("\n\n", 1)[0]
     told = {name for name in re.findall(r"`([\w-]+)`", table) if name != "tox"}
     # "`py311` to `py314`"
-    assert told | {"py312", "py313", "accelerator"} == tox_environments()
+    assert told | {"py312", "py313"} == tox_environments()
 
 
 def jobs() -> list[pytest.param]:
