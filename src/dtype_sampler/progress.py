@@ -25,8 +25,10 @@ class Progress:
 
     def at(self, done: int, total: int, now_at: str = "") -> None:
         """Say that *done* of *total* are done. now_at: what is being worked on."""
+        if not self._shown:
+            return
         now = time.monotonic()
-        if not self._shown or (now - self._drawn < _REDRAW and done < total):
+        if now - self._drawn < _REDRAW and done < total:
             return
         self._drawn = now
         width = shutil.get_terminal_size().columns - 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+from contextlib import closing
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_nothing_done_to_a_tensor_reaches_the_file(tmp_path):
 def test_a_tensor_outlives_its_file(tmp_path):
     path = tmp_path / "x.safetensors"
     save_file({"a": torch.ones(3)}, path)
-    with open_source(path) as source:
+    with closing(open_source(path)) as source:
         tensor = source.read("a")
     del source
     path.unlink()

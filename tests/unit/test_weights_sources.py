@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 from concurrent.futures import Future
+from contextlib import closing
 
 import pytest
 import torch
@@ -48,7 +49,7 @@ class TestFiles:
         (single / "pytorch_model.bin").write_bytes(b"ignored beside it")
         given = [folder, folder / INDEX_NAME, single, single / "any.safetensors"]
         for path in [*given, *map(str, given)]:
-            with open_source(path) as source:
+            with closing(open_source(path)) as source:
                 assert source.name == str(path)
                 assert sorted(source.keys) == ["a", "b"]
                 assert (source.shape("a"), source.shape("b")) == ((3,), ())
@@ -67,7 +68,7 @@ class TestFiles:
 
     def test_nothing_is_opened_before_it_is_read(self, tmp_path, monkeypatch):
         folder = shards(tmp_path / "m", one={"a": A}, two={"b": B})
-        with open_source(folder) as source:
+        with closing(open_source(folder)) as source:
             (folder / "two.safetensors").unlink()
             assert torch.equal(source.read("a"), A)
             with pytest.raises(CheckpointError, match=r"two\.safetensors: "):
@@ -203,7 +204,7 @@ class TestIndex:
         (blobs / "bbbb").write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
         (snapshot / "one.safetensors").symlink_to("../../blobs/aaaa")
         (snapshot / INDEX_NAME).symlink_to("../../blobs/bbbb")
-        with open_source(snapshot) as source:
+        with closing(open_source(snapshot)) as source:
             assert torch.equal(source.read("a"), A)
         assert list(tensors_of(snapshot / INDEX_NAME)) == ["a"]
         # Nothing else beside it.
@@ -291,7 +292,7 @@ class TestMappings:
         future.set_result(A)
         calls = []
         given = {"t": A, "f": future, "c": lambda: calls.append(1) or B}
-        with open_source(given) as source:
+        with closing(open_source(given)) as source:
             assert list(source.keys) == ["t", "f", "c"]
             assert not calls
             assert [source.shape(key) for key in given] == [None, None, None]

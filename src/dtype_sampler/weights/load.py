@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -70,7 +70,7 @@ def load_weights(
             plan = plan_load(opened.keys, persistent, rules, base_model_prefix=prefix)
         except RuleError as error:
             raise RuleError(f"{opened.name}: {error}") from None
-    with opened, Progress("loading", shown=progress) as bar:
+    with closing(opened), Progress("loading", shown=progress) as bar:
         reading = _Reading(opened, slots)
         steps: list[tuple[str, str] | Group] = [*plan.direct.items(), *plan.groups]
         for done, step in enumerate(steps):

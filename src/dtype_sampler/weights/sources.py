@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dtype_sampler.weights.header import (
     MAX_HEADER,
@@ -49,14 +48,8 @@ class Source(Protocol):
     def read(self, key: str) -> torch.Tensor:
         """The tensor; it may share memory with the source, and must not be written to."""
 
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def close(self) -> None:
+        """Let go of what was opened. Tensors that were read stay as they are."""
 
 
 def open_source(given: Checkpoint) -> Source:
@@ -214,15 +207,8 @@ class FileSource:
             self.lent.add(mapped.address)
         return mapped.tensor(info)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let go of the files."""
         self._mapped.clear()
 
 
@@ -256,13 +242,5 @@ class MappingSource:
         self.lent.add(given.untyped_storage().data_ptr())
         return given.detach()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        pass
+    def close(self) -> None:
+        """Nothing was opened."""
