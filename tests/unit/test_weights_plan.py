@@ -151,7 +151,8 @@ class TestConverters:
     def test_gaps(self):
         plan = plan_load([f"e.{n}.w" for n in (0, 2, 5)], ["e.w"], [EXPERTS])
         pattern = EXPERTS.sources[0]
-        assert plan.incomplete == [Incomplete(("e.w",), (f"{pattern} lacks 1, 3, 4 of 0 to 5",))]
+        gaps = (f"{pattern} lacks 1, 3, 4 of 0 to 5",)
+        assert plan.incomplete == [Incomplete(("e.w",), gaps, ("e.0.w", "e.2.w", "e.5.w"))]
         assert not plan.groups
         # It is told as incomplete, and not once more as missing.
         assert plan.missing_keys == []
@@ -436,6 +437,7 @@ class TestDescribe:
         assert ["m.same", "m.same"] in [line.split() for line in lines]
         assert any(re.match(r"m\.odd +5 +\(unexpected: m\.strange\)$", line) for line in lines)
         assert any(re.match(r"m\.x +2 +\(collision: y\)$", line) for line in lines)
+        assert any(re.match(r"n\.e\.1\.w +3 +\(incomplete: n\.e\.w\)$", line) for line in lines)
         assert "rule 4: WeightRenaming('never', 'x') (matched nothing)" in lines
         # One of two equal rules.
         assert "rule 1: WeightRenaming('gamma', 'weight')" in lines

@@ -153,6 +153,9 @@ class LoadPlan:
         for collision in self.collisions:
             for key in collision.keys:
                 yield key, f"(collision: {collision.target})"
+        for lacking in self.incomplete:
+            for key in lacking.keys:
+                yield key, f"(incomplete: {', '.join(lacking.targets)})"
 
     def _numbers(self, key: str) -> str:
         return ", ".join(str(number + 1) for number in self.applied.get(key, ()))
@@ -443,7 +446,7 @@ class _Planner:
             )
             gaps = list(_gaps(gathering))
             if gaps:
-                incomplete.append(Incomplete(tuple(group.names), tuple(gaps)))
+                incomplete.append(Incomplete(tuple(group.names), tuple(gaps), tuple(group.keys)))
             else:
                 groups.append(group)
         made: dict[str, str] = {}

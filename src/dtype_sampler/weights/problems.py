@@ -42,10 +42,11 @@ class Collision(NamedTuple):
 
 
 class Incomplete(NamedTuple):
-    """A group of which tensors are missing."""
+    """A group of which tensors are missing. keys: those that are there."""
 
     targets: tuple[str, ...]
     gaps: tuple[str, ...]
+    keys: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{', '.join(map(excerpt, self.targets))}: {'; '.join(self.gaps)}"
