@@ -63,13 +63,6 @@ def test_switched_off_but_called(project):
     )
 
 
-@pytest.fixture
-def unmeasured(monkeypatch):
-    """Processes without coverage, whose own modules would be taken for the plugin's."""
-    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.mark.usefixtures("unmeasured")
 def test_a_run_without_dtypes_imports_nothing_and_writes_nothing(project):
     project.file(
@@ -104,8 +97,9 @@ def test_a_run_without_dtypes_imports_nothing_and_writes_nothing(project):
 
 
 @pytest.mark.usefixtures("unmeasured")
-def test_importing_the_package_is_light():
-    code = f"import dtype_sampler, sys; print([n for n in {HEAVY} if n in sys.modules])"
+@pytest.mark.parametrize("name", ["dtype_sampler", "dtype_sampler.weights"])
+def test_importing_the_package_is_light(name):
+    code = f"import {name}, sys; print([n for n in {HEAVY} if n in sys.modules])"
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
@@ -113,12 +107,13 @@ def test_importing_the_package_is_light():
 
 
 def test_public_names():
-    import dtype_sampler
+    import dtype_sampler.weights
 
-    for name in dtype_sampler.__all__:
-        assert getattr(dtype_sampler, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        dtype_sampler.nonsense  # noqa: B018
+    for package in (dtype_sampler, dtype_sampler.weights):
+        for name in package.__all__:
+            assert getattr(package, name) is not None
+        with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+            package.nonsense  # noqa: B018
 
 
 def test_a_fixture_scan_does_not_import_lazy_names(project):

@@ -77,7 +77,7 @@ def rules_of(texts: Sequence[str]) -> list[WeightRenaming]:
             raise DtypeSamplerError(f"--rename {text}: write PATTERN=TARGET")
         try:
             compiled(pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise DtypeSamplerError(f"--rename {text}: the pattern {pattern!r}: {error}") from None
         rules.append(WeightRenaming(pattern, target))
     return rules

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
 from dtype_sampler.weights.problems import excerpt
@@ -22,6 +23,8 @@ MAX_HEADER = 100_000_000
 _MAX_DIMENSIONS = 64
 _TOO_LARGE = 2**63
 _MEMBERS = {"dtype", "shape", "data_offsets"}
+# Half of a pair that stands for one character: JSON can write it, and UTF-8 can't.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 METADATA = "__metadata__"
 
 # Bits of an element, by the format's names.
@@ -59,6 +62,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
 
     Raises CheckpointError if the file can't be read or its header is not true in every respect.
     """
+    check_is_file(path)
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -75,8 +79,17 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     return _checked(path, load_json(path, text, "the header"), 8 + length, size)
 
 
+def check_is_file(path: Path) -> None:
+    """Raise CheckpointError for what may be without end, or never give anything: pipes, devices."""
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path}: is no file")
+
+
 def load_json(path: Path, text: bytes, what: str) -> dict[str, Any]:
-    """The object that *text* is. Raises CheckpointError if it is none, or has a key twice."""
+    """The object that *text* is. Raises CheckpointError if it is none, or has a key twice.
+
+    Reads JSON as its standard has it (RFC 8259), without what Python's reader adds.
+    """
 
     def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(members)
@@ -87,7 +100,16 @@ def load_json(path: Path, text: bytes, what: str) -> dict[str, Any]:
         return found
 
     try:
-        found = json.loads(text.decode("utf-8"), object_pairs_hook=pairs)
+        decoded = text.decode("utf-8")
+        found = json.loads(
+            decoded,
+            object_pairs_hook=pairs,
+            parse_constant=_no_number,
+            # In this way Python does not use its own fast one.
+            parse_int=_signed if "-0" in decoded else None,
+        )
+        if _SURROGATE.search(decoded):
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -95,6 +117,15 @@ def load_json(path: Path, text: bytes, what: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: {what} is no JSON object")
     return found
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _signed(text: str) -> float:
+    # Other readers keep the sign.
+    return -0.0 if text == "-0" else int(text)
 
 
 def _looks_like(start: bytes) -> str:
@@ -107,7 +138,9 @@ def _looks_like(start: bytes) -> str:
 
 def _checked(path: Path, header: dict[str, Any], start: int, size: int) -> dict[str, TensorInfo]:
     tensors: dict[str, TensorInfo] = {}
-    header.pop(METADATA, None)
+    notes = header.pop(METADATA, {})
+    if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
+        raise CheckpointError(f"{path}: its {METADATA} is not of texts by name")
     for key, entry in header.items():
         try:
             tensors[key] = _entry(path, entry, start, size)
@@ -121,8 +154,10 @@ def _entry(path: Path, entry: Any, start: int, size: int) -> TensorInfo:
     if not isinstance(entry, dict) or entry.keys() != _MEMBERS:
         raise DtypeSamplerError("its entry is not of dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in BITS:
-        raise DtypeSamplerError(unknown("dtype", excerpt(str(dtype)), tuple(BITS)))
+    if not isinstance(dtype, str):
+        raise DtypeSamplerError("its dtype is no text")
+    if dtype not in BITS:
+        raise DtypeSamplerError(unknown("dtype", excerpt(dtype), tuple(BITS)))
     if not _whole(shape) or len(shape) > _MAX_DIMENSIONS:
         raise DtypeSamplerError("its shape is no list of whole numbers, or too long a one")
     if not _whole(offsets) or len(offsets) != 2:
@@ -133,7 +168,11 @@ def _entry(path: Path, entry: Any, start: int, size: int) -> TensorInfo:
             f"its data is said to be at {begin} to {end}, and the file has {size - start} bytes of"
             " data"
         )
-    if BITS[dtype] * prod(shape) != 8 * (end - begin):
+    bits = BITS[dtype] * prod(shape)
+    # Readers multiply in any order, and make strides of what is not 0.
+    if bits >= _TOO_LARGE or (not bits and BITS[dtype] * prod(filter(None, shape)) >= _TOO_LARGE):
+        raise DtypeSamplerError(f"a tensor of shape {shape} is larger than any memory")
+    if bits != 8 * (end - begin):
         raise DtypeSamplerError(
             f"a tensor of {dtype} and shape {shape} does not have the {end - begin} bytes that"
             " its data_offsets say"

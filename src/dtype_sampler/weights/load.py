@@ -57,7 +57,7 @@ def load_weights(
     checkpoint that can't be read. Then the model is as it was.
     """
     wanted = dtype_of(dtype)
-    place = torch.device(device) if device is not None else None
+    place = _device_of(device)
     prefix = base_model_prefix
     if prefix is None:
         of_model = getattr(model, "base_model_prefix", None)
@@ -220,6 +220,8 @@ class _Reading:
             self.errors.append(Problem(target, _no_cast(value.dtype, slot.dtype)))
         elif slot.filled is None:
             slot.filled, slot.key = slot.take(value, self._source.lent), key
+            # An operation may give one tensor for two targets.
+            self._source.lent.add(slot.filled.untyped_storage().data_ptr())
         elif not _same(slot.filled, slot.take(value, self._source.lent)):
             # One tensor of the model by two names, of which the checkpoint has both.
             self.errors.append(
@@ -274,8 +276,20 @@ def _told(error: Exception) -> str:
 def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
     """The dtype of that name. Raises DtypeSamplerError unless it is a floating one."""
     found = torch_dtype(canonical_name(dtype)) if isinstance(dtype, str) else dtype
-    if found is not None and not found.is_floating_point:
+    if found is None and dtype is not None:
+        raise DtypeSamplerError(f"dtype={dtype}: torch {torch.__version__} has no such dtype")
+    if found is not None and not (isinstance(found, torch.dtype) and found.is_floating_point):
         raise DtypeSamplerError(
             f"dtype={dtype}: only floating parameters are cast: give a floating dtype"
         )
+    return found
+
+
+def _device_of(device: torch.device | str | None) -> torch.device | None:
+    try:
+        found = None if device is None else torch.device(device)
+    except RuntimeError as error:
+        raise DtypeSamplerError(f"device={device}: {str(error).splitlines()[0]}") from None
+    if found is not None and found.type == "meta":
+        raise DtypeSamplerError(f"device={device}: nothing can be loaded onto the meta device")
     return found

@@ -48,8 +48,9 @@ class MappedFile:
             with path.open("rb") as file:
                 # A private mapping: nothing that is done to a tensor reaches the file.
                 mapped = mmap(file.fileno(), 0, access=ACCESS_COPY)
-        except OSError as error:
-            raise CheckpointError(f"{path}: can't be read: {error.strerror or error}") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise CheckpointError(f"{path}: can't be read: {reason}") from None
         self._bytes = torch.frombuffer(mapped, dtype=torch.uint8)
         self.address = self._bytes.data_ptr()
         self._views: dict[str, torch.Tensor] = {}
@@ -65,6 +66,8 @@ class MappedFile:
             if shape[-1] % 2:
                 raise CheckpointError(f"an odd number of F4, {shape[-1]}, is not in whole bytes")
             shape = (*shape[:-1], shape[-1] // 2)
+        if info.end > len(self._bytes):
+            raise CheckpointError(f"{info.file}: has become shorter since its header was read")
         if info.begin % size:
             aligned = self._bytes[info.begin : info.end].clone()
             return aligned.view(view.dtype).view(shape)

@@ -36,7 +36,8 @@ class Operation(Protocol):
         """Give the tensors that come out.
 
         columns: one list for each source, or for what the operation before gave. targets: how many
-        targets the converter has. May raise any exception: it is reported with the group's name.
+        targets the converter has. What comes out becomes the model's own: the operation must keep
+        none of it. May raise any exception: it is reported with the group's name.
         """
 
     def reverse(self) -> Operation:
@@ -102,6 +103,9 @@ class Concatenate:
             raise OperationError(
                 f"{self} joins sources, and there is one: Stack gathers what one source matches"
             )
+        counts = [len(column) for column in columns]
+        if len(set(counts)) > 1:
+            raise OperationError(f"{self}: the sources give {_numbers(counts)} tensors")
         joined = []
         for parts in zip(*columns, strict=True):
             sizes = tuple(part.shape[self.dim] for part in parts)

@@ -10,19 +10,29 @@ no required text, and every key is searched.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache
+from math import gamma, log2
 from threading import Lock
+from typing import NamedTuple
 
 # A repeat that may go on for longer than this counts as open.
 _OPEN = 10
-_COUNTS = re.compile(r"\{(\d*)(,?)(\d*)\}")
+# What most patterns are: text, classes and plain groups. Their text is found at once.
+_PLAIN = re.compile(r"\^?(?:[A-Za-z0-9_/-]|\\[._/-]|\\[dw]\+?|\.\+?|\((?!\?)|\))*\$?")
+_PIECES = re.compile(r"((?:[A-Za-z0-9_/-]|\\[._/-])+)|\\[dw]|[.^$()+]")
+# So many steps of the engine, as a power of two, take some seconds.
+_MAX_CHOICES = 28
+_MAX_POWER = 32
+_MAX_LENGTH = 2**16
+# The digits of ASCII alone, as Python reads it: `x{٣}` is text.
+_COUNTS = re.compile(r"\{([0-9]*)(,?)([0-9]*)\}")
 _FLAGS = re.compile(r"\?([aiLmsux]*)(?:-([imsx]+))?([:)])")
-_SPECIAL = re.compile(r"[\\\[\](){}*+?|^$]")
 _NAMED = re.compile(r"\?P<([^>]*)>")
 _LOOK = ("?=", "?!", "?<=", "?<!")
-_VERBOSE_NESTED = re.compile(r"\)\s*[*+{]")
+_COMMENT = re.compile(r"\(\?#[^)]*\)")
+_SPACE = re.compile(r"(?:[ \t\n\r\v\f]|#[^\n]*)+")
 
 _compiled: dict[str, re.Pattern[str]] = {}
 _compiling = Lock()
@@ -65,60 +75,137 @@ class Atom:
     most: float = 1
     possessive: bool = False
 
-    @property
-    def open(self) -> bool:
-        """Whether it repeats as often as it likes, and gives back what it took."""
-        return self.most > _OPEN and not self.possessive
 
-    @property
-    def has_choice(self) -> bool:
-        """Whether the engine can come back to it and try another way."""
-        if self.least != self.most and not self.possessive:
-            return True
-        if self.atomic or self.kind == "look" or self.possessive:
-            return False
-        return len(self.branches) > 1 or any(
-            atom.has_choice for branch in self.branches for atom in branch
-        )
+@cache
+def required(pattern: str) -> str:
+    """A text that is in every string the pattern matches; empty if none is known.
 
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    r"""What is known of a pattern before it is compiled.
-
-    literal: a text that is in every string the pattern matches; empty if none is known. nested:
-    whether an open repeat holds something with a choice of its own, as in `(\w+)*`, so that a
-    search may take time that doubles with every character. opens: how many open repeats there are.
+    Read once per process, and never compiled for it. What is no pattern requires nothing.
     """
+    if _PLAIN.fullmatch(pattern):
+        pieces = [piece.replace("\\", "") for piece in _PIECES.findall(pattern)]
+        return max(pieces, key=len, default="")
+    parsed = parse(pattern)
+    return _required(parsed.branches) if parsed is not None and parsed.literal else ""
 
-    literal: str
-    nested: bool
-    opens: int
 
+@cache
+def longest(pattern: str) -> int:
+    r"""How long a string may be for a search to end within seconds, whatever the string.
 
-@lru_cache(maxsize=4096)
-def traits(pattern: str) -> Traits:
-    """Read a pattern's traits, once per process. What is no pattern has none."""
-    if not _SPECIAL.search(pattern):
-        # A name as it is, whose dots stand for any character: many rules have no more than that.
-        return Traits(max(pattern.split("."), key=len), nested=False, opens=0)
+    0 if that can't be told, as of `(\w+)*`, where the time may double with every character, or of
+    what is not understood.
+    """
+    if pattern.count("+") < 2 and _PLAIN.fullmatch(pattern):
+        # One repeat from any place on: reading the pattern would take longer than compiling it.
+        return _bound(2, 0)
     parsed = parse(pattern)
     if parsed is None:
-        return Traits("", _VERBOSE_NESTED.search(pattern) is not None, pattern.count("*"))
-    atoms = [atom for branch in parsed.branches for atom in _walk(branch)]
-    return Traits(
-        literal=_required(parsed.branches) if parsed.literal else "",
-        # Of the group alone: that it repeats is what makes its choices matter.
-        nested=any(atom.open and replace(atom, least=1, most=1).has_choice for atom in atoms),
-        opens=sum(atom.open for atom in atoms),
-    )
+        return 0
+    steps = _growth(parsed.branches, ()).steps
+    power, choices = steps.power, steps.choices
+    first = next((atom.text for branch in parsed.branches for atom in branch), "")
+    if len(parsed.branches) > 1 or parsed.flags or first not in ("^", "\\A"):
+        # It may begin anywhere.
+        power += 1
+    return _bound(power, choices)
 
 
-def _walk(branch: Sequence[Atom]) -> Iterator[Atom]:
-    for atom in branch:
-        yield atom
-        for inner in atom.branches:
-            yield from _walk(inner)
+def _bound(power: int, choices: float) -> int:
+    if power > _MAX_POWER or choices > _MAX_CHOICES:
+        return 0
+    if not power:
+        return _MAX_LENGTH
+    # Repeats share the string's length, which makes the steps fewer by the factorial.
+    most = 2 ** (_MAX_CHOICES - choices) * gamma(power + 1)
+    return int(min(_MAX_LENGTH, most ** (1 / power)))
+
+
+class _Count(NamedTuple):
+    """At most `2**choices * n**power`, for a string of n characters."""
+
+    power: int = 0
+    choices: float = 0.0
+
+    def times(self, other: _Count, exponent: float = 1) -> _Count:
+        return _Count(
+            self.power + int(exponent) * other.power, self.choices + exponent * other.choices
+        )
+
+    def most(self, other: _Count) -> _Count:
+        return _Count(max(self.power, other.power), max(self.choices, other.choices))
+
+
+class _Growth(NamedTuple):
+    """How much there is to try: the ways to match from one place on, and the steps to try all."""
+
+    ways: _Count = _Count()
+    steps: _Count = _Count()
+
+
+_FOREVER = _Count(1 << 30)
+
+
+def _growth(branches: Sequence[Sequence[Atom]], after: Sequence[Atom] | None) -> _Growth:
+    """after: what the match goes on with; None if that can't be told."""
+    ways = steps = _Count()
+    for branch in branches:
+        ways_here = steps_here = _Count()
+        for at, atom in enumerate(branch, 1):
+            of = _growth_of(atom, _next(branch[at:], after))
+            steps_here = steps_here.most(ways_here.times(of.steps))
+            ways_here = ways_here.times(of.ways)
+        ways, steps = ways.most(ways_here), steps.most(steps_here)
+    choices = _Count(choices=log2(len(branches) or 1))
+    return _Growth(ways.times(choices), steps.times(choices))
+
+
+def _growth_of(atom: Atom, after: Sequence[Atom] | None) -> _Growth:
+    inner = after
+    if atom.kind == "look" or atom.atomic:
+        inner = ()
+    elif atom.most > 1:
+        again = _next(atom.branches[0], None) if len(atom.branches) == 1 else None
+        inner = None if again is None or after is None else (*again, *after)
+    ways, steps = _growth(atom.branches, inner)
+    # What ends a match, or a part of it that counts as a whole, is not come back to.
+    if inner == ():
+        ways = _Count()
+    if atom.most > _OPEN:
+        steps = steps.times(_Count(1))
+        if atom.possessive:
+            return _Growth(_Count(), steps)
+        if ways != _Count():
+            return _Growth(_FOREVER, _FOREVER)
+        return _Growth(_Count(0 if _ends_before(atom, after) else 1), steps)
+    lengths = _Count(choices=log2(max(atom.most - atom.least, 0) + 1))
+    steps = lengths.times(steps).times(ways, max(atom.most - 1, 0))
+    return _Growth(_Count() if atom.possessive else lengths.times(ways, atom.most), steps)
+
+
+def _next(atoms: Sequence[Atom], after: Sequence[Atom] | None) -> Sequence[Atom] | None:
+    """The atoms of which one must match next; none at the end; None if that can't be told."""
+    if not atoms:
+        return after
+    first = atoms[0]
+    if first.least and first.kind == "literal":
+        return (first,)
+    if first.least and first.kind == "group":
+        found = [_next(branch, None) for branch in first.branches]
+        return None if None in found else [atom for atoms in found for atom in atoms or ()]
+    return None
+
+
+def _ends_before(atom: Atom, after: Sequence[Atom] | None) -> bool:
+    r"""Whether a repeat has one end only, as that of `\d+\.` has, because no digit is a dot."""
+    if after is None or atom.branches:
+        return after == ()
+    texts = [one.text for one in after]
+    if atom.text in (r"\d", "[0-9]"):
+        return not any(text.isdecimal() for text in texts)
+    if atom.text == r"\w":
+        return not any(text.isalnum() or text == "_" for text in texts)
+    return all(atom.text in (f"[^{text}]", rf"[^\{text}]") for text in texts)
 
 
 def _required(branches: Sequence[Sequence[Atom]]) -> str:
@@ -144,6 +231,8 @@ class _Parsed:
     branches: tuple[tuple[Atom, ...], ...] = ()
     # Whether what looks like a literal is one, to the letter.
     literal: bool = True
+    # Whether flags say how it is to be read.
+    flags: bool = False
 
 
 class _NotUnderstoodError(Exception):
@@ -164,11 +253,12 @@ def parse(pattern: str) -> _Parsed | None:
 class _Reader:
     pattern: str
     at: int = 0
+    verbose: bool = False
     parsed: _Parsed = field(default_factory=_Parsed)
 
     def alternation(self, depth: int) -> tuple[tuple[Atom, ...], ...]:
         branches: list[list[Atom]] = [[]]
-        while self.at < len(self.pattern):
+        while self._skip() < len(self.pattern):
             character = self.pattern[self.at]
             if character == ")":
                 if not depth:
@@ -182,6 +272,14 @@ class _Reader:
             if atom is not None:
                 branches[-1].append(self._quantified(atom))
         return tuple(map(tuple, branches))
+
+    def _skip(self) -> int:
+        """Go past comments, which may stand between an atom and its quantifier."""
+        while (found := _COMMENT.match(self.pattern, self.at)) or (
+            self.verbose and (found := _SPACE.match(self.pattern, self.at))
+        ):
+            self.at = found.end()
+        return self.at
 
     def _atom(self, depth: int) -> Atom | None:
         start, character = self.at, self.pattern[self.at]
@@ -226,15 +324,13 @@ class _Reader:
         self.at += 1
 
     def _group(self, depth: int) -> Atom | None:
-        if self.pattern.startswith("?#", self.at):
-            self.at = self.pattern.index(")", self.at) + 1
-            return None
+        verbose = self.verbose
         kind, captures, name, atomic = "group", True, None, False
         if self.pattern[self.at] == "?":
             captures = False
             if flags := _FLAGS.match(self.pattern, self.at):
-                if "x" in flags[1]:
-                    raise _NotUnderstoodError
+                self.parsed.flags |= flags[0] != "?:"
+                self.verbose = ("x" in flags[1] or verbose) and "x" not in (flags[2] or "")
                 if "i" in flags[1] or "i" in (flags[2] or ""):
                     self.parsed.literal = False
                 self.at = flags.end()
@@ -261,14 +357,14 @@ class _Reader:
         start = self.at
         branches = self.alternation(depth + 1)
         body = self.pattern[start : self.at]
-        # Past the end if the bracket is not closed.
-        if self.pattern[self.at] != ")":
+        if self.at == len(self.pattern):
             raise _NotUnderstoodError
         self.at += 1
+        self.verbose = verbose
         return Atom(kind, body, branches, captures, name, atomic)
 
     def _quantified(self, atom: Atom) -> Atom:
-        least, most, after = 1, 1.0, self.at
+        least, most, after = 1, 1.0, self._skip()
         character = self.pattern[self.at : self.at + 1]
         if character and character in "*+?":
             least, most = int(character == "+"), 1.0 if character == "?" else float("inf")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import islice
 
-from dtype_sampler.weights.patterns import compiled, is_compiled, traits
+from dtype_sampler.weights.patterns import compiled, is_compiled, longest, required
 from dtype_sampler.weights.problems import (
     Collision,
     Incomplete,
@@ -29,11 +29,9 @@ from dtype_sampler.weights.rules import (
 )
 
 MAX_KEY = 4096
-# No model's key is longer. What is has to be within this many steps of the regex engine.
-_LONG_KEY = 256
-_MAX_STEPS = 10**8
 _MAX_INDEX_DIGITS = 9
 _SHOWN_GAPS = 8
+_FASTER = r"Make what is inside possessive, `(?:\w++)*`, or atomic, `(?>a|b)+`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,7 @@ class LoadPlan:
     @property
     def unused_rules(self) -> list[Rule]:
         """The rules that matched no key."""
-        used = {number for numbers in self.applied.values() for number in numbers}
+        used = self._used()
         return [rule for number, rule in enumerate(self.rules) if number not in used]
 
     def describe(self, width: int | None = None) -> str:
@@ -113,17 +111,17 @@ class LoadPlan:
         ]
         parts = [table(("source", "rule", "target"), rows, width=width)]
         if self.rules:
-            unused = self.unused_rules
+            used = self._used()
             parts.append(
                 "".join(
-                    f"rule {number}: {rule!r}{' (matched nothing)' if rule in unused else ''}\n"
+                    f"rule {number}: {rule!r}{'' if number - 1 in used else ' (matched nothing)'}\n"
                     for number, rule in enumerate(self.rules, 1)
                 )
             )
         parts += (
             f"{what}:\n{problems}"
             for what, problems in (
-                ("missing", "".join(f"  {key}\n" for key in self.missing_keys)),
+                ("missing", "".join(f"  {excerpt(key)}\n" for key in self.missing_keys)),
                 *(
                     (what, "".join(f"  {problem}\n" for problem in problems))
                     for what, problems in (
@@ -136,6 +134,9 @@ class LoadPlan:
             if problems
         )
         return "\n".join(parts)
+
+    def _used(self) -> set[int]:
+        return {number for numbers in self.applied.values() for number in numbers}
 
     def _pairs(self) -> Iterator[tuple[str, str]]:
         for target, key in self.direct.items():
@@ -190,7 +191,7 @@ def plan_load(
 class _Gate:
     """A pattern behind the text that it requires."""
 
-    __slots__ = ("literal", "number", "opens", "pattern", "rule", "search", "source")
+    __slots__ = ("literal", "longest", "number", "pattern", "rule", "search", "source")
 
     def __init__(self, rule: Rule, pattern: str, number: int, source: int = 0) -> None:
         self.rule = rule
@@ -198,24 +199,29 @@ class _Gate:
         # Which of all rules, and which of its sources.
         self.number = number
         self.source = source
-        found = traits(pattern)
         # Without one it is empty, which is in every key.
-        self.literal = found.literal
-        self.opens = found.opens
+        self.literal = required(pattern)
+        self.longest = 0
         self.search: Callable[[str], re.Match[str] | None] | None = None
 
 
 class _Gathering:
     """A group that is being gathered."""
 
-    __slots__ = ("columns", "converter", "number", "targets")
+    __slots__ = ("columns", "converter", "numbered", "targets")
 
     def __init__(
-        self, gate: _Gate, targets: list[tuple[str | None, ...] | Numbered] | None
+        self,
+        match: re.Match[str],
+        gate: _Gate,
+        targets: list[tuple[str | None, ...] | Numbered] | None,
     ) -> None:
         assert isinstance(gate.rule, WeightConverter)
         self.converter = gate.rule
-        self.number = gate.number
+        # Whether the index is in the name of what is gathered, which then has one tensor a source.
+        index = match.re.groupindex.get(INDEX)
+        written = (SLOT, rf"\g<{index}>", f"\\{index}")
+        self.numbered = any(text in self.converter.targets[0] for text in written)
         # None if the model has none of them.
         self.targets = targets
         self.columns: list[dict[int, str]] = [{} for _ in gate.rule.sources]
@@ -274,6 +280,7 @@ class _Planner:
         groups, incomplete = self._groups()
         for target in self.collided:
             self.direct.pop(target, None)
+        groups = [group for group in groups if self.collided.keys().isdisjoint(group.names)]
         reached = {name for group in groups for name in group.names}
         reached.update(self.collided, *(one.targets for one in incomplete))
         targets = self.targets or ()
@@ -282,9 +289,7 @@ class _Planner:
             targets = ()
         return LoadPlan(
             direct=self.direct,
-            groups=[
-                group for group in groups if not any(name in self.collided for name in group.names)
-            ],
+            groups=groups,
             missing_keys=[
                 name for name in targets if name not in self.direct and name not in reached
             ],
@@ -338,26 +343,27 @@ class _Planner:
     def _search(self, gate: _Gate, name: str) -> re.Match[str] | None:
         if gate.search is None:
             gate.search = self._compile(gate, name)
-        if len(name) > _LONG_KEY and len(name) ** (gate.opens + 1) > _MAX_STEPS:
+        if len(name) > gate.longest:
             raise _KeyError(
-                f"the key has {len(name)} characters, too many for {gate.opens} open repeats in"
-                f" {gate.rule!r}"
+                f"the key has {len(name)} characters: a search for {gate.pattern!r} of"
+                f" {gate.rule!r} may take too long beyond {gate.longest}. {_FASTER}"
             )
         return gate.search(name)
 
     def _compile(self, gate: _Gate, name: str) -> Callable[[str], re.Match[str] | None]:
-        # Keys come from files that nobody vouches for.
-        if traits(gate.pattern).nested:
-            raise RuleError(
-                f"{gate.rule!r}: {excerpt(name)}: the pattern repeats what repeats or has a choice,"
-                r" for which some keys take for ever: make the inner one possessive, `(\w++\.)+`,"
-                r" or atomic, `(?>a|b)+`"
-            )
         self.compile_count += not is_compiled(gate.pattern)
         try:
-            return compiled(gate.pattern).search
+            search = compiled(gate.pattern).search
         except (re.error, OverflowError, RecursionError) as error:
             raise RuleError(f"{gate.rule!r}: the pattern {gate.pattern!r}: {error}") from None
+        # Keys come from files that nobody vouches for.
+        gate.longest = longest(gate.pattern)
+        if not gate.longest:
+            raise RuleError(
+                f"{gate.rule!r}: {excerpt(name)}: the pattern {gate.pattern!r} repeats what repeats"
+                f" or has a choice, for which some keys take for ever. {_FASTER}"
+            )
+        return search
 
     def _known(self, name: str) -> str | None:
         """The name by which the model has it: with the base model's prefix, or without."""
@@ -386,14 +392,14 @@ class _Planner:
         gathering = self.gatherings.get(at)
         if gathering is None:
             targets = self._targets(converter, match, before, after, spread)
-            gathering = self.gatherings[at] = _Gathering(gate, targets)
+            gathering = self.gatherings[at] = _Gathering(match, gate, targets)
         if gathering.targets is None:
             return False
-        index = 0 if spread else _index_of(match)
+        index = 0 if spread or gathering.numbered else _index_of(match)
         other = gathering.columns[gate.source].setdefault(index, key)
         if other != key:
             names = [names for names in gathering.targets if not isinstance(names, Numbered)]
-            target = next((name for name, *_ in names if name), at[1])
+            target = next((name for of in names for name in of if name), at[1])
             self.collided.setdefault(target, [other]).append(key)
         return True
 
@@ -423,13 +429,10 @@ class _Planner:
         return targets if there else None
 
     def _numbered(self, numbered: Numbered) -> tuple[str | None, ...]:
-        names: list[str | None] = []
-        for index in count():
-            name = self._known(numbered.name(index))
-            if name is None:
-                return tuple(names)
+        names: list[str] = []
+        while (name := self._known(numbered.name(len(names)))) is not None:
             names.append(name)
-        raise AssertionError
+        return tuple(names)
 
     def _groups(self) -> tuple[list[Group], list[Incomplete]]:
         groups, incomplete = [], []

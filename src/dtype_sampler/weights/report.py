@@ -88,6 +88,9 @@ class LoadError(DtypeSamplerError):
         )
         self.report = report
 
+    def __reduce__(self) -> tuple[type[LoadError], tuple[LoadReport]]:
+        return type(self), (self.report,)
+
 
 def report_of(
     source: str,

@@ -102,7 +102,7 @@ def _swap(pattern: str, target: str, *, spread: bool) -> tuple[str, str]:
 
 def _pieces_of_pattern(pattern: str) -> tuple[list[_Piece], dict[str, str], dict[str, str]]:
     parsed = parse(pattern)
-    if parsed is None or not parsed.literal:
+    if parsed is None or not parsed.literal or parsed.flags:
         raise _NoWayBackError("the pattern is not plain enough")
     if len(parsed.branches) != 1:
         raise _NoWayBackError("the pattern has alternatives outside of a group")
@@ -128,12 +128,16 @@ def _pieces_of_pattern(pattern: str) -> tuple[list[_Piece], dict[str, str], dict
 
 
 def _depends(group: Atom) -> bool:
-    """Whether a group holds other groups, or refers to them: alone it would mean something else."""
+    """Whether a group holds others, refers to them, or looks around: alone it means another."""
     return any(
-        atom.captures or (atom.kind == "other" and atom.text[1:2].isdigit()) or _depends(atom)
+        atom.captures or atom.kind in ("look", "anchor") or _refers(atom) or _depends(atom)
         for branch in group.branches
         for atom in branch
     )
+
+
+def _refers(atom: Atom) -> bool:
+    return atom.kind == "other" and (bool(atom.branches) or atom.text[1:2].isdigit())
 
 
 def _pieces_of_target(target: str, numbers: Mapping[str, str]) -> list[_Piece]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dtype_sampler.errors import DtypeSamplerError
@@ -91,9 +91,12 @@ class WeightConverter:
     ) -> None:
         _set(self, "sources", _texts(sources, "sources"))
         _set(self, "targets", _texts(targets, "targets"))
-        _set(self, "operations", tuple(operations))
+        _set(self, "operations", _listed(operations))
         if not self.sources or not self.targets:
             raise RuleError(f"{self!r}: it needs at least one source and one target")
+        for operation in self.operations:
+            if isinstance(operation, type) or not callable(getattr(operation, "convert", None)):
+                raise RuleError(f"{self!r}: {operation!r} is no operation, such as Stack(0)")
 
     __setattr__ = WeightRenaming.__setattr__
     __delattr__ = WeightRenaming.__delattr__
@@ -135,6 +138,8 @@ def split(rules: Iterable[Rule]) -> tuple[list[WeightRenaming], list[WeightConve
     converters: list[WeightConverter] = []
     for rule in rules:
         if isinstance(rule, WeightRenaming):
+            if not (isinstance(rule.pattern, str) and isinstance(rule.target, str)):
+                raise RuleError(f"{rule!r}: pattern and target are texts")
             renames.append(rule)
         elif isinstance(rule, WeightConverter):
             converters.append(rule)
@@ -159,15 +164,23 @@ def expand(match: re.Match[str], target: str, rule: Rule) -> str:
 _set = object.__setattr__
 
 
+def _listed(given: Any) -> tuple[Any, ...]:
+    """One thing is as good as a list of it."""
+    single = isinstance(given, str) or not isinstance(given, Iterable)
+    return (given,) if single else tuple(given)
+
+
 def _texts(given: Iterable[str], what: str) -> tuple[str, ...]:
-    texts: Sequence[object] = [given] if isinstance(given, str) else list(given)
+    texts = _listed(given)
     for text in texts:
         if not isinstance(text, str):
             raise RuleError(f"WeightConverter: {what} are texts, and {text!r} is none")
-    return tuple(map(str, texts))
+    return texts
 
 
-def _quoted(text: str) -> str:
+def _quoted(text: object) -> str:
     # As people write patterns, where that says the same.
+    if not isinstance(text, str):
+        return repr(text)
     plain = "\\" in text and '"' not in text and text.isprintable() and not text.endswith("\\")
     return f'r"{text}"' if plain else repr(text)

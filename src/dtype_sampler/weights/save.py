@@ -98,7 +98,7 @@ def _check_way_back(
     # Each name must come from where it went.
     went = {name: key for key, name in backwards.direct.items()}
     for name in state:
-        if name in reached and reached[name] in ("", went.get(name)):
+        if name in reached and reached[name] == went.get(name, ""):
             continue
         used = backwards.applied.get(name, ())
         guilty = [backwards.rules[number] for number in used] or list(backwards.rules)
@@ -115,7 +115,7 @@ def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     owned: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
     for key, tensor in tensors.items():
-        own = tensor.cpu().contiguous()
+        own = tensor.cpu().resolve_conj().resolve_neg().contiguous()
         storage = own.untyped_storage()
         # The format has no views: what shares memory is written out.
         if storage.nbytes() != own.nbytes or storage.data_ptr() in seen:

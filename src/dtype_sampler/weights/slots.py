@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
+from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.weights.patterns import compiled
 
 
@@ -53,20 +56,29 @@ def slots_of(
     """All parameters and buffers by name; names of one tensor share a slot."""
     slots: dict[str, Slot] = {}
     by_tensor: dict[int, Slot] = {}
-    kept = [compiled(pattern).search for pattern in keep_in_float32]
+    kept = _searches(keep_in_float32)
 
     def wanted(name: str, tensor: torch.Tensor) -> torch.dtype:
         # Of one byte are the dtypes that need scales of their own: they are what the model says.
         if dtype is None or not tensor.is_floating_point() or tensor.itemsize == 1:
             return tensor.dtype
-        return torch.float32 if any(search(name) for search in kept) else dtype
+        # One of several names is enough.
+        kept_before = id(tensor) in by_tensor and by_tensor[id(tensor)].dtype == torch.float32
+        keep = kept_before or any(search(name) for search in kept)
+        return torch.float32 if keep else dtype
 
     def add(name: str, tensor: torch.Tensor, to: torch.dtype, *, persistent: bool = True) -> None:
         slot = by_tensor.get(id(tensor))
+        if is_lazy(tensor):
+            raise DtypeSamplerError(
+                f"{name}: has no shape yet: run the model once before loading into it"
+            )
         if slot is None:
             where = tensor.device if tensor.device.type != "meta" else torch.device("cpu")
             slot = by_tensor[id(tensor)] = Slot(tensor, to, device or where, persistent)
+        slot.dtype = to
         slot.names.append(name)
+        slot.persistent |= persistent
         slots[name] = slot
 
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -76,6 +88,16 @@ def slots_of(
     for name, buffer in buffers.items():
         add(name, buffer, buffer.dtype, persistent=name in persistent)
     return slots
+
+
+def _searches(patterns: Sequence[str]) -> list[Callable[[str], object]]:
+    found: list[Callable[[str], object]] = []
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        try:
+            found.append(compiled(pattern).search)
+        except (re.error, TypeError) as error:
+            raise DtypeSamplerError(f"keep_in_float32: the pattern {pattern!r}: {error}") from None
+    return found
 
 
 def write(model: nn.Module, slots: Iterable[Slot]) -> None:

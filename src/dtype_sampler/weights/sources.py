@@ -9,7 +9,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from dtype_sampler.weights.header import CheckpointError, TensorInfo, load_json, read_header
+from dtype_sampler.weights.header import (
+    MAX_HEADER,
+    CheckpointError,
+    TensorInfo,
+    check_is_file,
+    load_json,
+    read_header,
+)
 from dtype_sampler.weights.problems import excerpt
 
 if TYPE_CHECKING:
@@ -75,6 +82,8 @@ def tensors_of(path: Path) -> dict[str, TensorInfo]:
     if path.name.endswith(INDEX_SUFFIX):
         return _of_index(path)
     _refuse_pickle(path)
+    if not path.exists():
+        raise CheckpointError(f"{path}: there is no such file or folder")
     if path.suffix != SUFFIX:
         raise CheckpointError(
             f"{path}: a checkpoint is a {SUFFIX} file, a folder with one, or an index"
@@ -93,33 +102,44 @@ def _refuse_pickle(path: Path) -> None:
 
 
 def _of_folder(folder: Path) -> dict[str, TensorInfo]:
-    if (folder / INDEX_NAME).exists():
-        return _of_index(folder / INDEX_NAME)
-    files = sorted(path for path in folder.iterdir() if path.suffix == SUFFIX)
+    try:
+        every = sorted(folder.iterdir())
+    except OSError as error:
+        raise CheckpointError(f"{folder}: can't be read: {error.strerror or error}") from None
+    index = folder / INDEX_NAME
+    if index in every:
+        _check_inside(folder, index)
+        return _of_index(index)
+    files = [path for path in every if path.suffix == SUFFIX]
     if len(files) == 1:
         _check_inside(folder, files[0])
         return read_header(files[0])
     if files:
         names = ", ".join(path.name for path in files)
         raise CheckpointError(f"{folder}: there is no {INDEX_NAME}: which file is meant, {names}?")
-    for path in sorted(folder.iterdir()):
+    for path in every:
         _refuse_pickle(path)
     raise CheckpointError(f"{folder}: there is no {SUFFIX} file in it")
 
 
 def _of_index(index: Path) -> dict[str, TensorInfo]:
+    check_is_file(index)
     try:
-        text = index.read_bytes()
+        with index.open("rb") as file:
+            text = file.read(MAX_HEADER + 1)
     except OSError as error:
         raise CheckpointError(f"{index}: can't be read: {error.strerror or error}") from None
+    if len(text) > MAX_HEADER:
+        raise CheckpointError(f"{index}: it is larger than {MAX_HEADER} bytes, as no index is")
     listed = load_json(index, text, "the index").get("weight_map")
     if not isinstance(listed, dict):
         raise CheckpointError(f"{index}: it has no weight_map, from keys to file names")
     for key, name in listed.items():
         if not isinstance(name, str) or not _is_bare(name):
+            said = repr(excerpt(name)) if isinstance(name, str) else f"a {type(name).__name__}"
             raise CheckpointError(
-                f"{index}: {excerpt(key)} is said to be in {excerpt(str(name))!r}: that must be the"
-                f" name of a {SUFFIX} file in the same folder"
+                f"{index}: {excerpt(key)} is said to be in {said}: that must be the name of a"
+                f" {SUFFIX} file in the same folder"
             )
     held: dict[str, TensorInfo] = {}
     for name in dict.fromkeys(listed.values()):
@@ -154,7 +174,11 @@ def _is_bare(name: str) -> bool:
 def _check_inside(folder: Path, path: Path) -> None:
     if not path.is_symlink():
         return
-    inside, real = folder.resolve(), path.resolve()
+    try:
+        inside, real = folder.resolve(), path.resolve()
+    # In turn from Python 3.13 on, and before.
+    except (OSError, RuntimeError):
+        raise CheckpointError(f"{path}: is a link that leads nowhere") from None
     allowed = [inside]
     # The cache of huggingface_hub keeps `snapshots/REVISION/FILE` as a link into `blobs`.
     if inside.parent.name == "snapshots":
@@ -208,14 +232,15 @@ class MappingSource:
     name = "the mapping"
 
     def __init__(self, given: Mapping[str, Given]) -> None:
+        for key in given:
+            if not isinstance(key, str):
+                raise CheckpointError(f"{self.name}: its keys must be texts, and {key!r} is none")
         self.keys = given.keys()
         self.lent: set[int] = set()
         self._given = given
 
-    def shape(self, key: str) -> tuple[int, ...] | None:
-        """Known of what is a tensor already."""
-        shape = getattr(self._given[key], "shape", None)
-        return None if shape is None else tuple(shape)
+    def shape(self, key: str) -> None:
+        """Unknown: a mapping may make what it is asked for, and is asked once."""
 
     def read(self, key: str) -> torch.Tensor:
         """The tensor, its future's result or what its callable returns: asked for once a load."""
@@ -227,9 +252,7 @@ class MappingSource:
         elif callable(given) and not isinstance(given, torch.Tensor):
             given = given()
         if not isinstance(given, torch.Tensor):
-            raise CheckpointError(
-                f"{excerpt(key)}: a tensor was promised, and {type(given).__name__} came"
-            )
+            raise CheckpointError(f"a tensor was promised, and {type(given).__name__} came")
         self.lent.add(given.untyped_storage().data_ptr())
         return given.detach()
 

@@ -1,0 +1,472 @@
+"""Where keys go, told from names alone."""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dtype_sampler.weights import (
+    Chunk,
+    Concatenate,
+    Incomplete,
+    RuleError,
+    Stack,
+    Unstack,
+    WeightConverter,
+    WeightRenaming,
+    patterns,
+    plan_load,
+    reverse,
+)
+from dtype_sampler.weights.plan import MAX_KEY
+
+
+def renamed(key, *rules):
+    """What the rules make of a key."""
+    plan = plan_load([key], None, [WeightRenaming(*rule) for rule in rules])
+    assert not plan.errors
+    return next(iter(plan.direct))
+
+
+@pytest.mark.parametrize(
+    ("key", "rules", "name"),
+    [
+        ("a.gamma", [(r"\.gamma$", ".weight")], "a.weight"),
+        # The match's span is replaced, not the first place that has its text.
+        ("gamma.x.gamma", [("gamma$", "w")], "gamma.x.w"),
+        ("aa.a", [(r"(?<=\.)a", "b")], "aa.b"),
+        ("x1.x2", [(r"x(?=2)", "y")], "x1.y2"),
+        # Once a rule, each on what those before it made.
+        ("aaa", [("a", "b")], "baa"),
+        ("aaa", [("a", "b"), ("a", "c")], "bca"),
+        ("a", [("a", "b"), ("b", "c"), ("c", "a"), ("a", "d")], "d"),
+        ("a", [("b", "c"), ("a", "b")], "b"),
+        ("l.3.w", [(r"(\w)\.(\d+)\.(\w)", r"\2.\1.\g<3>")], "3.l.w"),
+        ("l.3.w", [(r"(?P<n>\d+)", r"<\g<n>\g<0>>")], "l.<33>.w"),
+        ("ab", [(r"a(x)?b", r"[\1]")], "[]"),
+        ("a", [("", "model.")], "model.a"),
+        ("a", [("$", ".b")], "a.b"),
+        ("A.Gamma", [("(?i)gamma", "w")], "A.w"),
+        ("a.b", [(r"(?x) a \. b # all", "c")], "c"),
+        ("a\nb", [("a.b", "c"), ("(?s)a.b", "d")], "d"),
+        ("aéb", [("é", "e")], "aeb"),
+    ],
+)
+def test_renames(key, rules, name):
+    assert renamed(key, *rules) == name
+
+
+words = st.sampled_from(["a", "b", "ab", ".", "1", "12", "é"])
+rule_patterns = st.sampled_from(
+    [
+        *(
+            "a",
+            "ab",
+            "^a",
+            "b$",
+            r"\d+",
+            r"(\d+)\.(a|b)",
+            "a(b)?",
+            "(?<=a)b",
+            "(?<!a)b",
+            "(?=1)",
+            "",
+        ),
+        *("[ab]+", "a+?b", "(?i)A", "(?x) a b", r"(a)\1", "(?:a|b)1", r"\x61", "a++b", "é"),
+    ]
+)
+
+
+@given(
+    st.lists(words, max_size=8).map("".join),
+    st.lists(st.tuples(rule_patterns, st.sampled_from(["", "x", r"<\g<0>>", "a"])), max_size=5),
+)
+@settings(max_examples=300, deadline=None)
+def test_gated_rules_are_equal_to_ungated_ones(key, rules):
+    expected = key
+    for pattern, target in rules:
+        expected = re.sub(pattern, target, expected, count=1)
+    assert renamed(key, *rules) == expected
+
+
+def counting(monkeypatch):
+    """A list of the patterns that are compiled from now on, in a process that knows none."""
+    calls = []
+    real = re.compile
+
+    def compiling(pattern, flags=0):
+        calls.append(pattern)
+        return real(pattern, flags)
+
+    monkeypatch.setattr(patterns, "_compiled", {})
+    monkeypatch.setattr(re, "compile", compiling)
+    return calls
+
+
+@pytest.mark.parametrize("count", [10, 600])
+def test_patterns_are_compiled_once_and_when_needed(monkeypatch, count):
+    calls = counting(monkeypatch)
+    keys = [f"block{n}.w" for n in range(count)]
+    rules = [WeightRenaming(rf"^block{n}\.", f"layer{n}.") for n in range(count)]
+    rules += [WeightRenaming(rf"^never{n}\.", "x") for n in range(count)]
+    rules.append(WeightConverter([r"never\.(?P<index>\d+)"], ["never"], [Stack(0)]))
+    assert not calls
+    plan = plan_load(keys, None, rules)
+    assert len(calls) == len(set(calls)) == plan.compile_count == count
+    # Beyond the 512 that `re` keeps, too.
+    again = plan_load(keys, None, list(rules))
+    assert len(calls) == count
+    assert again.compile_count == 0
+    assert again.direct == plan.direct == {f"layer{n}.w": f"block{n}.w" for n in range(count)}
+    assert plan.unused_rules == rules[count:]
+
+
+def test_plain_keys_have_no_rule_object():
+    keys = [f"layers.{n}.w" for n in range(100)]
+    plan = plan_load(keys, keys, [WeightRenaming("gamma", "w")])
+    assert plan.direct == dict(zip(keys, keys, strict=True))
+    assert not plan.applied
+    assert not plan.groups
+    assert plan.compile_count == 0
+
+
+EXPERTS = WeightConverter([r"e\.(?P<index>\d+)\.w"], ["e.w"], [Stack(0)])
+
+
+class TestConverters:
+    def test_the_index_is_an_integer(self):
+        keys = [f"l.0.e.{n}.w" for n in range(12)]
+        shuffled = random.Random(0).sample(keys, 12)
+        assert shuffled != keys
+        (group,) = plan_load(shuffled, ["l.0.e.w"], [EXPERTS]).groups
+        assert group.columns == (tuple(keys),)
+        assert group.targets == (("l.0.e.w",),)
+        assert group.keys == keys
+        assert group.names == ["l.0.e.w"]
+
+    def test_gaps(self):
+        plan = plan_load([f"e.{n}.w" for n in (0, 2, 5)], ["e.w"], [EXPERTS])
+        pattern = EXPERTS.sources[0]
+        assert plan.incomplete == [Incomplete(("e.w",), (f"{pattern} lacks 1, 3, 4 of 0 to 5",))]
+        assert not plan.groups
+        # It is told as incomplete, and not once more as missing.
+        assert plan.missing_keys == []
+
+    def test_a_large_gap_is_told_shortly(self):
+        plan = plan_load(["e.999999999.w", "e.0.w"], None, [EXPERTS])
+        (gaps,) = plan.incomplete
+        shown = "1, 2, 3, 4, 5, 6, 7, 8 and 999999990 more of 0 to 999999999"
+        assert str(gaps) == f"e.w: {EXPERTS.sources[0]} lacks {shown}"
+
+    def test_two_spellings_of_one_index_collide(self):
+        plan = plan_load(["e.0.w", "e.01.w", "e.1.w"], ["e.w"], [EXPERTS])
+        (collision,) = plan.collisions
+        assert collision == ("e.w", ("e.01.w", "e.1.w"))
+        assert not plan.groups
+        assert str(collision) == "e.w: from e.01.w and e.1.w"
+
+    @pytest.mark.parametrize("index", ["²", "٣", "1٣", "0123456789", "12345678901"])
+    def test_what_is_no_index(self, index):
+        rule = WeightConverter([r"e\.(?P<index>.+)\.w"], ["e.w"], [Stack(0)])
+        plan = plan_load([f"e.{index}.w", "e.0.w"], ["e.w"], [rule])
+        (problem,) = plan.errors
+        assert problem.where == f"e.{index}.w"
+        assert problem.message == f"{index!r} is no index: that is a number written in 0 to 9"
+
+    def test_an_index_that_takes_no_part(self):
+        rule = WeightConverter([r"e(?:\.(?P<index>\d+))?\.w"], ["e.w"], [Stack(0)])
+        (problem,) = plan_load(["e.w"], ["e.w"], [rule]).errors
+        assert problem.message.startswith("'' is no index")
+
+    def test_several_sources(self):
+        rule = WeightConverter(
+            [r"e\.(?P<index>\d+)\.gate", r"e\.(?P<index>\d+)\.up"],
+            ["e.both"],
+            [Stack(0), Concatenate(1)],
+        )
+        keys = [
+            f"l.{layer}.e.{n}.{what}" for n in (1, 0) for what in ("up", "gate") for layer in (0, 1)
+        ]
+        plan = plan_load(keys, ["l.0.e.both", "l.1.e.both"], [rule])
+        assert [group.columns for group in plan.groups] == [
+            tuple(tuple(f"l.{layer}.e.{n}.{what}" for n in (0, 1)) for what in ("gate", "up"))
+            for layer in (0, 1)
+        ]
+        # One source has fewer, or none at all.
+        plan = plan_load(keys[1:], None, [rule])
+        (gaps,) = plan.incomplete
+        assert gaps.gaps == (rf"{rule.sources[1]} lacks 1 of 0 to 1",)
+        plan = plan_load([key for key in keys if "up" not in key], None, [rule])
+        assert [one.gaps for one in plan.incomplete] == 2 * [(f"no key matches {rule.sources[1]}",)]
+
+    def test_several_targets(self):
+        rule = WeightConverter([r"(\w+)\.qkv"], [r"\1.q", r"\1.k", r"\1.v"], [Chunk(0)])
+        (group,) = plan_load(["a.qkv"], ["a.q", "a.k", "a.v"], [rule]).groups
+        assert group.targets == (("a.q",), ("a.k",), ("a.v",))
+        # Of which the model may lack one, but not all.
+        (group,) = plan_load(["a.qkv"], ["a.q", "a.v"], [rule]).groups
+        assert group.targets == (("a.q",), (None,), ("a.v",))
+        assert group.names == ["a.q", "a.v"]
+        plan = plan_load(["a.qkv"], ["b.q"], [rule])
+        assert plan.unexpected_keys == [("a.qkv", "a.qkv")]
+
+    def test_at_most_one_a_key_after_the_renames(self):
+        rules = [
+            WeightConverter(["b"], ["first"]),
+            WeightConverter(["b"], ["second"]),
+            WeightRenaming("a", "b"),
+        ]
+        plan = plan_load(["a"], None, rules)
+        assert [group.names for group in plan.groups] == [["first"]]
+        assert plan.applied == {"a": (2, 0)}
+        assert plan.unused_rules == [rules[1]]
+
+    def test_the_index_may_be_in_the_name(self):
+        # Then each has a group of its own, and no gap before it.
+        sources = [r"e\.(?P<index>\d+)\.gate", r"e\.(?P<index>\d+)\.up"]
+        for target in (r"e.\g<index>.both", r"e.\1.both", r"e.\g<1>.both"):
+            rule = WeightConverter(sources, [target], [Concatenate(0)])
+            keys = [f"e.{n}.{what}" for n in (7, 3) for what in ("gate", "up")]
+            plan = plan_load(keys, ["e.7.both", "e.3.both"], [rule])
+            assert not plan.incomplete
+            assert [group.columns for group in plan.groups] == [
+                ((f"e.{n}.gate",), (f"e.{n}.up",)) for n in (7, 3)
+            ]
+
+    def test_from_one_to_many(self):
+        rule = WeightConverter(["e"], [r"e.\g<index>.w"], [Unstack(0)])
+        (group,) = plan_load(["e"], [f"e.{n}.w" for n in range(3)], [rule]).groups
+        assert group.targets == (("e.0.w", "e.1.w", "e.2.w"),)
+        # With any name at all it is the tensor that tells how many.
+        plan = plan_load(["l.e"], None, [rule])
+        (group,) = plan.groups
+        assert group.names == []
+        assert group.targets[0].name(5) == "l.e.5.w"
+        assert "l.e.*.w" in plan.describe()
+        assert not plan_load(["e"], ["f"], [rule]).groups
+
+    def test_from_one_to_many_of_which_the_model_has_one_kind(self):
+        rule = WeightConverter(["e"], [r"x.\g<index>", r"y.\g<index>"], [Unstack(0)])
+        plan = plan_load(["e", "ae"], ["y.0"], [rule, WeightRenaming("ae", "e")])
+        # An adversary's second key for it.
+        assert plan.collisions == [("y.0", ("e", "ae"))]
+
+    def test_collisions_of_any_kind(self):
+        rule = WeightConverter([r"e\.\d+"], ["e"], [Stack(0)])
+        plan = plan_load(["e.0", "e.1", "e.2"], None, [rule])
+        assert plan.collisions == [("e", ("e.0", "e.1", "e.2"))]
+        # With a tensor that is there by its own name.
+        plan = plan_load(["e.w", "e.0.w"], ["e.w"], [EXPERTS])
+        assert plan.collisions == [("e.w", ("e.w", "e.0.w"))]
+        assert (plan.direct, plan.groups) == ({}, [])
+        # Of two converters.
+        rules = [WeightConverter(["a"], ["x", "z"]), WeightConverter(["b"], ["x", "y"])]
+        plan = plan_load(["a", "b"], ["x", "y", "z"], rules)
+        assert plan.collisions == [("x", ("a", "b"))]
+        # Neither is taken, so that what else they would have given is missing.
+        assert plan.groups == []
+        assert plan.missing_keys == ["y", "z"]
+
+    def test_any_number_of_keys_for_one_name(self):
+        plan = plan_load(["a1", "a2", "a3", "b"], ["a", "b"], [WeightRenaming(r"a\d", "a")])
+        assert plan.collisions == [("a", ("a1", "a2", "a3"))]
+        assert plan.direct == {"b": "b"}
+        assert plan.missing_keys == []
+        # The same key twice, as no mapping has it.
+        assert plan_load(["a", "a"], None).collisions == [("a", ("a", "a"))]
+
+
+class TestPrefixes:
+    @pytest.mark.parametrize(
+        ("key", "target"),
+        [("w", "model.w"), ("model.w", "w"), ("w", "w"), ("model.w", "model.w")],
+    )
+    def test_added_or_stripped(self, key, target):
+        plan = plan_load([key], [target], base_model_prefix="model")
+        assert plan.direct == {target: key}
+        assert plan.compile_count == 0
+
+    @pytest.mark.parametrize("key", ["modelw", "model.x", "model.model.w", "xmodel.w", "model."])
+    def test_not_added(self, key):
+        plan = plan_load([key], ["w"], base_model_prefix="model")
+        assert plan.unexpected_keys == [(key, key)]
+        assert plan.missing_keys == ["w"]
+
+    def test_its_own_name_comes_first(self):
+        plan = plan_load(["w", "model.w"], ["w", "model.w"], base_model_prefix="model")
+        assert plan.direct == {"w": "w", "model.w": "model.w"}
+        plan = plan_load(["w", "model.w"], ["w"], base_model_prefix="model")
+        assert plan.collisions == [("w", ("w", "model.w"))]
+
+    def test_after_the_rules_and_for_converters(self):
+        rules = [WeightRenaming("gamma", "w"), EXPERTS]
+        plan = plan_load(
+            ["gamma", "e.0.w"], ["model.w", "model.e.w"], rules, base_model_prefix="model"
+        )
+        assert plan.direct == {"model.w": "gamma"}
+        assert [group.names for group in plan.groups] == [["model.e.w"]]
+
+    @pytest.mark.parametrize("prefix", [None, ""])
+    def test_without(self, prefix):
+        assert plan_load(["w"], ["model.w"], base_model_prefix=prefix).unexpected_keys
+
+
+class TestUnexpected:
+    def test_what_the_rules_made_is_told(self):
+        plan = plan_load(["a", "b"], ["c"], [WeightRenaming("a", "x")])
+        assert plan.unexpected_keys == [("a", "x"), ("b", "b")]
+        assert [str(one) for one in plan.unexpected_keys] == ["a (renamed x)", "b"]
+        assert plan.missing_keys == ["c"]
+
+    def test_a_key_keeps_the_name_that_the_model_knows(self):
+        # As of a checkpoint that was converted already.
+        rule = WeightRenaming("a", "x")
+        plan = plan_load(["a"], ["a"], [rule])
+        assert plan.direct == {"a": "a"}
+        assert plan.unused_rules == [rule]
+        assert plan_load(["a"], ["a", "x"], [rule]).direct == {"x": "a"}
+
+    def test_any_iterable(self):
+        plan = plan_load(iter(["a"]), iter(["a", "b"]), iter([WeightRenaming("x", "y")]))
+        assert plan.direct == {"a": "a"}
+        assert plan.missing_keys == ["b"]
+
+
+class TestUntrustedKeys:
+    def test_long_keys(self):
+        plan = plan_load(["a" * MAX_KEY, "b" * (MAX_KEY + 1)], None)
+        assert list(plan.direct) == ["a" * MAX_KEY]
+        (problem,) = plan.errors
+        assert problem.message == "the key has 4097 characters: 4096 is the most"
+        assert len(problem.where) == 80
+
+    @pytest.mark.parametrize("pattern", [r"(\w+)*!", "(a|a)+!", "(?:(?:a?){10}){10}!", "(a+){20}!"])
+    def test_nested_quantifiers(self, pattern):
+        rule = WeightRenaming(pattern, "x")
+        for key in ("a!", "!" + "a" * 4000):
+            with pytest.raises(RuleError) as error:
+                plan_load([key], None, [rule])
+            assert repr(rule) in str(error.value)
+            assert "takes? for ever" in str(error.value) or "take for ever" in str(error.value)
+            assert key[:10] in str(error.value)
+            assert len(str(error.value)) < 500
+        # Where no key has what it requires, it does no harm.
+        assert plan_load(["-" * 4000], None, [rule]).direct
+
+    def test_many_repeats_on_a_long_key(self):
+        rule = WeightRenaming("(.*)(.*)(.*)!", "x")
+        plan = plan_load(["!" + "a" * 3000, "b!"], None, [rule])
+        assert plan.direct == {"x": "b!"}
+        (problem,) = plan.errors
+        assert problem.message.startswith(
+            f"the key has 3001 characters: a search for '(.*)(.*)(.*)!' of {rule!r} may take too"
+            " long beyond "
+        )
+
+    def test_so_it_is_for_converters(self):
+        with pytest.raises(RuleError, match="take for ever"):
+            plan_load(["a!"], None, [WeightConverter([r"(\w+)*!"], ["x"])])
+
+    def test_rules_that_double_a_key(self):
+        rules = 40 * [WeightRenaming("^(.*)$", r"\1\1")]
+        (problem,) = plan_load(["a" * 100], None, rules).errors
+        assert "characters" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        (WeightRenaming("a(", "x"), r"the pattern 'a\(': missing \), unterminated"),
+        (
+            WeightRenaming("a{99999999999}", "x"),
+            "the pattern .*: the repetition number is too large",
+        ),
+        (WeightRenaming("a", r"\1"), "the target .*: invalid group reference 1"),
+        (WeightRenaming("a", r"\g<n>"), "the target .*: unknown group name 'n'"),
+        (WeightConverter(["a"], [r"\1"]), "the target .*: invalid group reference 1"),
+        (
+            WeightConverter(["a"], [r"\g<index>\g<index>"]),
+            "the target .*: unknown group name 'index'",
+        ),
+        (WeightConverter(["(", "a"], ["x"]), r"the pattern '\(': "),
+    ],
+)
+def test_wrong_rules_are_named_when_they_are_needed(rule, message):
+    with pytest.raises(RuleError) as error:
+        plan_load(["a", "ab"], None, [rule])
+    assert str(error.value).startswith(f"{rule!r}: ")
+    assert re.search(message, str(error.value))
+
+
+class TestDescribe:
+    PLAN = plan_load(
+        [
+            *(f"m.e.{n}.w" for n in (10, 9, 2)),
+            *(f"m.e.{n}.w" for n in (0, 1, *range(3, 9))),
+            "m.gamma",
+            "m.same",
+            "m.odd",
+            "m.x",
+            "y",
+            "n.e.1.w",
+            "k" * 5000,
+        ],
+        ["m.weight", "m.same", "m.e.w", "m.lost", "y", "n.e.w"],
+        [
+            WeightRenaming("gamma", "weight"),
+            WeightRenaming(r"m\.x", "y"),
+            EXPERTS,
+            WeightRenaming("never", "x"),
+            WeightRenaming("odd", "strange"),
+            WeightRenaming("gamma", "weight"),
+        ],
+    )
+
+    def test_wide(self):
+        lines = self.PLAN.describe().splitlines()
+        assert lines[0].split() == ["source", "rule", "target"]
+        assert [line.split() for line in lines[1:12]] == [
+            [f"m.e.{n}.w", "3", "m.e.w"] for n in range(11)
+        ]
+        assert ["m.gamma", "1", "m.weight"] in [line.split() for line in lines]
+        assert ["m.same", "m.same"] in [line.split() for line in lines]
+        assert any(re.match(r"m\.odd +5 +\(unexpected: m\.strange\)$", line) for line in lines)
+        assert any(re.match(r"m\.x +2 +\(collision: y\)$", line) for line in lines)
+        assert "rule 4: WeightRenaming('never', 'x') (matched nothing)" in lines
+        # One of two equal rules.
+        assert "rule 1: WeightRenaming('gamma', 'weight')" in lines
+        assert "rule 6: WeightRenaming('gamma', 'weight') (matched nothing)" in lines
+        text = "\n".join(lines)
+        assert "missing:\n  m.lost\n" in text
+        assert "collisions:\n  y: from m.x and y\n" in text
+        assert "incomplete:\n  n.e.w: e\\.(?P<index>\\d+)\\.w lacks 0 of 0 to 1\n" in text
+        assert re.search(r"errors:\n  k{60}\.\.\.k{17}: the key has 5000 characters", text)
+        assert all(line == line.rstrip() for line in lines)
+
+    def test_narrow(self):
+        assert self.PLAN.describe(200) == self.PLAN.describe()
+        lines = self.PLAN.describe(30).splitlines()
+        at = lines.index("m.gamma")
+        assert lines[at + 1] == "  -> m.weight  (rule 1)"
+        assert lines[lines.index("m.same") + 1] == "  -> m.same"
+
+    def test_nothing(self):
+        assert plan_load([], None).describe() == "source  rule  target\n"
+        assert plan_load([], None).describe(5) == ""
+
+    def test_control_characters_are_shown_as_escapes(self):
+        plan = plan_load(["a\x1b[2J", "b\n"], ["c\x07", "b\n"])
+        text = plan.describe() + plan.describe(5)
+        assert text.replace("\n", "").isprintable()
+        assert "a\\x1b[2J" in text
+
+
+def test_a_plan_backwards():
+    rules = reverse([WeightRenaming(r"\.gamma$", ".weight"), EXPERTS])
+    plan = plan_load(["a.weight", "e.w"], ["a.gamma", "e.0.w", "e.1.w"], rules)
+    assert plan.direct == {"a.gamma": "a.weight"}
+    assert plan.groups[0].targets == (("e.0.w", "e.1.w"),)

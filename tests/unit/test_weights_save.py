@@ -1,0 +1,309 @@
+"""Saving under the checkpoint's own names, and the check that is built on it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import nn
+
+from dtype_sampler.weights import (
+    CheckpointError,
+    Chunk,
+    Concatenate,
+    RuleError,
+    Split,
+    Stack,
+    Transpose,
+    WeightConverter,
+    WeightRenaming,
+    check_dtype_loading,
+    load_weights,
+    reverse,
+    save_weights,
+)
+
+
+class Model(nn.Module):
+    def __init__(self, **tensors):
+        super().__init__()
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor)
+
+
+class Experts(nn.Module):
+    """A layer as the mixture-of-experts models have it, with what makes it hard."""
+
+    def __init__(self, experts=12):
+        super().__init__()
+        self.embed = nn.Embedding(4, 6)
+        self.gate_up = nn.Parameter(torch.randn(experts, 6, 8))
+        self.q, self.k, self.v = (nn.Linear(6, size, bias=False) for size in (6, 3, 3))
+        self.norm = nn.LayerNorm(6)
+        self.head = nn.Linear(6, 4, bias=False)
+        self.head.weight = self.embed.weight
+        self.register_buffer("scale", torch.tensor(1 / 3))
+        self.register_buffer("steps", torch.tensor(5))
+        self.register_buffer("mask", torch.tensor([True, False]))
+        self.register_buffer("cache", torch.randn(3), persistent=False)
+
+
+RULES = [
+    WeightRenaming(r"^model\.", ""),
+    WeightRenaming(r"norm\.gamma$", "norm.weight"),
+    WeightRenaming(r"norm\.beta$", "norm.bias"),
+    WeightConverter(
+        [r"^e\.(?P<index>\d+)\.gate$", r"^e\.(?P<index>\d+)\.up$"],
+        ["gate_up"],
+        [Stack(0), Concatenate(1), Transpose(1, 2)],
+    ),
+    WeightConverter([r"^qkv\.w$"], ["q.weight", "k.weight", "v.weight"], [Split([6, 3, 3])]),
+]
+
+
+def test_the_checkpoints_own_names(tmp_path):
+    model = Experts()
+    path = save_weights(model, tmp_path, RULES[1:])
+    assert path == tmp_path / "model.safetensors"
+    found = load_file(path)
+    assert sorted(found) == sorted(
+        [f"e.{n}.{what}" for n in range(12) for what in ("gate", "up")]
+        + ["embed.weight", "norm.gamma", "norm.beta", "scale", "steps", "mask", "qkv.w"]
+    )
+    assert torch.equal(found["e.10.gate"], model.gate_up[10, :, :4].t())
+    assert torch.equal(found["qkv.w"], torch.cat([model.q.weight, model.k.weight, model.v.weight]))
+    again = Experts()
+    load_weights(again, path, RULES[1:])
+    for name, one in model.state_dict().items():
+        assert torch.equal(one, again.state_dict()[name])
+    assert again.head.weight is again.embed.weight
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_without_rules_and_over_what_was_there(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"old")
+    model = nn.Linear(2, 2)
+    assert save_weights(model, str(path)) == path
+    assert {key: one.tolist() for key, one in load_file(path).items()} == {
+        key: one.tolist() for key, one in model.state_dict().items()
+    }
+    assert save_weights(nn.ReLU(), path).read_bytes()[8:].startswith(b'{"__metadata__"')
+    assert load_file(path) == {}
+
+
+def test_views_shared_memory_and_lazy_conjugates(tmp_path):
+    base = torch.arange(6.0)
+    model = Model(
+        a=base[:2],
+        b=base[2:4],
+        c=base.view(2, 3).t(),
+        d=base[:1].expand(3),
+        e=torch.tensor([1 + 2j]).conj(),
+        f=torch.tensor([1 + 2j]).conj().imag,
+        g=torch.empty(0),
+        h=torch.empty(0, 2),
+        i=base[1],
+    )
+    found = load_file(save_weights(model, tmp_path))
+    for name, one in model.named_buffers():
+        assert torch.equal(found[name], one)
+        assert found[name].shape == one.shape
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ([WeightRenaming(r"\d+", "x")], r"^WeightRenaming\(.* can't be reversed: the target does"),
+        (
+            # Of aaab nothing tells where the one ends and the other begins.
+            [WeightRenaming("(a+)(a*)b", r"\2_\1")],
+            "aa_a, saved as aaab, would not be loaded as aa_a again by these rules. Its reverse",
+        ),
+        (
+            [WeightRenaming("b", "a")],
+            "the rules can't be reversed for this model:\n  b: from a and b",
+        ),
+        (
+            [WeightConverter(["x"], ["a", "lost"], [Chunk(0)])],
+            "the rules can't be reversed for this",
+        ),
+    ],
+)
+def test_what_would_not_come_back(tmp_path, rules, message):
+    model = Model(a=torch.zeros(2), b=torch.ones(2), aa_a=torch.zeros(1))
+    with pytest.raises(RuleError, match=message):
+        save_weights(model, tmp_path, rules)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_tensors_of_one_name(tmp_path):
+    model = Model(a=torch.zeros(2), x1=torch.ones(2))
+    rules = [WeightConverter([r"^x(?P<index>\d+)$"], ["a"], [Stack(0)])]
+    with pytest.raises(RuleError, match="two tensors would be saved as x1"):
+        save_weights(model, tmp_path, rules)
+
+
+def test_a_converter_of_a_name_onto_itself(tmp_path):
+    model = Model(a=torch.zeros(2, 3))
+    found = load_file(save_weights(model, tmp_path, [WeightConverter("^a$", "a", Transpose())]))
+    assert found["a"].shape == (3, 2)
+
+
+def test_places_that_can_not_be_written(tmp_path):
+    model = Model(a=torch.zeros(2))
+    with pytest.raises(CheckpointError, match=r"x\.bin: name a \.safetensors file, or a folder"):
+        save_weights(model, tmp_path / "x.bin")
+    with pytest.raises(
+        CheckpointError, match=r"no.x\.safetensors: can't be written: .*No such file"
+    ):
+        save_weights(model, tmp_path / "no" / "x.safetensors")
+    # What the format lacks.
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(CheckpointError, match=rf"{path.name}: can't be written: KeyError"):
+        save_weights(Model(a=torch.zeros(2, dtype=torch.complex128)), path)
+    (tmp_path / "folder.safetensors").mkdir()
+    (tmp_path / "folder.safetensors" / "model.safetensors").mkdir()
+    with pytest.raises(CheckpointError, match="can't be written: Is a directory"):
+        save_weights(model, tmp_path / "folder.safetensors")
+    assert [one.name for one in tmp_path.iterdir()] == ["folder.safetensors"]
+    with pytest.raises(CheckpointError, match="a: is on the meta device: there is nothing to save"):
+        save_weights(Model(a=torch.zeros(2, device="meta")), path)
+
+
+@given(
+    st.permutations(["a.w", "b.1.w", "b.2.w", "c.x.y", "d"]),
+    st.lists(
+        st.sampled_from(
+            [
+                WeightRenaming(r"^a\.", "z."),
+                WeightRenaming(r"^(\w)\.(\d+)\.", r"\2.\1."),
+                WeightRenaming(r"\.w$", ".v"),
+                WeightRenaming("^", "m."),
+                WeightRenaming(r"x\.y", "y.x"),
+                WeightConverter([r"b\.(?P<index>\d+)\.t"], ["d"], [Stack(0)]),
+                WeightConverter([r"c\.x\.t"], ["c.x.y"], [Transpose(0, 1)]),
+                WeightConverter([r"all"], ["b.1.w", "b.2.w"], [Chunk(1)]),
+            ]
+        ),
+        max_size=4,
+        unique_by=id,
+    ),
+)
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_what_is_saved_is_loaded_again_or_refused(tmp_path, names, rules):
+    def model(fill):
+        torch.manual_seed(fill)
+        root = nn.Module()
+        for name in names:
+            at = root
+            for part in name.split(".")[:-1]:
+                if not hasattr(at, part):
+                    at.add_module(part, nn.Module())
+                at = getattr(at, part)
+            at.register_parameter(name.rpartition(".")[2], nn.Parameter(torch.randn(2, 2)))
+        return root
+
+    saved, loaded = model(1), model(2)
+    try:
+        path = save_weights(saved, tmp_path, rules)
+    except RuleError:
+        return
+    load_weights(loaded, path, rules)
+    for name, one in saved.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], one), name
+    # Backwards, too: what was reversed is a set of rules like any other.
+    assert isinstance(reverse(rules), tuple)
+
+
+class TestCheckDtypeLoading:
+    DTYPES = ("float16", torch.bfloat16, "float32", torch.float64, "auto", None)
+
+    def test_a_model_that_is_fine(self):
+        check_dtype_loading(Experts, self.DTYPES, RULES[1:])
+        check_dtype_loading(Experts, iter(self.DTYPES), iter(RULES[1:]), keep_in_float32=["norm"])
+        check_dtype_loading(lambda: nn.BatchNorm1d(3), self.DTYPES)
+        check_dtype_loading(nn.ReLU, self.DTYPES)
+
+    def test_rules_must_be_reversible(self):
+        with pytest.raises(RuleError, match="can't be reversed"):
+            check_dtype_loading(Experts, ["float16"], [WeightRenaming("a+", "b")])
+
+    @staticmethod
+    def spoilt(monkeypatch, spoil):
+        """Loads that do something else once they are done."""
+        from dtype_sampler.weights import check
+
+        real = check.load_weights
+
+        def load(model, *given, **named):
+            report = real(model, *given, **named)
+            with torch.no_grad():
+                spoil(model)
+            return report
+
+        monkeypatch.setattr(check, "load_weights", load)
+
+    def difference(self, factory=lambda: nn.Linear(2, 2), dtype="bfloat16", **named):
+        with pytest.raises(AssertionError) as error:
+            check_dtype_loading(factory, [dtype], **named)
+        return str(error.value)
+
+    def test_a_wrong_dtype(self, monkeypatch):
+        self.spoilt(monkeypatch, lambda model: model.half())
+        told = "loaded with dtype=bfloat16: weight is torch.float16, not torch.bfloat16"
+        assert self.difference() == told
+
+    def test_a_wrong_value(self, monkeypatch):
+        self.spoilt(monkeypatch, lambda model: model.weight[1, 0].fill_(2))
+        text = self.difference()
+        assert text.startswith("loaded with dtype=bfloat16: weight[1, 0] is 2.0 (0x4000), not ")
+        assert text.endswith(", the cast of what was saved")
+
+    def test_a_wrong_sign_of_zero(self, monkeypatch):
+        def zero():
+            return Model(x=torch.zeros(()))
+
+        self.spoilt(monkeypatch, lambda model: model.x.neg_())
+        assert self.difference(zero) == (
+            "loaded with dtype=bfloat16: x is -0.0 (0x80000000), not 0.0 (0x00000000), the cast of"
+            " what was saved"
+        )
+
+    def test_a_wrong_shape(self, monkeypatch):
+        self.spoilt(
+            monkeypatch, lambda model: setattr(model.weight, "data", torch.zeros(4).bfloat16())
+        )
+        assert self.difference() == "loaded with dtype=bfloat16: weight has shape [4], not [2, 2]"
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.int64, torch.float8_e5m2])
+    def test_a_tensor_that_is_not_loaded(self, monkeypatch, dtype):
+        from dtype_sampler.weights import load
+
+        real = load.write
+        monkeypatch.setattr(load, "write", lambda model, slots: real(model, slots[1:]))
+        text = self.difference(lambda: Model(x=torch.ones(3).to(dtype), y=torch.ones(1)), "float16")
+        assert text.startswith("loaded with dtype=float16: x[0] is ")
+
+    def test_rounding_that_is_not_torchs(self, monkeypatch):
+        # Cut off instead of rounded, as some converters do.
+        def cut(model):
+            bits = torch.full((3,), 1.005).view(torch.int32) >> 16 << 16
+            model.x.data = bits.view(torch.float32).bfloat16()
+
+        class Constant(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.x = nn.Parameter(torch.full((3,), 1.005))
+
+        self.spoilt(monkeypatch, cut)
+        assert "x[0] is 1.0 (0x3f80), not 1.0078125 (0x3f81)" in self.difference(Constant)
+
+    def test_what_stays_in_float32_is_checked(self, monkeypatch):
+        self.spoilt(monkeypatch, lambda model: model.bfloat16())
+        told = "loaded with dtype=bfloat16: weight is torch.bfloat16, not torch.float32"
+        assert self.difference(keep_in_float32=["weight"]) == told
