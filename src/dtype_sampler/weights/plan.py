@@ -266,30 +266,34 @@ class _Planner:
         self.errors: list[Problem] = []
 
     def plan(self, keys: Iterable[str]) -> LoadPlan:
+        # Looked up once, as there are keys by the ten thousand.
+        rules, place, put = self.rules, self._place, self._put
         for key in keys:
             if len(key) > MAX_KEY:
                 message = f"the key has {len(key)} characters: {MAX_KEY} is the most"
                 self.errors.append(Problem(excerpt(key), message))
-            elif self.rules:
+            elif rules:
                 try:
-                    self._place(key)
+                    place(key)
                 except _KeyError as error:
                     self.errors.append(Problem(excerpt(key), str(error)))
             else:
-                self._put(key, key, ())
+                put(key, key, ())
         groups, incomplete = self._groups()
         for target in self.collided:
             self.direct.pop(target, None)
         groups = [group for group in groups if self.collided.keys().isdisjoint(group.names)]
         reached = {name for group in groups for name in group.names}
         reached.update(self.collided, *(one.targets for one in incomplete))
+        targets = self.targets or ()
+        if len(self.direct) == len(targets):
+            # Each has its key: none can be missing.
+            targets = ()
         return LoadPlan(
             direct=self.direct,
             groups=groups,
             missing_keys=[
-                name
-                for name in self.targets or ()
-                if name not in self.direct and name not in reached
+                name for name in targets if name not in self.direct and name not in reached
             ],
             unexpected_keys=self.unexpected,
             collisions=[Collision(target, tuple(keys)) for target, keys in self.collided.items()],
@@ -316,16 +320,16 @@ class _Planner:
         self._put(key, name, applied)
 
     def _put(self, key: str, name: str, applied: Sequence[int]) -> None:
-        targets = self.targets
+        targets, direct = self.targets, self.direct
         found = name if targets is None or name in targets else self._prefixed(name)
         if found is None and key != name and (found := self._known(key)) is not None:
             applied = ()
         if found is None:
             self.unexpected.append(Unexpected(key, name))
-        elif found in self.direct:
-            self.collided.setdefault(found, [self.direct[found]]).append(key)
+        elif found in direct:
+            self.collided.setdefault(found, [direct[found]]).append(key)
         else:
-            self.direct[found] = key
+            direct[found] = key
         if applied:
             self.applied[key] = tuple(applied)
 
@@ -373,8 +377,8 @@ class _Planner:
         prefix, targets = self.prefix, self.targets
         if prefix is None or targets is None:
             return None
-        if name.startswith(prefix) and name[len(prefix) :] in targets:
-            return name[len(prefix) :]
+        if name.startswith(prefix) and (shorter := name[len(prefix) :]) in targets:
+            return shorter
         longer = prefix + name
         return longer if longer in targets else None
 
