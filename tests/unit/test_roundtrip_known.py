@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -41,6 +42,7 @@ KeyError,
 on two lines'''
 shows = "0x7f"
 strict = false
+machines = ["x86_64"]
 """
 
 
@@ -74,6 +76,7 @@ def test_reading():
     assert (full.link, full.reference) == (LINK, LINK)
     assert full.reason == "KeyError, on two lines"
     assert (full.shows, full.strict) == ("0x7f", False)
+    assert (plain.machines, full.machines) == (("*",), ("x86_64",))
     assert parse("", "empty.toml") == ()
 
 
@@ -151,6 +154,10 @@ def test_faults_become_known_and_what_works_is_told():
     assert [one.dtype for one in after.faults] == ["float16"]
     loose = mark(before, [issue(trips=("copy", "clone"), strict=False)])
     assert verdicts(loose)[:2] == [(KNOWN, LINK), (OK, "")]
+    there = issue(trips=("copy", "clone"), machines=("x86_64",))
+    assert verdicts(mark(before, [there]))[:2] == [(KNOWN, LINK), (OK, "")]
+    here = replace(before, versions={**before.versions, "machine": "x86_64"})
+    assert verdicts(mark(here, [there]))[:2] == [(KNOWN, LINK), (OK, LINK)]
     assert before.outcomes[0].verdict == BROKEN  # the survey itself is left as it is
     assert mark(before, []) == before
 

@@ -81,7 +81,7 @@ def test_trips_are_named_once_and_extend_shorter_ones():
         ),
         (
             Outcome("cpu", "int8", "embedding", OK, "float32", tried=256),
-            "int8→float32→int8 on cpu: 256 patterns unchanged",
+            "int8→float32→int8 on cpu: 256 patterns right",
         ),
     ],
 )

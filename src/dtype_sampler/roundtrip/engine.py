@@ -251,6 +251,8 @@ def _versions() -> dict[str, str]:
     found = {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        # By one name on every system.
+        "machine": platform.machine().lower().replace("amd64", "x86_64"),
         "torch": str(torch.__version__),
     }
     for package in ("pytest-dtype-sampler", "numpy", "safetensors"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from importlib import resources
@@ -31,7 +31,7 @@ from dtype_sampler.roundtrip.model import (
 )
 
 SHIPPED = "known_issues.toml"
-_LISTS = ("dtypes", "trips", "other_dtypes", "devices")
+_LISTS = ("dtypes", "trips", "other_dtypes", "devices", "machines")
 _TEXTS = ("package", "versions", "link", "reason", "shows")
 _NEEDED = ("dtypes", "trips", "reason")
 _CANONICAL = tuple(name for name in DTYPE_NAMES if name not in ALIASES)
@@ -45,7 +45,8 @@ class Issue:
     devices: types, `*` for all. package, versions: the package that is at fault, and which versions
     of it, as pip writes them; empty means all. link: where it is reported; may be empty. reason:
     what is wrong, for a person. shows: words that the message of a fault must hold to be this one;
-    empty means any. strict: whether it is said that the fault no longer shows. place: file and
+    empty means any. strict: whether it is said that the fault no longer shows. machines: on which
+    that is said, as a fault may be of one processor's instructions; `*` for all. place: file and
     line.
     """
 
@@ -59,6 +60,7 @@ class Issue:
     link: str = ""
     shows: str = ""
     strict: bool = True
+    machines: tuple[str, ...] = ("*",)
     place: str = ""
 
     @property
@@ -80,6 +82,11 @@ class Issue:
             # A build of somebody's own: whether it has the fault, nobody knows.
             return not str(self.versions)
 
+    def must_show(self, survey: Survey) -> bool:
+        """Whether it is worth saying that it does not show on the surveyed machine."""
+        machine = survey.versions.get("machine", "")
+        return self.strict and any(fnmatchcase(machine, pattern) for pattern in self.machines)
+
     def covers(self, outcome: Outcome) -> bool:
         """Whether an outcome of a survey that it concerns is in one of its cells."""
         return (
@@ -96,7 +103,8 @@ def mark(survey: Survey, issues: Iterable[Issue]) -> Survey:
     issue lists it gets the issue's reference as its link: `Outcome.is_fixed`.
     """
     here = [issue for issue in issues if issue.concerns(survey)]
-    marked = [_marked(outcome, here) for outcome in survey.outcomes]
+    strict = [issue for issue in here if issue.must_show(survey)]
+    marked = [_marked(outcome, here, strict) for outcome in survey.outcomes]
     links = {one.key: one.link for one in marked if one.verdict == KNOWN}
     # A cause may have a cause: until nothing changes, at most once for each step of a chain.
     changed = True
@@ -111,7 +119,7 @@ def mark(survey: Survey, issues: Iterable[Issue]) -> Survey:
     return survey.with_outcomes(marked)
 
 
-def _marked(outcome: Outcome, issues: Iterable[Issue]) -> Outcome:
+def _marked(outcome: Outcome, issues: Iterable[Issue], strict: Container[Issue]) -> Outcome:
     fault = outcome.verdict in (BROKEN, CRASHED)
     if not fault and outcome.verdict != OK:
         return outcome
@@ -120,7 +128,7 @@ def _marked(outcome: Outcome, issues: Iterable[Issue]) -> Outcome:
             continue
         if fault and issue.shows in outcome.message:
             return replace(outcome, verdict=KNOWN, link=issue.reference)
-        if not fault and issue.strict:
+        if not fault and issue in strict:
             return replace(outcome, link=issue.reference)
     return outcome
 
@@ -263,6 +271,7 @@ def _issue(table: Mapping[str, Any], number: int, lines: _Lines) -> Issue:
         link=link,
         shows=table.get("shows", ""),
         strict=table.get("strict", True),
+        machines=tuple(table.get("machines", ("*",))),
         place=lines.of_table(number),
     )
 

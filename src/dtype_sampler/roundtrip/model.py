@@ -318,7 +318,7 @@ class Outcome:
 
     def _what(self) -> str:
         if self.verdict == OK:
-            return f"{self.tried} patterns unchanged" if self.tried else "ok"
+            return f"{self.tried} patterns right" if self.tried else "ok"
         if self.verdict == UNSUPPORTED:
             return f"refused: {self.words}"
         if self.verdict == CRASHED:
