@@ -247,6 +247,8 @@ def canonical_name(name: str) -> str:
     Raises DtypeSamplerError if there is no such dtype.
     """
     short = name.removeprefix("torch.")
+    if short in POOL_NAMES:
+        raise DtypeSamplerError(f"{name!r} is a pool of dtypes, and one dtype is needed")
     if short not in DTYPE_NAMES:
         raise DtypeSamplerError(unknown("pool or dtype", name, (*POOL_NAMES, *DTYPE_NAMES)))
     return ALIASES.get(short, short)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.sqlite import SqliteStore
 
 FINE, ERROR, GATE_MISSED = 0, 1, 2
+# As shells have it: 128 and the signal's number.
+INTERRUPTED = 130
 # So many runs are shown one by one in the HTML page, which holds them all.
 SHOWN_RUNS = 30
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -40,9 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ERROR
     except BrokenPipeError:
         # Whoever read the output has seen enough. Python would complain when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return FINE
+    except KeyboardInterrupt:
+        sys.stderr.write("dtype-sampler: interrupted\n")
+        return INTERRUPTED
     return code
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -278,8 +287,14 @@ def _write(shown: str, output: Path | None) -> None:
     if output is None:
         # Test keys may hold what a narrow encoding, as of a pipe on Windows, does not.
         encoding = sys.stdout.encoding or "utf-8"
-        sys.stdout.write(shown.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _drop_output()
+            raise DtypeSamplerError(f"the output can't be written: {error.strerror}") from None
         return
     try:
         output.write_text(shown, encoding="utf-8", errors="backslashreplace")

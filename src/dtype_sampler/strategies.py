@@ -20,6 +20,7 @@ from dtype_sampler.candidates import (
     canonical_name,
     each_of,
     family_of,
+    is_torch_dtype,
     torch_dtype,
 )
 from dtype_sampler.errors import DtypeSamplerError, unknown
@@ -43,25 +44,26 @@ _BETWEEN = 0x5A
 
 
 def dtypes(
-    *names: str,
+    *names: str | torch.dtype,
     families: Iterable[str] | None = None,
     device: str | torch.device | None = None,
     exclude: Iterable[str] = (),
 ) -> st.SearchStrategy[torch.dtype]:
     """Dtypes of torch.
 
-    names: of pools ("floating", "reduced", "float8", "complex", "integer", "unsigned", "all") and
-    of dtypes; default: "all", which leaves out what torch can store but not compute with (int1 to
-    int7, bits8, quint8 and the like): name those. families: only these: "reduced floats", "full
-    floats", "float8", "complex", "signed ints", "unsigned ints", "bool". device: only what this
-    device takes. exclude: names of dtypes to leave out.
+    names: dtypes, their names, and those of pools ("floating", "reduced", "float8", "complex",
+    "integer", "unsigned", "all"); default: "all", which leaves out what torch can store but not
+    compute with (int1 to int7, bits8, quint8 and the like): name those. families: only these:
+    "reduced floats", "full floats", "float8", "complex", "signed ints", "unsigned ints", "bool".
+    device: only what this device takes. exclude: names of dtypes to leave out.
 
     A dtype that the installed torch lacks is left out. Shrinks to the first name, and without names
     to float32. Raises DtypeSamplerError for an unknown name, and, when drawn from, if nothing is
     left.
     """
     if names:
-        wanted = [n for name in names for n in POOLS.get(name) or (canonical_name(name),)]
+        texts = [_text(name) for name in names]
+        wanted = [n for name in texts for n in POOLS.get(name) or (canonical_name(name),)]
     else:
         wanted = [*_SIMPLEST, *POOLS["all"]]
     if families is not None:
@@ -84,6 +86,14 @@ def dtypes(
         return st.sampled_from(there)
 
     return st.deferred(sampled)
+
+
+def _text(name: object) -> str:
+    if isinstance(name, str) or is_torch_dtype(name):
+        return str(name)
+    raise DtypeSamplerError(
+        f"dtypes(): {name!r} is no name: write 'bfloat16', or several names one after the other"
+    )
 
 
 def tensors(

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ TENSORS = {
     "model.embed.weight": torch.zeros(3, 2),
 }
 RENAMED = {key.replace("gamma", "weight"): one for key, one in TENSORS.items()}
+FULL = Path("/dev/full")
 RENAME = ("--rename", r"\.gamma$=.weight")
 
 
@@ -93,7 +95,7 @@ def test_what_has_no_place(files, cli):
     code, out, _ = cli("old.safetensors", "--rename", r"\d+\.mlp=mlp")
     assert code == 2
     assert "(collision: model.layers.mlp.gate.gamma)" in out
-    assert out.endswith("3 keys, 1 placed, 1 collisions\n")
+    assert out.endswith("3 keys, 1 placed, 1 collision\n")
 
 
 def test_errors_of_keys(files, cli):
@@ -101,7 +103,7 @@ def test_errors_of_keys(files, cli):
     code, out, _ = cli("long.safetensors")
     assert code == 2
     assert "the key has 5000 characters: 4096 is the most" in out
-    assert out.endswith("1 keys, 0 placed, 1 errors\n")
+    assert out.endswith("1 key, 0 placed, 1 error\n")
 
 
 def test_prefixes(files, cli):
@@ -203,3 +205,26 @@ def test_an_encoding_that_lacks_a_character(tmp_path):
     assert (code, err) == (0, "")
     assert r"\xe9\x1b[2J" in out
     assert "\x1b" not in out
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="there is no disk that is always full")
+def test_output_that_can_not_be_written(files):
+    with FULL.open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dtype_sampler", "weights", "plan", "old.safetensors"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "dtype-sampler: the output can't be written: No space left on device\n"
+
+
+def test_an_interrupt(cli, files, monkeypatch):
+    def interrupted(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dtype_sampler.weights.sources.tensors_of", interrupted)
+    code, out, err = cli("old.safetensors")
+    assert (code, out, err) == (130, "", "dtype-sampler: interrupted\n")

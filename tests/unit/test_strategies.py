@@ -268,3 +268,24 @@ def test_making_strategies_does_not_import_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", [None, 5, ["float8"], float])
+def test_what_is_no_name(name):
+    with pytest.raises(DtypeSamplerError, match=r"^dtypes\(\): .* is no name: write 'bfloat16'"):
+        dtypes(name)
+
+
+@given(dtypes(torch.int8, "half"))
+def test_dtypes_are_as_good_as_their_names(dtype):
+    assert dtype in {torch.int8, torch.float16}
+
+
+@pytest.mark.parametrize("make", [lambda: dtypes(exclude=["floating"]), lambda: drawn_of_a_pool()])
+def test_a_pool_where_one_dtype_is_needed(make):
+    with pytest.raises(DtypeSamplerError, match=r"^'floating' is a pool of dtypes, and one dtype"):
+        make()
+
+
+def drawn_of_a_pool():
+    find(tensors("floating", 2), lambda tensor: True)

@@ -180,7 +180,7 @@ class TestValues:
             (torch.bool, "dtype=torch.bool: only floating"),
             (torch.complex64, "dtype=torch.complex64: only floating"),
             (5, "dtype=5: only floating"),
-            ("bfloat17", "unknown pool or dtype 'bfloat17': did you mean 'bfloat16'"),
+            ("bfloat17", "dtype=bfloat17: torch has no such dtype: did you mean 'bfloat16'"),
         ],
     )
     def test_wrong_dtypes(self, dtype, message):
@@ -712,7 +712,7 @@ class TestMappings:
         )
         assert [str(one) for one in report.errors] == [
             "a: OSError: the network is down",
-            "c: CancelledError: ",
+            "c: CancelledError",
             "d: a tensor was promised, and str came",
             "f: a tensor was promised, and list came",
             "e1: OSError: the network is down",
@@ -1003,3 +1003,98 @@ def test_the_report_has_the_plan(tmp_path):
     assert report.plan.direct["a.weight"] == "a.weight"
     assert str(report) == f"{tmp_path}: 9 tensors of the model loaded"
     assert load_file(tmp_path / "x.safetensors").keys() == report.plan.direct.keys()
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [(None, "a NoneType"), (nn.Linear, "Linear"), (torch.ones(3), "a Tensor")],
+)
+def test_what_is_no_model(model, said):
+    with pytest.raises(
+        DtypeSamplerError, match=f"^a model is a torch.nn.Module, and {said} is none"
+    ):
+        load_weights(model, {})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rules": None}, "^the mapping: rules=None: give a list"),
+        ({"rules": WeightRenaming("a", "b")}, r"rules=WeightRenaming\('a', 'b'\): give a list"),
+        ({"keep_in_float32": None}, "^keep_in_float32=None: give a list of patterns$"),
+        ({"base_model_prefix": 5}, "^base_model_prefix=5: give a name"),
+        (
+            {"dtype": "bflaot16"},
+            "^dtype=bflaot16: torch has no such dtype: did you mean 'bfloat16'",
+        ),
+        ({"dtype": "auto"}, "^dtype=auto: torch has no such dtype: write, say, 'bfloat16'$"),
+        ({"dtype": "floating"}, "^dtype=floating: torch has no such dtype"),
+        ({"device": 1.5}, "^device=1.5: can't be used here: "),
+        # Built without it, or without so many.
+        ({"device": "cuda:99"}, "^device=cuda:99: can't be used here: .+$"),
+    ],
+)
+def test_arguments_that_are_wrong(options, message):
+    with pytest.raises(DtypeSamplerError, match=message) as caught:
+        load_weights(small(), filled(small(), 1), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_inference_mode_does_not_reach_the_model():
+    tensors = filled(nn.Linear(3, 2), 1)
+    with torch.device("meta"):
+        on_meta = nn.Linear(3, 2)
+    with torch.inference_mode():
+        given = {key: one.clone() for key, one in tensors.items()}
+        for model in (models := [nn.Linear(3, 2), on_meta]):
+            load_weights(model, given, dtype=torch.float64)
+    with torch.inference_mode(mode=False):
+        models[0] = nn.Linear(3, 2)
+        with torch.inference_mode():
+            load_weights(models[0], given, dtype=torch.float64)
+    for model in models:
+        model(torch.ones(1, 3, dtype=torch.float64)).sum().backward()
+        assert model.weight.grad is not None
+
+
+class Tagged(nn.Parameter):
+    """A parameter whose constructor wants more, as those of quantizing libraries do."""
+
+    def __new__(cls, data, tag, *, requires_grad):
+        made = super().__new__(cls, data, requires_grad)
+        made.tag = tag
+        return made
+
+
+def test_a_subclass_of_parameter_stays_one_on_meta():
+    model = nn.Module()
+    model.weight = Tagged(torch.empty(2, device="meta"), "four bits", requires_grad=False)
+    load_weights(model, {"weight": torch.tensor([1.0, 2.0])})
+    assert type(model.weight) is Tagged
+    assert model.weight.tag == "four bits"
+    assert not model.weight.requires_grad
+    assert model.weight.tolist() == [1, 2]
+
+
+def test_what_is_not_dense():
+    model = nn.Linear(2, 2, bias=False)
+    with pytest.raises(
+        LoadError, match=r"weight: a dense tensor is needed, and a torch.sparse_coo"
+    ):
+        load_weights(model, {"weight": torch.eye(2).to_sparse()})
+    model.weight = nn.Parameter(torch.eye(2).to_sparse())
+    with pytest.raises(LoadError, match=r"weight: is sparse_coo in the model"):
+        load_weights(model, {"weight": torch.eye(2)})
+    assert model.weight.is_sparse
+
+
+def test_errors_are_told_in_one_line():
+    promised = Future()
+    promised.set_exception(OSError("the disk\nis full"))
+    gone = Future()
+    gone.cancel()
+    report = load_weights(nn.Linear(2, 2), {"weight": promised, "bias": gone}, strict=False)
+    assert {str(one) for one in report.errors} == {
+        "weight: OSError: the disk",
+        "bias: CancelledError",
+    }

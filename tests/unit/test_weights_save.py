@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -9,6 +12,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
+from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.weights import (
     CheckpointError,
     Chunk,
@@ -157,7 +161,7 @@ def test_places_that_can_not_be_written(tmp_path):
     with pytest.raises(CheckpointError, match=r"x\.bin: name a \.safetensors file, or a folder"):
         save_weights(model, tmp_path / "x.bin")
     with pytest.raises(
-        CheckpointError, match=r"no.x\.safetensors: can't be written: .*No such file"
+        CheckpointError, match=r"no.x\.safetensors: there is no folder .*no: make it first$"
     ):
         save_weights(model, tmp_path / "no" / "x.safetensors")
     # What the format lacks.
@@ -307,3 +311,71 @@ class TestCheckDtypeLoading:
         self.spoilt(monkeypatch, lambda model: model.bfloat16())
         told = "loaded with dtype=bfloat16: weight is torch.bfloat16, not torch.float32"
         assert self.difference(keep_in_float32=["weight"]) == told
+
+
+class WithState(nn.Linear):
+    def get_extra_state(self):
+        return {"scale": 2.0}
+
+    def set_extra_state(self, state):
+        raise NotImplementedError
+
+
+def test_what_would_be_lost_is_refused(tmp_path):
+    model = nn.Sequential(WithState(2, 2))
+    with pytest.raises(CheckpointError, match=r"^0\._extra_state: .* it would be lost$"):
+        save_weights(model, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hook_that_renames_loses_nothing(tmp_path):
+    model = nn.Linear(2, 2)
+
+    def rename(module, state, prefix, metadata):
+        state["w"] = state.pop("weight")
+
+    model.register_state_dict_post_hook(rename)
+    assert load_file(save_weights(model, tmp_path)).keys() == {"weight", "bias"}
+
+
+def test_sparse_tensors_are_not_saved(tmp_path):
+    with pytest.raises(CheckpointError, match=r"^a: is sparse_coo, which the format can't hold$"):
+        save_weights(Model(a=torch.eye(2).to_sparse()), tmp_path)
+
+
+@pytest.mark.parametrize("place", [None, b"x.safetensors", 5])
+def test_what_is_no_place(place):
+    with pytest.raises(CheckpointError, match=r"^a place to save is a path, and .* is none$"):
+        save_weights(nn.Linear(2, 2), place)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(CheckpointError, match=r"there is no folder .*deep: make it first$"):
+        save_weights(nn.Linear(2, 2), tmp_path / "deep" / "x.safetensors")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a mode is POSIX's")
+def test_a_file_is_as_readable_as_any_new_one(tmp_path):
+    (tmp_path / "any").touch()
+    file = save_weights(nn.Linear(2, 2), tmp_path / "x.safetensors")
+    assert file.stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_an_interrupted_save_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_weights(nn.Linear(2, 2), tmp_path / "x.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_check_takes_one_dtype():
+    check_dtype_loading(lambda: nn.Linear(2, 2), "float16")
+    check_dtype_loading(lambda: nn.Linear(2, 2), torch.bfloat16)
+
+
+def test_the_check_needs_a_factory():
+    with pytest.raises(DtypeSamplerError, match=r"^model_factory is called .* not a Linear$"):
+        check_dtype_loading(nn.Linear(2, 2), ["float16"])

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.weights.load import dtype_of, load_weights
-from dtype_sampler.weights.rules import Rule
+from dtype_sampler.weights.rules import Rule, listed
 from dtype_sampler.weights.save import save_weights
 from dtype_sampler.weights.slots import slots_of
 
@@ -19,7 +20,7 @@ _POISON = 0xA5
 
 def check_dtype_loading(
     model_factory: Callable[[], torch.nn.Module],
-    dtypes: Iterable[torch.dtype | str | None],
+    dtypes: torch.dtype | str | Iterable[torch.dtype | str | None],
     rules: Iterable[Rule] = (),
     *,
     keep_in_float32: Sequence[str] = (),
@@ -27,16 +28,23 @@ def check_dtype_loading(
     """Save a model once, load it in each dtype, and compare every value with a cast of the saved.
 
     model_factory: makes the model, and makes the same architecture each time it is called. dtypes:
-    dtypes or their names; "auto" and None keep the model's own. `random_dtypes()` is such an
-    iterable: `check_dtype_loading(make_model, random_dtypes(k=3))`. rules, keep_in_float32: as for
-    `load_weights`; the rules must be reversible.
+    one or several, or names of them; "auto" and None keep the model's own. `random_dtypes()` is
+    such an iterable: `check_dtype_loading(make_model, random_dtypes(k=3))`. rules, keep_in_float32:
+    as for `load_weights`; the rules must be reversible.
 
     Compares bit by bit: dtypes, signs of zeros and NaNs included; parameters and persistent
     buffers. Raises AssertionError naming the first difference, and what `save_weights` and
     `load_weights` raise.
     """
     __tracebackhide__ = True
-    given = rules if isinstance(rules, Sequence) else tuple(rules)
+    given = listed(rules)
+    if isinstance(model_factory, torch.nn.Module) or not callable(model_factory):
+        raise DtypeSamplerError(
+            "model_factory is called for each model: give a function or class that makes one, not"
+            f" a {type(model_factory).__name__}"
+        )
+    if isinstance(dtypes, (str, torch.dtype)):
+        dtypes = [dtypes]
     original = model_factory()
     with tempfile.TemporaryDirectory() as folder:
         file = save_weights(original, Path(folder), given)

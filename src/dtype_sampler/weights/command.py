@@ -50,17 +50,22 @@ def run(options: argparse.Namespace, *, width: int | None, write: Callable[[str]
     plan = plan_load(keys, targets, rules, base_model_prefix=options.prefix)
     write(plan.describe(width))
     wrong = [
-        f"{len(found)} {what}"
-        for found, what in (
-            (plan.unexpected_keys, "unexpected"),
-            (plan.missing_keys, "missing"),
-            (plan.collisions, "collisions"),
-            (plan.errors, "errors"),
+        told
+        for found, told in (
+            (plan.unexpected_keys, f"{len(plan.unexpected_keys)} unexpected"),
+            (plan.missing_keys, f"{len(plan.missing_keys)} missing"),
+            (plan.collisions, _count(len(plan.collisions), "collision")),
+            (plan.errors, _count(len(plan.errors), "error")),
         )
         if found
     ]
-    write(f"\n{len(keys)} keys, {len(plan.direct)} placed{''.join(f', {one}' for one in wrong)}\n")
+    count = _count(len(keys), "key")
+    write(f"\n{count}, {len(plan.direct)} placed{''.join(f', {one}' for one in wrong)}\n")
     return not wrong
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def rules_of(texts: Sequence[str]) -> list[WeightRenaming]:

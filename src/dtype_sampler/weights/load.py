@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dtype_sampler.candidates import canonical_name, torch_dtype
-from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.candidates import DTYPE_NAMES, canonical_name, torch_dtype
+from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.progress import Progress
 from dtype_sampler.weights.plan import Group, Numbered, plan_load
 from dtype_sampler.weights.problems import Mismatch, Problem, excerpt
 from dtype_sampler.weights.report import LoadError, LoadReport, report_of
 from dtype_sampler.weights.rules import Rule, RuleError
-from dtype_sampler.weights.slots import Slot, slots_of, write
+from dtype_sampler.weights.slots import Slot, not_dense_in, slots_of, write
 from dtype_sampler.weights.sources import Source, open_source
 
 if TYPE_CHECKING:
@@ -59,10 +59,27 @@ def load_weights(
     wanted = dtype_of(dtype)
     place = _device_of(device)
     prefix = base_model_prefix
+    if not isinstance(prefix, str | None):
+        raise DtypeSamplerError(f"base_model_prefix={prefix!r}: give a name, such as 'model'")
     if prefix is None:
         of_model = getattr(model, "base_model_prefix", None)
         prefix = of_model if isinstance(of_model, str) else None
-    slots = slots_of(model, wanted, place, keep_in_float32)
+    # What is made in inference mode could not be trained ever after.
+    with torch.inference_mode(mode=False):
+        slots = slots_of(model, wanted, place, keep_in_float32)
+        return _load(model, slots, source, rules, prefix, strict=strict, progress=progress)
+
+
+def _load(
+    model: torch.nn.Module,
+    slots: dict[str, Slot],
+    source: Checkpoint,
+    rules: Iterable[Rule],
+    prefix: str | None,
+    *,
+    strict: bool,
+    progress: bool,
+) -> LoadReport:
     persistent = {name: None for name, slot in slots.items() if slot.persistent}
     with _collector_paused():
         opened = open_source(source)
@@ -216,6 +233,8 @@ class _Reading:
         slot = self._slots[target]
         if value.shape != slot.tensor.shape:
             self.mismatched.append(Mismatch(target, tuple(value.shape), tuple(slot.tensor.shape)))
+        elif not_dense := not_dense_in(slot.tensor):
+            self.errors.append(Problem(target, f"is {not_dense} in the model: load it yourself"))
         elif not torch.can_cast(value.dtype, slot.dtype):
             self.errors.append(Problem(target, _no_cast(value.dtype, slot.dtype)))
         elif slot.filled is None:
@@ -270,11 +289,17 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    # One row of a table. Torch's messages go on for pages.
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}" if lines[0] else type(error).__name__
 
 
 def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
     """The dtype of that name. Raises DtypeSamplerError unless it is a floating one."""
+    if isinstance(dtype, str) and dtype.removeprefix("torch.") not in DTYPE_NAMES:
+        guess = nearest(dtype.removeprefix("torch."), DTYPE_NAMES)
+        hint = f"did you mean {guess!r}?" if guess else "write, say, 'bfloat16'"
+        raise DtypeSamplerError(f"dtype={dtype}: torch has no such dtype: {hint}")
     found = torch_dtype(canonical_name(dtype)) if isinstance(dtype, str) else dtype
     if found is None and dtype is not None:
         raise DtypeSamplerError(f"dtype={dtype}: torch {torch.__version__} has no such dtype")
@@ -288,8 +313,12 @@ def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:
 def _device_of(device: torch.device | str | None) -> torch.device | None:
     try:
         found = None if device is None else torch.device(device)
-    except RuntimeError as error:
-        raise DtypeSamplerError(f"device={device}: {str(error).splitlines()[0]}") from None
+        if found is not None and found.type != "meta":
+            torch.empty(0, device=found)
+    # Each back end that is not there says so in its own way.
+    except Exception as error:  # noqa: BLE001 -- their errors have no kind in common
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DtypeSamplerError(f"device={device}: can't be used here: {reason}") from None
     if found is not None and found.type == "meta":
         raise DtypeSamplerError(f"device={device}: nothing can be loaded onto the meta device")
     return found

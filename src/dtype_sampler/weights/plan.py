@@ -25,6 +25,7 @@ from dtype_sampler.weights.rules import (
     WeightConverter,
     WeightRenaming,
     expand,
+    listed,
     split,
 )
 
@@ -186,9 +187,8 @@ def plan_load(
         if isinstance(targets, dict)
         else dict.fromkeys(targets)
     )
-    return _Planner(tuple(rules), isinstance(rules, ReversedRules), known, base_model_prefix).plan(
-        keys
-    )
+    every = tuple(listed(rules))
+    return _Planner(every, isinstance(rules, ReversedRules), known, base_model_prefix).plan(keys)
 
 
 class _Gate:

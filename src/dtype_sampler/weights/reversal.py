@@ -20,6 +20,7 @@ from dtype_sampler.weights.rules import (
     RuleError,
     WeightConverter,
     WeightRenaming,
+    listed,
     split,
 )
 
@@ -33,7 +34,7 @@ def reverse(rules: Iterable[Rule]) -> Sequence[Rule]:
     Raises RuleError, naming the rule, for one that can't be undone. A rename that makes one name of
     two can't be told from one that does not: `save_weights` checks that the names come back.
     """
-    given = tuple(rules)
+    given = tuple(listed(rules))
     split(given)
     undone = [_undo(rule) for rule in reversed(given)]
     return undone if isinstance(rules, ReversedRules) else ReversedRules(undone)

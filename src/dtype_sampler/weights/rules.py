@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dtype_sampler.errors import DtypeSamplerError
@@ -130,6 +130,15 @@ class ReversedRules(tuple[Rule, ...]):
     """What undoes other rules, as `reverse` makes it: its converters act before its renames."""
 
     __slots__ = ()
+
+
+def listed(rules: Iterable[Rule]) -> Sequence[Rule]:
+    """Rules that may be gone through more than once. Raises RuleError unless they are several."""
+    if isinstance(rules, Sequence):
+        return rules
+    if not isinstance(rules, Iterable):
+        raise RuleError(f"rules={rules!r}: give a list, such as [WeightRenaming(pattern, target)]")
+    return tuple(rules)
 
 
 def split(rules: Iterable[Rule]) -> tuple[list[WeightRenaming], list[WeightConverter]]:

@@ -13,8 +13,8 @@ from dtype_sampler.weights.header import CheckpointError
 from dtype_sampler.weights.load import paired
 from dtype_sampler.weights.plan import LoadPlan, plan_load
 from dtype_sampler.weights.reversal import reverse
-from dtype_sampler.weights.rules import Rule, RuleError
-from dtype_sampler.weights.slots import slots_of
+from dtype_sampler.weights.rules import Rule, RuleError, listed
+from dtype_sampler.weights.slots import not_dense_in, slots_of
 from dtype_sampler.weights.sources import SUFFIX
 
 if TYPE_CHECKING:
@@ -36,23 +36,38 @@ def save_weights(
     loading with the rules would not give every tensor its name again; CheckpointError if the model
     or the place can't be written.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise CheckpointError(f"a place to save is a path, and {type(path).__name__} is none")
     file = Path(path)
     if file.is_dir():
         file /= f"model{SUFFIX}"
     if file.suffix != SUFFIX:
         raise CheckpointError(f"{file}: name a {SUFFIX} file, or a folder that is there")
-    given = rules if isinstance(rules, Sequence) else tuple(rules)
+    if not file.parent.is_dir():
+        raise CheckpointError(f"{file}: there is no folder {file.parent}: make it first")
+    given = listed(rules)
     _write(file, _renamed(_state_of(model), given))
     return file
 
 
 def _state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and persistent buffers, detached; shared ones once."""
-    slots = dict.fromkeys(slots_of(model, None, None, ()).values())
+    named = slots_of(model, None, None, ())
+    slots = dict.fromkeys(named.values())
     state = {slot.names[0]: slot.tensor.detach() for slot in slots if slot.persistent}
     for name, tensor in state.items():
         if tensor.is_meta:
             raise CheckpointError(f"{name}: is on the meta device: there is nothing to save")
+        if kind := not_dense_in(tensor):
+            raise CheckpointError(f"{name}: is {kind}, which the format can't hold")
+    # Packed weights, extra state, scales that a hook adds: `load_weights` has no place for them.
+    known = {id(slot.tensor) for slot in slots}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if name not in named and id(value) not in known:
+            raise CheckpointError(
+                f"{name}: is in the model's state_dict, and is neither parameter nor buffer: it"
+                " would be lost"
+            )
     return state
 
 
@@ -124,12 +139,18 @@ def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
         owned[key] = own
     temporary = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
+        # As readable as any new file. The library would make it the owner's alone.
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(owned, temporary, metadata={"format": "pt"})
+        temporary.chmod(mode)
         temporary.replace(path)
     # The library raises its own error, and others, for dtypes that the format lacks.
-    except Exception as error:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if not isinstance(error, Exception):
+            raise
         reason = (
             error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         )

@@ -54,6 +54,10 @@ def slots_of(
     keep_in_float32: Sequence[str],
 ) -> dict[str, Slot]:
     """All parameters and buffers by name; names of one tensor share a slot."""
+    given: object = model
+    if not isinstance(given, nn.Module):
+        said = given.__name__ if isinstance(given, type) else f"a {type(given).__name__}"
+        raise DtypeSamplerError(f"a model is a torch.nn.Module, and {said} is none")
     slots: dict[str, Slot] = {}
     by_tensor: dict[int, Slot] = {}
     kept = _searches(keep_in_float32)
@@ -90,8 +94,17 @@ def slots_of(
     return slots
 
 
+def not_dense_in(tensor: torch.Tensor) -> str | None:
+    """The word for what a checkpoint can't hold and memory can't be copied into; else None."""
+    if tensor.is_quantized:
+        return "quantized"
+    return None if tensor.layout == torch.strided else str(tensor.layout).removeprefix("torch.")
+
+
 def _searches(patterns: Sequence[str]) -> list[Callable[[str], object]]:
     found: list[Callable[[str], object]] = []
+    if not isinstance(patterns, Iterable):
+        raise DtypeSamplerError(f"keep_in_float32={patterns!r}: give a list of patterns")
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         try:
             found.append(compiled(pattern).search)
@@ -124,7 +137,13 @@ def _replace(model: nn.Module, slot: Slot) -> None:
     assert slot.filled is not None
     new = slot.filled
     if isinstance(slot.tensor, nn.Parameter):
-        new = nn.Parameter(new, requires_grad=slot.tensor.requires_grad)
+        kind = type(slot.tensor)
+        if kind is not nn.Parameter and issubclass(kind, nn.Parameter):
+            # As nn.Parameter makes itself; a subclass may want more for its constructor.
+            requires_grad = slot.tensor.requires_grad
+            new = torch.Tensor._make_subclass(kind, new, requires_grad)  # noqa: SLF001 -- only way
+        else:
+            new = nn.Parameter(new, requires_grad=slot.tensor.requires_grad)
         new.__dict__.update(slot.tensor.__dict__)
     for module, name in _owners(model, slot.names):
         setattr(module, name, new)

@@ -239,6 +239,11 @@ class MappingSource:
             given = given()
         if not isinstance(given, torch.Tensor):
             raise CheckpointError(f"a tensor was promised, and {type(given).__name__} came")
+        if given.is_quantized or given.layout != torch.strided:
+            kind = "quantized" if given.is_quantized else str(given.layout)
+            raise CheckpointError(
+                f"a dense tensor is needed, and a {kind} one came: call to_dense() or dequantize()"
+            )
         self.lent.add(given.untyped_storage().data_ptr())
         return given.detach()
 
