@@ -365,3 +365,16 @@ def test_importing_the_package_imports_no_torch():
         "assert not {'torch', 'numpy', 'safetensors', 'hypothesis'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(source)})
+
+
+def test_devices_and_dtypes_are_as_good_as_their_names():
+    by_name = survey("cpu", dtypes=["float16"], kinds=["names"])
+    for dtypes in (torch.float16, "torch.float16", [torch.float16]):
+        measured = survey(torch.device("cpu"), dtypes=dtypes, kinds="names")
+        assert [one.key for one in measured.outcomes] == [one.key for one in by_name.outcomes]
+
+
+@pytest.mark.parametrize("device", [None, 5, torch.float16])
+def test_what_is_no_device(device):
+    with pytest.raises(DtypeSamplerError, match=r"^.+ is no device: write 'cpu' or 'cuda:1'"):
+        survey(device, dtypes=["float16"])

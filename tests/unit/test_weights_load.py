@@ -1098,3 +1098,47 @@ def test_errors_are_told_in_one_line():
         "weight: OSError: the disk",
         "bias: CancelledError",
     }
+
+
+class TestHint:
+    """A prefix is what most often differs: of DDP, of torch.compile, of a base model."""
+
+    def refused(self, model, tensors, rules=()):
+        with pytest.raises(LoadError) as caught:
+            load_weights(model, tensors, rules)
+        hint = caught.value.report.hint
+        assert (hint in str(caught.value)) if hint else "prefix" not in str(caught.value)
+        return hint
+
+    @pytest.mark.parametrize(
+        ("model", "checkpoint", "rules"),
+        [
+            ("", "module.", ()),
+            ("module.", "", ()),
+            ("", "a.b.", ()),
+            ("", "x.", [WeightRenaming("^x", "module")]),
+        ],
+    )
+    def test_a_prefix(self, model, checkpoint, rules):
+        names = ["weight", "head.weight", "head.bias"]
+        made = nn.Module()
+        for name in names:
+            place = made
+            *path, last = f"{model}{name}".split(".")
+            for one in path:
+                if not hasattr(place, one):
+                    place.add_module(one, nn.Module())
+                place = place.get_submodule(one)
+            place.register_parameter(last, nn.Parameter(torch.zeros(2)))
+        tensors = {f"{checkpoint}{name}": torch.ones(2) for name in names}
+        hint = self.refused(made, {**tensors, "another": torch.ones(1)}, rules)
+        prefix = re.search(r"base_model_prefix='(.+)'$", hint)[1]
+        load_weights(made, tensors, rules, base_model_prefix=prefix)
+        assert all((one == 1).all() for one in made.parameters())
+
+    def test_none(self):
+        model = nn.Linear(2, 2)
+        assert self.refused(model, {}) is None
+        assert self.refused(model, {"m.weight": torch.ones(2, 2)}) is None
+        assert self.refused(model, {"m.weight": torch.ones(2, 2), "n.bias": torch.ones(2)}) is None
+        assert self.refused(model, {**filled(model, 1), "m.weight": torch.ones(2, 2)}) is None

@@ -36,11 +36,11 @@ from dtype_sampler.roundtrip.quiet import undisturbed
 
 
 def survey(
-    device: str | Device = "cpu",
+    device: str | torch.device | Device = "cpu",
     *,
-    dtypes: Sequence[str] | None = None,
+    dtypes: str | torch.dtype | Sequence[str | torch.dtype] | None = None,
     quantized: bool = False,
-    kinds: Sequence[str] | None = None,
+    kinds: str | Sequence[str] | None = None,
     tensors: Sequence[torch.Tensor] = (),
     progress: Progress | None = None,
     apart: bool | None = None,
@@ -48,12 +48,12 @@ def survey(
     """Try every dtype on every trip on *device*, and say how each ended.
 
     device: `cpu`, an accelerator such as `cuda` (the current one) or `cuda:1`, or an object with
-    the methods of `devices.Device`. dtypes: names, `bfloat16`; default all of this torch, without
-    quantized ones unless *quantized*. kinds: of trips, of `model.KINDS`; default all. tensors: on
-    the host, of any shape but empty, at most one of a dtype: only these dtypes are tried, and with
-    these values, such as Hypothesis draws. progress: is told (dtypes done, dtypes in all, the next
-    one's name). apart: whether to use a process of its own, which may die; default for
-    accelerators, as of some an odd dtype kills the process.
+    the methods of `devices.Device`. dtypes: they or their names, `bfloat16`; default all of this
+    torch, without quantized ones unless *quantized*. kinds: of trips, of `model.KINDS`; default
+    all. tensors: on the host, of any shape but empty, at most one of a dtype: only these dtypes are
+    tried, and with these values, such as Hypothesis draws. progress: is told (dtypes done, dtypes
+    in all, the next one's name). apart: whether to use a process of its own, which may die; default
+    for accelerators, as of some an odd dtype kills the process.
 
     Verdicts are as measured: what is listed as a known issue is `broken` here. Leaves torch's
     threads, grad mode and generators, and Python's warnings, as they were.
@@ -64,9 +64,14 @@ def survey(
     chosen = _dtypes_named(dtypes, quantized=quantized)
     kinds = _kinds_named(kinds)
     given = [_flat(tensor) for tensor in tensors]
-    if not isinstance(device, str):
+    if not isinstance(device, (str, torch.device)):
+        if not hasattr(device, "is_host"):
+            raise DtypeSamplerError(
+                f"{device!r} is no device: write 'cpu' or 'cuda:1', or give one with the methods of"
+                " roundtrip.devices.Device"
+            )
         return survey_here(device, chosen, kinds, progress=progress, tensors=given)
-    name = one_device(device)
+    name = one_device(str(device))
     if apart is None:
         apart = name != "cpu"
     notes: tuple[str, ...] = ()
@@ -103,9 +108,13 @@ def _flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor_of(raw_of(tensor.detach()).clone(), tensor.dtype)
 
 
-def _dtypes_named(names: Sequence[str] | None, *, quantized: bool) -> Mapping[str, torch.dtype]:
-    if names is None:
+def _dtypes_named(
+    given: str | torch.dtype | Sequence[str | torch.dtype] | None, *, quantized: bool
+) -> Mapping[str, torch.dtype]:
+    if given is None:
         return all_dtypes(quantized=quantized)
+    every = [given] if isinstance(given, (str, torch.dtype)) else given
+    names = [str(one).removeprefix("torch.") for one in every]
     known = all_dtypes(quantized=True)
     for name in names:
         if name not in known:
@@ -115,7 +124,8 @@ def _dtypes_named(names: Sequence[str] | None, *, quantized: bool) -> Mapping[st
     return {name: dtype for name, dtype in known.items() if name in names}
 
 
-def _kinds_named(kinds: Sequence[str] | None) -> tuple[str, ...]:
+def _kinds_named(kinds: str | Sequence[str] | None) -> tuple[str, ...]:
+    kinds = [kinds] if isinstance(kinds, str) else kinds
     for kind in kinds or ():
         if kind not in KINDS:
             raise DtypeSamplerError(unknown("kind of trip", kind, KINDS))

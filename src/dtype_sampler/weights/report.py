@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -73,16 +73,45 @@ class LoadReport:
         )
         return [one for one in lists if one]
 
+    @property
+    def hint(self) -> str | None:
+        """What would give every missing key its tensor, if it is but a prefix that differs."""
+        there = [one.name for one in self.plan.unexpected_keys]
+        prefix = _prefix(self.missing_keys, there)
+        if prefix is None:
+            return None
+        return f"all that is missing is there but for a prefix: give base_model_prefix={prefix!r}"
+
     def __str__(self) -> str:
         head = f"{self.source}: {self.loaded} tensors of the model loaded"
-        return "\n".join([head, *map(str, self.problems)])
+        return "\n".join([head, *self._told()])
+
+    def _told(self) -> list[str]:
+        return [*map(str, self.problems), *filter(None, [self.hint])]
+
+
+def _prefix(missing: Sequence[str], there: Sequence[str]) -> str | None:
+    """What, with a dot behind it, all that is missing lacks or has too much of."""
+    if not missing:
+        return None
+    first, names = missing[0], set(there)
+    for name in there:
+        if name.endswith(f".{first}"):
+            added = name[: -len(first)]
+            if all(f"{added}{one}" in names for one in missing):
+                return added[:-1]
+        elif first.endswith(f".{name}"):
+            gone = first[: -len(name)]
+            if all(one.startswith(gone) and one[len(gone) :] in names for one in missing):
+                return gone[:-1]
+    return None
 
 
 class LoadError(DtypeSamplerError):
     """A checkpoint that does not fit the model, which is as it was. report: all that is wrong."""
 
     def __init__(self, report: LoadReport) -> None:
-        tables = "\n".join(map(str, report.problems))
+        tables = "\n".join(report._told())  # noqa: SLF001 -- of this module
         super().__init__(
             f"{report.source} does not fit the model, which is left as it was:\n{tables}"
         )
