@@ -160,3 +160,11 @@ def test_sizes_may_be_any_sequence():
     assert Split([1, 2]) == Split((1, 2))
     assert Concatenate(0, [1, 2]).reverse() == Split((1, 2), 0)
     assert methodcaller("reverse")(Split([1, 2], 1)) == Concatenate(1, (1, 2))
+
+
+@pytest.mark.parametrize("sizes", [4, None])
+def test_sizes_are_a_list(sizes):
+    with pytest.raises(
+        OperationError, match=r"^Split\(.+\): give the size of each part, as a list$"
+    ):
+        Split(sizes)

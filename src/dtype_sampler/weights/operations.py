@@ -7,7 +7,7 @@ one's own, have the methods of `Operation`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -147,6 +147,10 @@ class Split:
     gives_views = True
 
     def __post_init__(self) -> None:
+        # torch.split takes a number too, with which the way back would not be told.
+        given: object = self.sizes
+        if not isinstance(given, Iterable):
+            raise OperationError(f"Split({given!r}): give the size of each part, as a list")
         object.__setattr__(self, "sizes", tuple(self.sizes))
 
     def convert(self, columns: Columns, targets: int) -> Columns:
