@@ -44,6 +44,21 @@ class CheckpointError(DtypeSamplerError):
     """A checkpoint that can't be read; the message names file and key."""
 
 
+class Stamp(NamedTuple):
+    """Which file it was, and as of when: a path may lead to another one a moment later."""
+
+    device: int
+    inode: int
+    size: int
+    changed: int
+
+    @classmethod
+    def of(cls, descriptor: int) -> Stamp:
+        """Of an open file."""
+        found = os.fstat(descriptor)
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
 class TensorInfo(NamedTuple):
     """What a file's header says of a tensor.
 
@@ -51,6 +66,7 @@ class TensorInfo(NamedTuple):
     """
 
     file: Path
+    stamp: Stamp
     dtype: str
     shape: tuple[int, ...]
     begin: int
@@ -65,7 +81,8 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     check_is_file(path)
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
+            stamp = Stamp.of(file.fileno())
+            size = stamp.size
             start = file.read(8)
             length = int.from_bytes(start, "little")
             if len(start) < 8 or length > min(size - 8, MAX_HEADER):
@@ -76,7 +93,7 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
             text = file.read(length)
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror or error}") from None
-    return _checked(path, load_json(path, text, "the header"), 8 + length, size)
+    return _checked(path, load_json(path, text, "the header"), 8 + length, stamp)
 
 
 def check_is_file(path: Path) -> None:
@@ -136,21 +153,24 @@ def _looks_like(start: bytes) -> str:
     return ""
 
 
-def _checked(path: Path, header: dict[str, Any], start: int, size: int) -> dict[str, TensorInfo]:
+def _checked(path: Path, header: dict[str, Any], start: int, stamp: Stamp) -> dict[str, TensorInfo]:
     tensors: dict[str, TensorInfo] = {}
     notes = header.pop(METADATA, {})
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
         raise CheckpointError(f"{path}: its {METADATA} is not of texts by name")
     for key, entry in header.items():
         try:
-            tensors[key] = _entry(path, entry, start, size)
+            tensors[key] = _entry(path, entry, start, stamp)
         except DtypeSamplerError as error:
             raise CheckpointError(f"{path}: {excerpt(key)}: {error}") from None
-    _check_spans(path, ((one.begin, one.end, key) for key, one in tensors.items()), start, size)
+    _check_spans(
+        path, ((one.begin, one.end, key) for key, one in tensors.items()), start, stamp.size
+    )
     return tensors
 
 
-def _entry(path: Path, entry: Any, start: int, size: int) -> TensorInfo:
+def _entry(path: Path, entry: Any, start: int, stamp: Stamp) -> TensorInfo:
+    size = stamp.size
     if not isinstance(entry, dict) or entry.keys() != _MEMBERS:
         raise DtypeSamplerError("its entry is not of dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -177,7 +197,7 @@ def _entry(path: Path, entry: Any, start: int, size: int) -> TensorInfo:
             f"a tensor of {dtype} and shape {shape} does not have the {end - begin} bytes that"
             " its data_offsets say"
         )
-    return TensorInfo(path, dtype, tuple(shape), start + begin, start + end)
+    return TensorInfo(path, stamp, dtype, tuple(shape), start + begin, start + end)
 
 
 def _whole(numbers: Any) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from dtype_sampler.weights.header import CheckpointError, TensorInfo
+from dtype_sampler.weights.header import CheckpointError, Stamp, TensorInfo
 
 _DTYPES = {
     "BOOL": "bool",
@@ -41,16 +41,18 @@ _DTYPES = {
 class MappedFile:
     """A file whose header has been checked. It stays mapped as long as a tensor of it lives."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stamp: Stamp) -> None:
         if sys.byteorder != "little":
             raise CheckpointError(f"{path}: the format is little-endian, and this machine is not")
         try:
             with path.open("rb") as file:
+                same = Stamp.of(file.fileno()) == stamp
                 # A private mapping: nothing that is done to a tensor reaches the file.
-                mapped = mmap(file.fileno(), 0, access=ACCESS_COPY)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise CheckpointError(f"{path}: can't be read: {reason}") from None
+                mapped = mmap(file.fileno(), 0, access=ACCESS_COPY) if same else None
+        except OSError as error:
+            raise CheckpointError(f"{path}: can't be read: {error.strerror or error}") from None
+        if mapped is None:
+            raise CheckpointError(f"{path}: has changed since its header was read")
         self._bytes = torch.frombuffer(mapped, dtype=torch.uint8)
         self.address = self._bytes.data_ptr()
         self._views: dict[str, torch.Tensor] = {}
@@ -66,8 +68,6 @@ class MappedFile:
             if shape[-1] % 2:
                 raise CheckpointError(f"an odd number of F4, {shape[-1]}, is not in whole bytes")
             shape = (*shape[:-1], shape[-1] // 2)
-        if info.end > len(self._bytes):
-            raise CheckpointError(f"{info.file}: has become shorter since its header was read")
         if info.begin % size:
             aligned = self._bytes[info.begin : info.end].clone()
             return aligned.view(view.dtype).view(shape)

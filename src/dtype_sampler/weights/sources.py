@@ -203,7 +203,7 @@ class FileSource:
         if mapped is None:
             from dtype_sampler.weights.mapped import MappedFile
 
-            mapped = self._mapped[info.file] = MappedFile(info.file)
+            mapped = self._mapped[info.file] = MappedFile(info.file, info.stamp)
             self.lent.add(mapped.address)
         return mapped.tensor(info)
 
