@@ -95,7 +95,7 @@ def test_a_file_that_has_become_shorter(tmp_path, left):
     save_file({"a": torch.ones(3)}, path)
     source = open_source(path)
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(CheckpointError, match="x.safetensors: has changed since its header"):
+    with pytest.raises(CheckpointError, match="has changed since its header"):
         source.read("a")
 
 
@@ -105,7 +105,7 @@ def test_a_file_in_whose_place_there_is_another(tmp_path):
     source = open_source(path)
     save_file({"b": torch.ones(3), "a": torch.zeros(3)}, tmp_path / "other")
     (tmp_path / "other").replace(path)
-    with pytest.raises(CheckpointError, match="x.safetensors: has changed since its header"):
+    with pytest.raises(CheckpointError, match="has changed since its header"):
         source.read("a")
 
 
