@@ -1,7 +1,6 @@
 """The bytes of a safetensors file, mapped into memory, as tensors.
 
-The library's own reader takes 12 us a tensor or more, whatever its size, most of it to wrap the file's
-memory once more each time. Here a file is wrapped once for each dtype in it.
+The library's own reader takes 12 us a tensor or more, whatever its size. Here a file is wrapped once for each dtype in it.
 """
 
 from __future__ import annotations
