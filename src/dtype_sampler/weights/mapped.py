@@ -1,6 +1,7 @@
 """The bytes of a safetensors file, mapped into memory, as tensors.
 
-The library's own reader takes 12 us a tensor or more, whatever its size. Here a file is wrapped once for each dtype in it.
+The library's own reader takes 12 us a tensor or more, whatever its size. Here a file is wrapped
+once for each dtype in it.
 """
 
 from __future__ import annotations
