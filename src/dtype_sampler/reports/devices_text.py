@@ -57,21 +57,21 @@ def _survey(
     yield from _broken(headline(survey), width, 2)
     for note in survey.notes:
         yield from _broken(f"note: {note}", width, 2)
-    sections = [
-        ("broken or crashed", fault_lines(survey)),
-        ("listed as known, but they work", _listed(listed(survey, reasons, fixed=True))),
-        ("known", _listed(listed(survey, reasons, fixed=False))),
-        (
-            "policies: what standards or versions leave open, by the dtype that is cast to",
-            policy_lines(survey.policies),
-        ),
-    ]
-    for title, lines in sections:
+    for title, lines in _sections(survey, reasons):
         if lines:
             yield ""
             yield from _broken(title, width, 0)
             for line in lines:
                 yield from _broken(line, width, 2)
+
+
+def _sections(survey: Survey, reasons: Mapping[str, str]) -> Iterator[tuple[str, Sequence[str]]]:
+    """What stands below the table: a title, and its lines."""
+    yield "broken or crashed", fault_lines(survey)
+    yield "listed as known, but they work", _listed(listed(survey, reasons, fixed=True))
+    yield "known", _listed(listed(survey, reasons, fixed=False))
+    title = "policies: what standards or versions leave open, by the dtype that is cast to"
+    yield title, policy_lines(survey.policies)
 
 
 def _listed(issues: Sequence[Listed]) -> list[str]:
@@ -196,19 +196,10 @@ def _section(survey: Survey, reasons: Mapping[str, str]) -> Iterator[str]:
         yield f"| {dtype} | " + " | ".join(marks) + " |"
     yield ""
     yield ", ".join(f"`{mark}` {verdict}" for verdict, mark in MARKS.items())
-    sections = [
-        ("Broken or crashed", fault_lines(survey)),
-        ("Listed as known, but they work", _listed(listed(survey, reasons, fixed=True))),
-        ("Known", _listed(listed(survey, reasons, fixed=False))),
-        (
-            "Policies: what standards or versions leave open, by the dtype that is cast to",
-            policy_lines(survey.policies),
-        ),
-    ]
-    for title, lines in sections:
+    for title, lines in _sections(survey, reasons):
         if lines:
             yield ""
-            yield f"**{title}**"
+            yield f"**{title[0].upper()}{title[1:]}**"
             yield ""
             yield from (f"- {_escaped(line)}" for line in lines)
 
