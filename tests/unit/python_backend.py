@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.library import Library
+from torch import library as registry
 from torch.utils import _pytree as pytree
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -109,9 +109,9 @@ def copy(source: torch.Tensor, into: torch.Tensor, non_blocking: bool = False) -
 
 
 _setup_privateuseone_for_python_backend(NAME, backend_module=Module())
-LIBRARY = Library("_", "IMPL")
+LIBRARY = registry.Library("_", "IMPL")
 LIBRARY.fallback(everything, "PrivateUse1")
 # torch has kernels of its own for these, which a fallback does not replace.
-ATEN = Library("aten", "IMPL")
+ATEN = registry.Library("aten", "IMPL")
 for operator in (torch.ops.aten.view.dtype, torch.ops.aten.slice.Tensor):
     ATEN.impl(operator, partial(everything, operator), "PrivateUse1")
