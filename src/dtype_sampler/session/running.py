@@ -38,6 +38,7 @@ class RunningTest:
         "_records",
         "_shared",
         "_skip",
+        "attempt",
         "full",
         "nodeid",
         "plan",
@@ -59,6 +60,8 @@ class RunningTest:
         self._skip = skip
         self._shared = shared
         self.under_test = UnderTest()
+        # Counts from 1 on, once an attempt has begun.
+        self.attempt = 0
         self._records: list[SampleRecord] = []
         self._made: dict[object, SampleRecord] = {}
         # By the identity of the record of the fixture that drew the sample, which is kept here too.
@@ -67,6 +70,7 @@ class RunningTest:
 
     def begin_attempt(self) -> None:
         """Forget what an earlier attempt took: a retry starts anew, with the same samples."""
+        self.attempt += 1
         self.under_test.clear()
         self._records.clear()
         self._made.clear()
@@ -104,6 +108,7 @@ class RunningTest:
             "under_test": self.under_test.labels(),
             "nodeid": self.nodeid,
             "function": self._function,
+            "attempt": self.attempt,
         }
 
     def sample(
