@@ -1,0 +1,195 @@
+"""Random small suites, whose tests write down what really happens, dtype by dtype.
+
+That record, and not pytest's reports, is what the ledger is held to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+# How a test goes through its dtypes.
+LOOP, SUBTESTS, UNITTEST, PRODUCT, LISTED = "loop", "subtests", "unittest", "product", "listed"
+MARKED, ARGUMENT, FIXTURE = "marked", "argument", "fixture"
+SHAPES = (LOOP, SUBTESTS, UNITTEST, PRODUCT, LISTED, MARKED, ARGUMENT, FIXTURE)
+# Tests of these shapes have an item for each dtype.
+ITEMS = frozenset({MARKED, ARGUMENT})
+# In these a failure ends the test, and what comes after it is not reached.
+ENDING = frozenset({LOOP, FIXTURE, LISTED})
+# Of these nobody can tell which dtype is under test.
+BLIND = frozenset({LISTED})
+
+PASSES, FAILS, SKIPS, XFAILS, FLAKY = "passes", "fails", "skips", "xfails", "flaky"
+TEARDOWN = "fails in teardown"
+# Only where workers run the tests: they end or tell processes apart.
+CRASHES, CRASHES_ONCE, ONE_WORKER = "crashes", "crashes once", "fails in one worker"
+BEHAVIOURS = (PASSES, FAILS, SKIPS, XFAILS, FLAKY, TEARDOWN)
+IN_WORKERS = (CRASHES, CRASHES_ONCE, ONE_WORKER)
+
+LABELS = "abcdef"
+
+
+@dataclass(frozen=True)
+class SampledTest:
+    """One test. labels: its candidates, in declared order."""
+
+    number: int
+    shape: str
+    labels: str
+    k: int
+
+    @property
+    def file(self) -> str:
+        """Two files, so that runs can be of one of them."""
+        return f"test_{self.number % 2}.py"
+
+    @property
+    def nodeid(self) -> str:
+        """What selects all of it; also its test key."""
+        middle = f"::Test{self.number}" if self.shape == UNITTEST else ""
+        return f"{self.file}{middle}::test_{self.number}"
+
+    def item(self, label: str) -> str:
+        """The node id of what runs with a dtype."""
+        return f"{self.nodeid}[{label}]" if self.shape in ITEMS else self.nodeid
+
+    def source(self) -> str:
+        """The test as Python."""
+        name, number = f"test_{self.number}", self.number
+        ask = f"random_dtypes(k={self.k}, dtypes={list(self.labels)!r})"
+        begun = f'begin(request, "{self.nodeid}")'
+        if self.shape == MARKED:
+            return (
+                f"@pytest.mark.random_dtypes('dtype', {list(self.labels)!r}, k={self.k})\n"
+                f"def {name}(request, dtype):\n    {begun}.run(dtype)\n"
+            )
+        if self.shape == ARGUMENT:
+            return (
+                f"@pytest.mark.parametrize('sampled', {list(self.labels)!r})\n"
+                f"def {name}(request, sampled):\n    {begun}.run(sampled)\n"
+            )
+        if self.shape == FIXTURE:
+            return (
+                f"@pytest.fixture\ndef drawn_{number}(random_dtypes):\n    return {ask}\n"
+                f"def {name}(request, drawn_{number}):\n    it = {begun}\n"
+                f"    for dtype in drawn_{number}:\n        it.run(dtype)\n"
+            )
+        if self.shape == UNITTEST:
+            return (
+                f"class Test{number}(unittest.TestCase):\n"
+                "    @pytest.fixture(autouse=True)\n"
+                "    def asked(self, request):\n        self.request = request\n"
+                f"    def {name}(self):\n        it = begin(self.request, '{self.nodeid}')\n"
+                f"        for dtype in ask({ask.partition('(')[2]}:\n"
+                "            with self.subTest(dtype=dtype):\n                it.run(dtype)\n"
+            )
+        loops = {
+            LOOP: f"    for dtype in {ask}:\n        it.run(dtype)\n",
+            LISTED: f"    for dtype in list({ask}):\n        it.run(dtype)\n",
+            SUBTESTS: f"    for dtype in {ask}:\n        with subtests.test(dtype=dtype):\n"
+            "            it.run(dtype)\n",
+            PRODUCT: f"    for dtype, n in itertools.product({ask}, [1, 2]):\n"
+            "        with subtests.test(dtype=dtype, n=n):\n            it.run(dtype)\n",
+        }
+        wanted = "request, random_dtypes" + ", subtests" * (self.shape in (SUBTESTS, PRODUCT))
+        return f"def {name}({wanted}):\n    it = {begun}\n{loops[self.shape]}"
+
+
+# Imported by the tests. One line for each thing that happens, which a killed process leaves too.
+WITNESS = """
+import json, os, pathlib, pytest
+
+HERE = pathlib.Path(__file__).parent
+ATTEMPTS = {}
+
+def tell(*what):
+    line = json.dumps([os.environ["SESSION"], os.getpid(), *what]) + "\\n"
+    with open(HERE / "witness.jsonl", "ab", buffering=0) as file:
+        file.write(line.encode())
+
+class It:
+    def __init__(self, request, test, attempt):
+        self.request, self.test, self.attempt = request, test, attempt
+        self.item = request.node.nodeid
+
+    def run(self, dtype):
+        how = json.loads((HERE / "behaviours.json").read_text())[self.test][dtype]
+        def tell_it(what):
+            tell(self.test, self.item, self.attempt, dtype, what)
+        tell_it("started")
+        if how == "fails in teardown":
+            self.request.addfinalizer(self.fail_late)
+            tell(self.test, self.item, self.attempt, None, "teardown fails")
+        if how == "crashes":
+            os._exit(3)
+        if how == "crashes once":
+            mark = HERE / f"crashed-{os.environ['SESSION']}-{self.test.replace('/', '-').replace(':', '-')}"
+            if not mark.exists():
+                mark.write_text("")
+                os._exit(3)
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+        if (
+            how == "fails"
+            or (how == "flaky" and self.attempt == 1)
+            or (how == "fails in one worker" and worker.endswith("0"))
+        ):
+            tell_it("failed")
+            raise AssertionError(dtype)
+        if how == "skips":
+            tell_it("skipped")
+            pytest.skip("as told")
+        if how == "xfails":
+            tell_it("xfailed")
+            pytest.xfail("as told")
+        tell_it("passed")
+
+    def fail_late(self):
+        raise OSError("in teardown")
+
+def begin(request, test):
+    number = os.environ["SESSION"], request.node.nodeid
+    ATTEMPTS[number] = attempt = ATTEMPTS.get(number, 0) + 1
+    return It(request, test, attempt)
+"""
+
+HEAD = """import itertools, unittest
+import pytest
+from dtype_sampler import random_dtypes as ask
+from witness import begin
+
+"""
+
+
+def write(folder: Path, tests: Iterable[SampledTest]) -> None:
+    """Write the suite's files."""
+    sources = {"test_0.py": HEAD, "test_1.py": HEAD}
+    for test in tests:
+        sources[test.file] += test.source() + "\n"
+    for name, source in sources.items():
+        (folder / name).write_text(source)
+    (folder / "witness.py").write_text(WITNESS)
+    (folder / "pytest.ini").write_text(
+        "[pytest]\ndtype_sampler_argnames = sampled\ndtype_sampler_k = 2\n"
+    )
+
+
+def write_behaviours(folder: Path, behaviours: dict[str, dict[str, str]]) -> None:
+    """Say how each test goes with each dtype."""
+    (folder / "behaviours.json").write_text(json.dumps(behaviours))
+
+
+@st.composite
+def tests(draw: st.DrawFn, shapes: Sequence[str]) -> list[SampledTest]:
+    """Two to four tests."""
+    shapes = draw(st.lists(st.sampled_from(shapes), min_size=2, max_size=4))
+    found = []
+    for number, shape in enumerate(shapes):
+        size = draw(st.integers(2, 5))
+        # Of an argument the project says how many.
+        k = 2 if shape == ARGUMENT else draw(st.integers(1, min(size, 3)))
+        found.append(SampledTest(number, shape, LABELS[:size], k))
+    return found
