@@ -415,10 +415,11 @@ class SqliteStore(Store):
                 cell_ids.append(self._put_cell(test_id, record))
                 continue
             marks = [name for name in _MARKS if getattr(record, name) is not None]
-            columns = ", ".join(f"{name}_at = ?1, {name}_run = ?2, {name} = ?3" for name in marks)
+            columns = ", ".join(f"{name}_at = ?, {name}_run = ?, {name} = ?" for name in marks)
             self._rows(
-                f"UPDATE cells SET nodeid = ?4, {columns} WHERE id = ?5",
-                *(one.at, self._run_id(uid), one.outcome, one.nodeid, cell_id),
+                f"UPDATE cells SET nodeid = ?, {columns} WHERE id = ?",
+                # Not by numbered placeholders: Python 3.12 warns of these, bound in sequence.
+                *(one.nodeid, *len(marks) * (one.at, self._run_id(uid), one.outcome), cell_id),
             )
             cell_ids.append(cell_id)
         return cell_ids
