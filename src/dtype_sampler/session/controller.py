@@ -46,6 +46,8 @@ class Controller:
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
         self._durations: dict[str, float] = {}
+        # The node ids of what was called and came to its end: it has asked for all it asks for.
+        self._came_to_end: set[str] = set()
         self._coverage: Coverage | None = None
         self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
@@ -78,10 +80,15 @@ class Controller:
         self._met.add(report.nodeid)
         if payload is not None and report.when == "call" and payload["function"] is not None:
             self._durations[report.nodeid] = report.duration
+        if payload is not None and report.when == "call" and not observation.subtest:
+            self._came_to_end.discard(report.nodeid)
+            if observation.outcome == "passed":
+                self._came_to_end.add(report.nodeid)
         if finished is not None:
             duration = self._durations.pop(report.nodeid, None)
             nodeid = payload["nodeid"] if payload is not None else report.nodeid
-            self.books.record(*_records(finished, nodeid, self.books.now(), duration))
+            at_end = report.nodeid in self._came_to_end
+            self.books.record(*_records(finished, nodeid, self.books.now(), duration, at_end))
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         # Of xdist's workers nobody hears what they deselect.
@@ -229,9 +236,12 @@ def open_books(config: pytest.Config, settings: Settings) -> Books | None:
 
 
 def _records(
-    finished: Finished, nodeid: str, now: float, duration: float | None
+    finished: Finished, nodeid: str, now: float, duration: float | None, came_to_end: bool
 ) -> tuple[list[TestRecord], list[Observed]]:
-    """What the ledger is told of a test that has ended."""
+    """What the ledger is told of a test that has ended.
+
+    came_to_end: it passed, so that it has asked for all it asks for.
+    """
     from dtype_sampler.ledger.records import Observed, TestRecord
 
     tests: dict[tuple[str, str], TestRecord] = {}
@@ -239,6 +249,8 @@ def _records(
         key, device = sample["key"], sample["device"]
         before = tests.get((key, device))
         declared = (*(before.declared if before else ()), *sample["declared"])
+        whole = came_to_end if sample["whole"] is None else sample["whole"]
+        whole = whole and (before is None or before.is_whole)
         tests[key, device] = TestRecord(
             key,
             device,
@@ -246,6 +258,7 @@ def _records(
             now,
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
+            whole_at=now if whole else 0.0,
         )
     seen = [Observed(c, nodeid, outcome, now, duration) for c, outcome in finished.cells.items()]
     return list(tests.values()), seen
