@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -23,8 +22,10 @@ _LONGEST = 1 << 24
 # for each byte of it. The most thorough of ours takes 5 for each byte.
 BETWEEN = 100_000
 _STEPS, _STEPS_PER_BYTE = 20_000_000, 100
-_FUNCTIONS = frozenset({"coalesce", "count", "last_insert_rowid", "max", "min"})
+_FUNCTIONS = frozenset({"coalesce", "count", "last_insert_rowid", "max", "min", "typeof"})
 _PRAGMAS = frozenset({"busy_timeout", "journal_mode", "synchronous", "wal_autocheckpoint"})
+# Table -> its columns and constraints, as its statement says them.
+Tables = dict[str, frozenset[str]]
 _ACTIONS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_TRANSACTION})
 _ON_TABLES = frozenset(
     {sqlite3.SQLITE_READ, sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE}
@@ -86,20 +87,20 @@ def harden(connection: sqlite3.Connection, steps: Steps) -> None:
 
 def check_tables(path: Path, connection: sqlite3.Connection, version: int) -> None:
     """Raise LedgerError if the file holds anything but the tables of a ledger of this version."""
-    required, allowed = _required(version), _allowed()
+    required, allowed = _tables_of(version)
     found = set()
     for kind, name, table, sql in connection.execute(
         "SELECT type, name, tbl_name, sql FROM sqlite_master"
     ):
         if kind == "index" and sql is None and table in allowed:
-            continue  # SQLite's own, for a UNIQUE that the table has been asked for
-        if kind != "table" or not isinstance(name, str) or name not in allowed:
+            continue  # SQLite's own, for a UNIQUE of the table
+        if kind != "table" or name not in allowed or name not in required:
             raise LedgerError(
                 f"{path}: holds the {shown(kind)} {shown(name)}, which no ledger has:"
                 " restore or remove it"
             )
         parts = _parts(sql) if isinstance(sql, str) else frozenset()
-        if not required.get(name, frozenset()) <= parts <= allowed[name]:
+        if not required[name] <= parts <= allowed[name]:
             raise LedgerError(
                 f"{path}: its table {name} is not that of a ledger: restore or remove it"
             )
@@ -120,7 +121,7 @@ def _authorized(
     # source: the view or trigger that asks for it.
     if source is None and (
         action in _ACTIONS
-        or (action in _ON_TABLES and first in _allowed())
+        or (action in _ON_TABLES and first in _tables(schema.TABLES, ()))
         or (action == sqlite3.SQLITE_FUNCTION and second in _FUNCTIONS)
         or (action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS)
     ):
@@ -134,32 +135,35 @@ def shown(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _allowed() -> dict[str, frozenset[str]]:
-    """Table -> all that its statement may say, in any version up to this one."""
-    return _tables(schema.TABLES, tuple(_added(0)))
-
-
-def _required(version: int) -> dict[str, frozenset[str]]:
-    """Table -> what its statement says in files of this version at least."""
-    now = _tables(schema.TABLES, ())
-    later = _tables((), tuple(_added(version)))
-    # A table that is all of a later version is not there yet.
-    return {
-        name: parts - later.get(name, frozenset())
-        for name, parts in now.items()
-        if parts - later.get(name, frozenset())
+def _tables_of(version: int) -> tuple[Tables, Tables]:
+    """What the tables of files of a version say at least and at most."""
+    now, earlier, later = _tables(schema.TABLES, ()), _added(1, version), _added(version, None)
+    least = {name: parts - later.get(name, frozenset()) for name, parts in now.items()}
+    most = {
+        name: least.get(name, frozenset()) | earlier.get(name, frozenset())
+        for name in (*least, *earlier)
     }
+    # A table that is all of a later version is not there yet.
+    return (
+        {name: parts for name, parts in least.items() if parts},
+        {name: parts for name, parts in most.items() if parts},
+    )
 
 
-def _added(version: int) -> Iterator[str]:
-    for number, statements in schema.MIGRATIONS.items():
-        if number >= version:
-            yield from statements
+def _added(first: int, behind: int | None) -> Tables:
+    """What the migrations of versions from *first* on, before *behind*, have added."""
+    statements = [
+        statement
+        for number in sorted(schema.MIGRATIONS)
+        if number >= first and (behind is None or number < behind)
+        for statement in schema.MIGRATIONS[number]
+    ]
+    return _tables((), tuple(statements))
 
 
 @lru_cache(maxsize=64)
-def _tables(creating: tuple[str, ...], altering: tuple[str, ...]) -> dict[str, frozenset[str]]:
-    tables: dict[str, frozenset[str]] = {}
+def _tables(creating: tuple[str, ...], altering: tuple[str, ...]) -> Tables:
+    tables: Tables = {}
     for statement in (*creating, *altering):
         if match := re.match(r"CREATE TABLE (\w+)", statement):
             parts = _parts(statement)

@@ -59,7 +59,9 @@ def check_header(path: Path) -> None:
         raise LedgerError(
             f"{path}: is no ledger (no SQLite file): name another with --dtype-ledger"
         )
-    version, application = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
+    version, application = (
+        int.from_bytes(header[at : at + 4], "big", signed=True) for at in (60, 68)
+    )
     _check_stamp(path, application, version)
 
 

@@ -18,7 +18,7 @@ from dtype_sampler.sampling.rule import MAX_SEED
 LATEST = 253_402_214_400.0
 # Of one test; the work that a pool makes grows with its square.
 MOST_LABELS = 10_000
-_LONGEST_JSON = 1 << 22
+_LONGEST_JSON = 1 << 20
 _MOST = 1 << 53
 
 
@@ -38,12 +38,12 @@ def number(value: object, what: str, most: int = _MOST) -> int:
 
 
 def text(value: object, what: str) -> str:
-    """Text that can be written."""
+    """Text that can be written; what JSON holds of a command line or a file name may be none."""
     if type(value) is not str:
         raise ValueError(f"{what} is no text")
-    if not value.isascii():
-        value.encode()  # half of a surrogate pair, as JSON can write it, is a ValueError too
-    return value
+    if value.isascii():
+        return value
+    return value.encode(errors="backslashreplace").decode()
 
 
 def labels(value: object, what: str) -> tuple[str, ...]:
@@ -71,8 +71,11 @@ def _json(value: object, what: str) -> Any:
 def checked_run(run: RunRecord) -> RunRecord:
     """The record itself, if all of its values can be there."""
     for field in fields(run):
-        if field.type == "str":
-            text(getattr(run, field.name), f"runs.{field.name}")
+        value = getattr(run, field.name)
+        if field.type == "str" or (field.type == "str | None" and value is not None):
+            text(value, f"runs.{field.name}")
+        elif field.type == "bool" and type(value) is not bool:
+            raise ValueError(f"runs.{field.name} is neither true nor false")
     number(run.number, "runs.number")
     number(run.seed, "runs.seed", MAX_SEED)
     moment(run.started, "runs.started")
@@ -89,6 +92,10 @@ def checked_run(run: RunRecord) -> RunRecord:
 def run_of(columns: Iterable[str], row: Iterable[Any]) -> RunRecord:
     """columns: their names, quoted where SQL needs it."""
     values = dict(zip((name.strip('"') for name in columns), row, strict=True))
+    # SQLite has numbers for these.
+    for field in fields(RunRecord):
+        if field.type == "bool" and values.get(field.name) in (0, 1):
+            values[field.name] = bool(values[field.name])
     return checked_run(RunRecord(**values | {"counts": _json(values["counts"], "runs.counts")}))
 
 
@@ -136,7 +143,7 @@ def cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
     last, verdict, passed, failed = (
         _mark(at, uids.get(run), outcome, meant)
         for at, run, outcome, meant in zip(
-            rest[::3], rest[1::3], rest[2::3], _MARKS_MEAN, strict=True
+            rest[::3], rest[1::3], rest[2::3], MARKS_MEAN, strict=True
         )
     )
     if last is None:
@@ -144,7 +151,7 @@ def cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
     return CellRecord(cell, text(nodeid, "cells.nodeid"), last, verdict, passed, failed)
 
 
-_MARKS_MEAN = (OUTCOMES, VERDICTS, frozenset({"passed"}), FAILURES)
+MARKS_MEAN = (OUTCOMES, VERDICTS, frozenset({"passed"}), FAILURES)
 
 
 def _mark(at: object, uid: str | None, outcome: object, meant: frozenset[str]) -> Mark | None:

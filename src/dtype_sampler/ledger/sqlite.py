@@ -36,6 +36,8 @@ from dtype_sampler.ledger.outcomes import (
 )
 from dtype_sampler.ledger.records import FAILURES, CellRecord, Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.rows import (
+    LATEST,
+    MARKS_MEAN,
     MOST_LABELS,
     cell_of,
     moment,
@@ -66,6 +68,24 @@ _TEST_COLUMNS = (
 _NEWEST = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 _CELLS_OF_TEST = (
     f"SELECT id, label, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells WHERE test = ?"
+)
+_MARKS_MEAN = dict(zip(_MARKS, MARKS_MEAN, strict=True))
+# SQLite's names of a value's types, and what none of a cell's marks can be.
+_WRONG_CELLS = "SELECT cells.id FROM cells WHERE {} LIMIT 1".format(
+    " OR ".join(
+        [
+            *(f"typeof({name}) <> 'text'" for name in ("label", "nodeid")),
+            "last_at IS NULL",
+            *(
+                f"({mark}_at IS NOT NULL AND (typeof({mark}_at) NOT IN ('real', 'integer')"
+                f" OR {mark}_at NOT BETWEEN 0 AND {LATEST!r}"
+                f" OR {mark} IS NULL OR {mark} NOT IN"
+                f" ({', '.join(repr(outcome) for outcome in sorted(_MARKS_MEAN[mark]))})"
+                f" OR {mark}_run IS NULL OR {mark}_run NOT IN (SELECT id FROM runs)))"
+                for mark in _MARKS
+            ),
+        ]
+    )
 )
 # The files, by device and inode, that this process has open. What opens and closes such a file by
 # other means than SQLite's lets go of all of SQLite's locks on it (POSIX).
@@ -260,6 +280,14 @@ class SqliteStore(Store):
                 ages.setdefault(device, {}).setdefault(key, {})[label] = at
         return History(seed, failing, ages)
 
+    def check(self) -> None:
+        """Raise LedgerError if runs, tests or cells hold what none can."""
+        self.runs()
+        self.tests()
+        # There are many of these, and SQLite looks at them faster.
+        for (cell_id,) in self._rows(_WRONG_CELLS):
+            raise damaged(self.path, f"cells holds in row {cell_id} what none can")
+
     def runs(self) -> list[RunRecord]:
         """The runs that are known, oldest first."""
         rows = self._rows(f"SELECT {', '.join(_RUN_COLUMNS)} FROM runs ORDER BY started, uid")
@@ -299,8 +327,8 @@ class SqliteStore(Store):
         """In how many whole runs each cell had a verdict, and when the first of these began."""
         numbers = ", ".join(str(_NUMBERS[outcome]) for outcome in sorted(VERDICTS))
         rows = self._rows(
-            "SELECT key, label, tests.device, times, first FROM"
-            " (SELECT cell, count(*) AS times, min(started) AS first FROM observations"
+            "SELECT key, label, tests.device, often, first FROM"
+            " (SELECT cell, count(*) AS often, min(started) AS first FROM observations"
             f" JOIN runs ON runs.id = run WHERE outcome IN ({numbers}) GROUP BY cell)"
             " JOIN cells ON cells.id = cell JOIN tests ON tests.id = test"
         )
@@ -547,9 +575,9 @@ def _verdict_of(row: Sequence[Any]) -> tuple[str, str, str, float]:
 
 
 def _activity_of(row: Sequence[Any]) -> tuple[Cell, tuple[int, float]]:
-    key, label, device, times, at = row
+    key, label, device, often, at = row
     cell = Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device"))
-    return cell, (times, moment(at, "runs.started"))
+    return cell, (often, moment(at, "runs.started"))
 
 
 def _times_of(row: Sequence[Any]) -> Sequence[Any]:
