@@ -131,7 +131,7 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
-    if plan.verdicts or plan.recheck:
+    if plan.verdicts or plan.recheck or plan.suspects:
         # The device decides whose history counts, and importing torch, as this does for a pool of
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
@@ -149,6 +149,22 @@ def draw(
         available=available,
         verdicts=plan.verdicts.get(where, {}).get(key),
     )
+    if left is None and not everything:
+        # Together it can't be told which one fails: in a loop by itself it can.
+        doubtful = plan.suspects.get(where, {}).get(key, ())
+        doubtful = [label for label in pool.labels if label in doubtful and available(label)]
+        if doubtful:
+            alone = doubtful[plan.seed % len(doubtful)]
+            return SampleRecord(
+                key,
+                where,
+                pool.labels,
+                (alone,),
+                {label: unsupported[label] for label in pool.labels if label in unsupported},
+                k=k,
+                always=always,
+                by_name=True,
+            )
     # What failed last stays until it passes, on top of what the seed picks.
     failing = plan.recheck.get(where, {}).get(key, ())
     again = [label for label in failing if label in pool.labels and label not in chosen]
