@@ -38,6 +38,7 @@ def make_plan(
         kept=kept,
         recheck=again.failing,
         suspects=again.suspect,
+        alone=again.alone,
         verdicts=history.verdicts if history is not None else {},
     )
 
