@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from math import gcd
 from operator import index
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
@@ -162,8 +163,10 @@ def draw(
         if suspects := known(plan.suspects):
             chosen, again = (), [suspects[plan.seed % len(suspects)]]
         elif loners := known(plan.alone):
-            turn = plan.seed * k // len(pool.labels)
-            chosen = beside(chosen, loners, turn)
+            # After so many seeds the samples come again.
+            rest = len(pool.labels) - len(always)
+            period = rest // gcd(rest, k - len(always)) if rest else 1
+            chosen = beside(chosen, loners, plan.seed // period)
             again = [label for label in again if label not in loners]
     return SampleRecord(
         key,
@@ -180,8 +183,8 @@ def draw(
 def beside(chosen: tuple[str, ...], loners: Sequence[str], turn: int) -> tuple[str, ...]:
     """What to take of a sample in which some are to run alone: it without them, or one of them.
 
-    turn: how often the seeds have been round. Every other time it is those that are to run alone,
-    so that nothing waits for more than two rounds.
+    turn: how often the seeds have been round all samples. Every other time those that are to run
+    alone have their turn, and the others in between, so that nobody starves.
     """
     picked = [label for label in chosen if label in loners]
     others = tuple(label for label in chosen if label not in loners)

@@ -259,7 +259,7 @@ def _shown(value: object) -> str:
     try:
         return repr(value)
     except Exception:  # noqa: BLE001  # of the suite's own values: any may come
-        return ""
+        return f"<{type(value).__name__}>"
 
 
 def running_test() -> RunningTest | None:

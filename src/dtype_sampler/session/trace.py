@@ -52,7 +52,7 @@ class Trace:
         labels = tests[0].under_test.labels()
         for test in tests[1:]:
             labels += test.under_test.labels()
-        state = (item, *(test.state() for test in tests))
+        state = [test.state() for test in tests]
         if state == self._state:
             line = self._lines.get(labels)
             if line is None:
