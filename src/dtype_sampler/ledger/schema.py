@@ -2,6 +2,7 @@
 
 Version 1: the first.
 Version 2: `tests.met_at`, when a run last met a test that it took no sample of.
+Version 3: the outcome `suspect`, which older programs can't read; nothing else changes for it.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-VERSION = 2
+VERSION = 3
 # "dtsl" in SQLite's own header field for the application that a file belongs to.
 APPLICATION_ID = 0x6474736C
 
@@ -70,4 +71,5 @@ TABLES = (
 # From which version -> the statements that lead to the next one.
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     1: ("ALTER TABLE tests ADD COLUMN met_at REAL NOT NULL DEFAULT 0",),
+    2: (),
 }

@@ -26,6 +26,7 @@ from dtype_sampler.ledger.outcomes import (
     NOT_REACHED,
     PASSED,
     SKIPPED,
+    SUSPECT,
     UNSUPPORTED,
     VERDICTS,
     XFAILED,
@@ -37,7 +38,10 @@ from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
 from dtype_sampler.sampling.plan import History
 
 # Numbers in the file: to be added to, never to be changed.
-_OUTCOMES = (PASSED, FAILED, XFAILED, XPASSED, SKIPPED, UNSUPPORTED, CRASHED, NOT_REACHED)
+_OUTCOMES = (
+    *(PASSED, FAILED, XFAILED, XPASSED, SKIPPED, UNSUPPORTED, CRASHED, NOT_REACHED),
+    SUSPECT,
+)
 _NUMBERS = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
 _RUN_COLUMNS = (
     *("uid", "number", "started", "ended", "seed", "seed_origin", "strategy", "command"),
@@ -210,6 +214,8 @@ class SqliteStore(Store):
         """What the next run wants to know."""
         last = self._rows("SELECT seed FROM runs ORDER BY started DESC, uid DESC LIMIT 1")
         failing: dict[str, dict[str, list[str]]] = {}
+        alone: dict[str, dict[str, list[str]]] = {}
+        suspect: dict[str, dict[str, list[str]]] = {}
         ages: dict[str, dict[str, dict[str, float]]] = {}
         sql = (
             "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
@@ -218,10 +224,29 @@ class SqliteStore(Store):
         names = ", ".join(f"'{outcome}'" for outcome in sorted(FAILURES))
         for device, key, label, _ in self._rows(f"{sql} IN ({names}) ORDER BY key, label"):
             failing.setdefault(device, {}).setdefault(key, []).append(label)
+        # How many cells of the test that run took; and whether the cell was ever a suspect.
+        taken = (
+            "SELECT count(*) FROM cells AS others JOIN observations ON cell = others.id"
+            " AND run = cells.verdict_run WHERE others.test = cells.test"
+        )
+        doubted = (
+            "SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
+            " WHERE outcome = ?"
+        )
+        for device, key, label, _ in self._rows(
+            f"{sql} IN ({names}) AND ({taken}) = 1 AND EXISTS ({doubted}) ORDER BY key, label",
+            _NUMBERS[SUSPECT],
+        ):
+            alone.setdefault(device, {}).setdefault(key, []).append(label)
+        # One that has been tried since, in vain, takes its chance among the others again.
+        for device, key, label, _ in self._rows(
+            f"{sql} = ? AND last_at <= verdict_at ORDER BY key, label", SUSPECT
+        ):
+            suspect.setdefault(device, {}).setdefault(key, []).append(label)
         if verdicts:
-            for device, key, label, at in self._rows(f"{sql} IS NOT NULL"):
+            for device, key, label, at in self._rows(f"{sql} != ?", SUSPECT):
                 ages.setdefault(device, {}).setdefault(key, {})[label] = at
-        return History(last[0][0] if last else None, failing, ages)
+        return History(last[0][0] if last else None, failing, ages, suspect, alone)
 
     def runs(self) -> list[RunRecord]:
         """The runs that are known, oldest first."""
