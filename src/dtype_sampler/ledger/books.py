@@ -31,6 +31,9 @@ _BETWEEN = 0.5
 _WAIT, _LAST_WAIT = 0.2, 10.0
 
 
+# By how much one outcome of a cell is later than the one before it, in seconds: the store keeps
+# milliseconds.
+_APART = 0.002
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -89,6 +92,7 @@ class Books:
         self.problems: list[str] = []
         self.run: RunRecord | None = None
         self.outcomes: dict[Cell, str] = {}
+        self._said_at: dict[Cell, float] = {}
         self._named = named
         self._clock = clock
         self._ahead = 0.0
@@ -233,7 +237,16 @@ class Books:
 
     @_apart(lambda: None)
     def record(self, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
-        """Write down what a test declared and what came of it."""
+        """Write down what a test declared and what came of it.
+
+        What is said of a cell again in one run replaces what was said before, whatever the clock.
+        """
+        for place, one in enumerate(seen):
+            before = self._said_at.get(one.cell)
+            if before is not None and one.at < before + _APART:
+                one = replace(one, at=before + _APART)
+                seen = [*seen[:place], one, *seen[place + 1 :]]
+            self._said_at[one.cell] = one.at
         self.outcomes.update((one.cell, one.outcome) for one in seen)
         self._waiting[0].extend(tests)
         self._waiting[1].extend(seen)

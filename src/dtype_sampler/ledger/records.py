@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from dtype_sampler.ledger.outcomes import CRASHED, FAILED, PASSED, VERDICTS, Cell
+from dtype_sampler.ledger.outcomes import CRASHED, FAILED, PASSED, SUSPECT, VERDICTS, Cell
 
 FAILURES = frozenset({FAILED, CRASHED})
+# What takes the place of a cell's last verdict. A suspicion is none, but makes an older one void:
+# a pass of last week must not hide it, nor a skip of today.
+DECISIVE = VERDICTS | {SUSPECT}
 
 
 class Mark(NamedTuple):
@@ -35,7 +38,8 @@ class CellRecord:
     """What is known of one cell for ever.
 
     nodeid: what ran it last. last: its last outcome, whatever it was. verdict: the last one that
-    says something about the code. passed, failed: the last of these; a crash is a failure.
+    says something about the code, or a suspicion that came later. passed, failed: the last of
+    these; a crash is a failure.
     """
 
     cell: Cell
@@ -52,7 +56,7 @@ class CellRecord:
             cell,
             nodeid,
             mark,
-            verdict=mark if mark.outcome in VERDICTS else None,
+            verdict=mark if mark.outcome in DECISIVE else None,
             passed=mark if mark.outcome == PASSED else None,
             failed=mark if mark.outcome in FAILURES else None,
         )
@@ -73,6 +77,11 @@ class CellRecord:
     def failing(self) -> bool:
         """Whether the last verdict was a failure."""
         return self.verdict is not None and self.verdict.outcome in FAILURES
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it is one of several of which one failed, and has had no verdict since."""
+        return self.verdict is not None and self.verdict.outcome == SUSPECT
 
     def runs(self) -> set[str]:
         """The runs that this record speaks of."""

@@ -10,8 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from dtype_sampler.ledger.outcomes import OUTCOMES, VERDICTS, Cell
-from dtype_sampler.ledger.records import FAILURES, CellRecord, Mark, Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.outcomes import OUTCOMES, Cell
+from dtype_sampler.ledger.records import (
+    DECISIVE,
+    FAILURES,
+    CellRecord,
+    Mark,
+    Observed,
+    RunRecord,
+    TestRecord,
+)
 from dtype_sampler.sampling.rule import MAX_SEED
 
 # The end of the year 9999, less a day for time zones: what Python can tell as a date.
@@ -151,7 +159,7 @@ def cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
     return CellRecord(cell, text(nodeid, "cells.nodeid"), last, verdict, passed, failed)
 
 
-MARKS_MEAN = (OUTCOMES, VERDICTS, frozenset({"passed"}), FAILURES)
+MARKS_MEAN = (OUTCOMES, DECISIVE, frozenset({"passed"}), FAILURES)
 
 
 def _mark(at: object, uid: str | None, outcome: object, meant: frozenset[str]) -> Mark | None:

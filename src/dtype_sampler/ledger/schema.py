@@ -3,7 +3,8 @@
 Version 1: the first.
 Version 2: `tests.met_at`, when a run last met a test that it took no sample of.
 Version 3: `tests.whole_at` and `tests.times`, which tell a view of all that a test declares from
-one of a part. What was written before may be either.
+one of a part; what was written before may be either. The outcome `suspect`, which older programs
+can't read.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.

@@ -29,6 +29,7 @@ from dtype_sampler.ledger.outcomes import (
     NOT_REACHED,
     PASSED,
     SKIPPED,
+    SUSPECT,
     UNSUPPORTED,
     VERDICTS,
     XFAILED,
@@ -54,7 +55,10 @@ from dtype_sampler.sampling.rule import MAX_SEED
 
 T = TypeVar("T")
 # Numbers in the file: to be added to, never to be changed.
-_OUTCOMES = (PASSED, FAILED, XFAILED, XPASSED, SKIPPED, UNSUPPORTED, CRASHED, NOT_REACHED)
+_OUTCOMES = (
+    *(PASSED, FAILED, XFAILED, XPASSED, SKIPPED, UNSUPPORTED, CRASHED, NOT_REACHED),
+    SUSPECT,
+)
 _NUMBERS = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
 _RUN_COLUMNS = (
     *("uid", "number", "started", "ended", "seed", "seed_origin", "strategy", "command"),
@@ -271,6 +275,8 @@ class SqliteStore(Store):
         last = self._rows("SELECT seed FROM runs ORDER BY started DESC, uid DESC LIMIT 1")
         seed = self._checked(number, last[0][0], "runs.seed", MAX_SEED) if last else None
         failing: dict[str, dict[str, list[str]]] = {}
+        alone: dict[str, dict[str, list[str]]] = {}
+        suspect: dict[str, dict[str, list[str]]] = {}
         ages: dict[str, dict[str, dict[str, float]]] = {}
         sql = (
             "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
@@ -280,10 +286,30 @@ class SqliteStore(Store):
         rows = self._rows(f"{sql} IN ({names}) ORDER BY key, label")
         for device, key, label, _ in self._all(_verdict_of, rows):
             failing.setdefault(device, {}).setdefault(key, []).append(label)
+        # How many cells of the test that run took; and whether the cell was ever a suspect.
+        taken = (
+            "SELECT count(*) FROM cells AS others JOIN observations ON cell = others.id"
+            " AND run = cells.verdict_run WHERE others.test = cells.test"
+        )
+        doubted = (
+            "SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
+            " WHERE outcome = ?"
+        )
+        rows = self._rows(
+            f"{sql} IN ({names}) AND ({taken}) = 1 AND EXISTS ({doubted}) ORDER BY key, label",
+            _NUMBERS[SUSPECT],
+        )
+        for device, key, label, _ in self._all(_verdict_of, rows):
+            alone.setdefault(device, {}).setdefault(key, []).append(label)
+        # One that has been tried since, in vain, takes its chance among the others again.
+        rows = self._rows(f"{sql} = ? AND last_at <= verdict_at ORDER BY key, label", SUSPECT)
+        for device, key, label, _ in self._all(_verdict_of, rows):
+            suspect.setdefault(device, {}).setdefault(key, []).append(label)
         if verdicts:
-            for device, key, label, at in self._all(_verdict_of, self._rows(f"{sql} IS NOT NULL")):
+            rows = self._rows(f"{sql} != ?", SUSPECT)
+            for device, key, label, at in self._all(_verdict_of, rows):
                 ages.setdefault(device, {}).setdefault(key, {})[label] = at
-        return History(seed, failing, ages)
+        return History(seed, failing, ages, suspect, alone)
 
     def check(self) -> None:
         """Raise LedgerError if runs, tests or cells hold what none can."""

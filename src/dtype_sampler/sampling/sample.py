@@ -59,10 +59,12 @@ class UnderTest:
     find it here.
     """
 
-    __slots__ = ("_loops",)
+    __slots__ = ("_loops", "_moved")
 
-    def __init__(self) -> None:
+    def __init__(self, moved: Callable[[], object] | None = None) -> None:
+        """moved: called whenever what is under test has changed."""
         self._loops: list[tuple[ref[Any], str]] = []
+        self._moved = moved
 
     def labels(self) -> tuple[str, ...]:
         """The labels under test, outermost loop first, without repeats."""
@@ -70,10 +72,12 @@ class UnderTest:
 
     def enter(self, loop: object, label: str) -> None:
         """*loop* hands out *label*."""
-        self.leave(loop)
+        self._drop(loop)
         # Loops whose iterator is gone were left early, and the test went on.
         self._loops = [entry for entry in self._loops if entry[0]() is not None]
         self._loops.append((ref(loop), label))
+        if self._moved is not None:
+            self._moved()
 
     def add(self, other: UnderTest) -> None:
         """What is under test there, is here too."""
@@ -81,6 +85,11 @@ class UnderTest:
 
     def leave(self, loop: object) -> None:
         """*loop* is over, and so are those inside it."""
+        self._drop(loop)
+        if self._moved is not None:
+            self._moved()
+
+    def _drop(self, loop: object) -> None:
         for depth, (owner, _) in enumerate(self._loops):
             if owner() is loop:
                 del self._loops[depth:]
