@@ -122,6 +122,8 @@ def commands(path, capsys):
         code = main([*command.split(), "--ledger", str(path)])
         out, err = capsys.readouterr()
         assert code in (0, 1), command
+        assert "\x1b" not in out + err
+        assert "\x00" not in out + err
         if code:
             assert out == ""
             assert err.count("\n") == 1

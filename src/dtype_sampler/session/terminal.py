@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
-from dtype_sampler.reports.words import age, ago, count_of, short_commit
+from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import seed_after
 from dtype_sampler.session.settings import Settings
@@ -102,7 +102,8 @@ def ledger_summary(
     """What the ledger comes to after this run: lines, and whether each is a matter of concern."""
     lines = []
     if coverage is not None and coverage.tests and books.run is not None:
-        lines = [(f"{SECTION}: ledger: {text}", False) for text in _covered(books, coverage)]
+        told = map(visible, _covered(books, coverage))
+        lines = [(f"{SECTION}: ledger: {text}", False) for text in told]
     lines += [(f"{SECTION}: ledger: {problem}", True) for problem in books.problems]
     wanted = settings.fail_under
     if wanted is not None:
