@@ -83,6 +83,7 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
     called = any(o.when == "call" and not o.subtest for o in attempt)
     for sample in final["samples"]:
         say(sample, sample["unsupported"], UNSUPPORTED)
+        say(sample, sample.get("skipped", ()), SKIPPED)
         say(sample, sample["chosen"], NOT_REACHED)
         blamed: set[str] = set()
         for observation in attempt:
@@ -143,6 +144,7 @@ class Tally:
     _declared: dict[Cell, None] = field(default_factory=dict)
     _unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
     _crashed: dict[str, None] = field(default_factory=dict)
+    _skipped: dict[Cell, None] = field(default_factory=dict)
 
     def add(self, nodeid: str, observation: Observation) -> Finished | None:
         """Take one report of the test *nodeid*; returns the test if this is its end.
@@ -174,6 +176,8 @@ class Tally:
         for sample in samples["samples"]:
             for label in sample["declared"]:
                 self._declared[Cell(sample["key"], label, sample["device"])] = None
+            for label in sample.get("skipped", ()):
+                self._skipped[Cell(sample["key"], label, sample["device"])] = None
             for label, reason in sample["unsupported"].items():
                 self._unsupported[label, sample["device"]] = reason
 
@@ -202,6 +206,11 @@ class Tally:
     def unsupported(self) -> Mapping[tuple[str, str], str]:
         """(label, device type) -> the refusal."""
         return self._unsupported
+
+    @property
+    def skipped_by_marks(self) -> int:
+        """How many cells took no place in a sample, as marks of the suite's own skip them."""
+        return len(self._skipped)
 
     @property
     def crashed(self) -> Mapping[str, tuple[str, ...]]:

@@ -15,8 +15,9 @@ T_co = TypeVar("T_co", covariant=True)
 class SampleRecord:
     """What one test declared, was given and took, on one type of device; all by label.
 
-    unsupported: label -> the refusal. k, always: as asked for. together: the whole sample, where
-    `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
+    unsupported: label -> the refusal. skipped: label -> why, of those that the suite's own marks
+    skip, which was known before anything ran. k, always: as asked for. together: the whole sample,
+    where `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
     entered: the labels handed out so far, in that order.
     """
 
@@ -29,6 +30,7 @@ class SampleRecord:
     always: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
     by_name: bool = False
+    skipped: dict[str, str] = field(default_factory=dict)
     entered: dict[str, None] = field(default_factory=dict)
 
     def to_wire(self) -> dict[str, Any]:
@@ -39,6 +41,7 @@ class SampleRecord:
             "declared": self.declared,
             "chosen": self.chosen,
             "unsupported": dict(self.unsupported),
+            "skipped": dict(self.skipped),
             "k": self.k,
             "always": self.always,
             "together": self.together or self.chosen,

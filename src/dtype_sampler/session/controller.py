@@ -267,11 +267,15 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
     if payload is not None and outcome == "failed" and not subtest:
         # What made it fail on the way here are its subtests, which have their own reports.
         outcome = payload.get("outcome", outcome)
+    xfail = hasattr(report, "wasxfail")
+    if xfail and str(report.wasxfail).removeprefix("reason: ").startswith("[NOTRUN]"):
+        # `xfail(run=False)`: pytest calls it an expected failure, though nothing has run.
+        xfail = False
     return Observation(
         # xdist reports a test whose worker died with a phase of "???".
         when="crash" if report.when not in ("setup", "call", "teardown") else report.when,
         outcome=outcome,
-        xfail=hasattr(report, "wasxfail"),
+        xfail=xfail,
         subtest=subtest,
         samples=payload,
     )

@@ -196,6 +196,7 @@ def pytest_collection_modifyitems(
     seen = config.stash.get(SEEN, None)
     if seen is None:
         return (yield)
+    from dtype_sampler.session.marks import Marks
     from dtype_sampler.session.parametrization import group_items
     from dtype_sampler.session.selection import select
 
@@ -213,7 +214,7 @@ def pytest_collection_modifyitems(
     result = yield
     # -k, -m and --deselect have acted: the sample is taken from what they left.
     try:
-        selection = select(plan, items, groups, _name_among(plan.kept))
+        selection = select(plan, items, groups, _name_among(plan.kept), Marks().why_skipped)
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None
     for item, reason in selection.skipped:
@@ -273,6 +274,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         item.get_closest_marker("random_dtypes") is not None
         # A marker for all of a module says nothing to its doctests.
         and isinstance(item, pytest.Function)
+        # It has made items, but a parameter set is empty, and pytest will skip the one for it.
+        and not hasattr(item, "callspec")
     ):
         pytest.fail(
             "@pytest.mark.random_dtypes makes no items here, as pytest parametrizes functions but"

@@ -246,7 +246,7 @@ def _function_of(
     nodeid = f"{stable_nodeid(item.parent)}::{item.originalname}"
     requests = seen.requests.get(nodeid, {})
     sampled = tuple(name for name in params if name in requests or is_sampled(name, plan.argnames))
-    if not sampled:
+    if not sampled or any(map(_is_empty, params.values())):
         return None
     if len(sampled) > 1 and any(one.always or one.device for one in requests.values()):
         raise DtypeSamplerError(
@@ -262,6 +262,12 @@ def _function_of(
     ]
     full = item.get_closest_marker(FULL_MARKER) is not None
     return _Function(nodeid, sampled, others, calls, "device" in others, full)
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a parameter stands for an empty set of parameters, of which nothing can ever run."""
+    kind = type(value)
+    return kind.__name__ == "NotSetType" and kind.__module__.startswith("_pytest.")
 
 
 def _label(function: _Function, params: dict[str, Any]) -> str:

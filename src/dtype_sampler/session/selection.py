@@ -23,8 +23,9 @@ class Group:
     pool: what the test declares; None means just these candidates. k: None means the run's.
     probe: whether to ask the device which dtypes it supports.
 
-    What `select` fills in: left, the labels that other selections have left; record, the sample;
-    chosen, the labels whose items stay; skip, why those can't run, if they can't.
+    What `select` fills in: left, the labels that other selections have left; skipped, why marks of
+    the suite's own skip some of these; live, the labels with an item that they don't skip; record,
+    the sample; chosen, the labels whose items stay; skip, why those can't run, if they can't.
     """
 
     key: str
@@ -38,6 +39,8 @@ class Group:
     device: str | None = None
     probe: bool = True
     left: dict[str, None] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    live: set[str] = field(default_factory=set)
     record: SampleRecord | None = None
     chosen: frozenset[str] = frozenset()
     skip: str | None = None
@@ -57,12 +60,14 @@ def select(
     items: Sequence[ItemT],
     members: Mapping[int, Group],
     nodeid_of: Callable[[ItemT], str],
+    why_skipped: Callable[[ItemT], str | None] = lambda _: None,
 ) -> Selection[ItemT]:
     """Choose among the items that other selections have left; their order is kept.
 
     members: `id(item)` -> its group; an item that is in no group stays. An item that the plan keeps
     (`RunPlan.kept`) stays whatever the sample is. Of a group of which no dtype can run, one item
-    stays to be skipped.
+    stays to be skipped. why_skipped: the reason why an item is known to be skipped already, by
+    marks of the suite's own; such an item takes no place of a sample.
     """
     # A suite may have 100,000 items: nothing is made here for each of them that a list can hold.
     places = [members.get(id(item)) for item in items]
@@ -71,7 +76,14 @@ def select(
         if group is not None:
             if not group.left:
                 groups.append(group)
-            group.left[group.labels[id(item)]] = None
+            label = group.labels[id(item)]
+            group.left[label] = None
+            # Where nothing is left out, it is pytest that skips them, and shows each of them.
+            if not _takes_all(plan, group):
+                if reason := why_skipped(item):
+                    group.skipped.setdefault(label, reason)
+                else:
+                    group.live.add(label)
     for group in groups:
         _decide(plan, group)
     kept = frozenset(plan.kept)
@@ -88,23 +100,40 @@ def select(
     return selection
 
 
+def _k(plan: RunPlan, group: Group) -> int:
+    size = len(group.candidates if group.pool is None else group.pool.labels)
+    return number_of(plan.k, size) if group.k is None else group.k
+
+
+def _takes_all(plan: RunPlan, group: Group) -> bool:
+    size = len(group.candidates if group.pool is None else group.pool.labels)
+    return group.full or plan.all_dtypes or bool(plan.only) or _k(plan, group) >= size
+
+
 def _decide(plan: RunPlan, group: Group) -> None:
     """Fill in a group's sample, the labels whose items stay, and the reason to skip those."""
     pool = group.pool or Pool.of_labels(group.candidates)
+    for label in group.live:
+        group.skipped.pop(label, None)
     record = group.record = draw(
         plan,
         group.key,
         pool,
-        k=number_of(plan.k, len(pool.labels)) if group.k is None else group.k,
+        k=_k(plan, group),
         always=group.always,
         full=group.full or plan.all_dtypes,
         device=group.device,
         left=group.left,
+        skipped=group.skipped,
         probe=group.probe,
     )
     group.chosen = frozenset(record.chosen)
-    if not record.chosen and record.unsupported:
-        # One item stands for the test, so that it is seen to be skipped.
+    if record.chosen:
+        return
+    # One item stands for the test, so that it is seen to be skipped.
+    if group.skipped:
+        group.chosen = frozenset(list(group.skipped)[:1])
+    elif record.unsupported:
         refused = [label for label in group.left if label in record.unsupported]
         group.chosen = frozenset((refused or list(group.left))[:1])
         group.skip = why_nothing(record, plan)

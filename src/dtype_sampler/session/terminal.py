@@ -60,6 +60,11 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
             f"{SECTION}: {label} is not supported on {device},"
             f" {count_of(times, 'cell')} passed over: {reason}"
         )
+    if tally.skipped_by_marks:
+        lines.append(
+            f"{SECTION}: {count_of(tally.skipped_by_marks, 'cell')} passed over, as the tests' own"
+            " marks skip them (--all-dtypes shows each)"
+        )
     for nodeid, labels in tally.crashed.items() if cells else ():
         lines.append(
             f"{SECTION}: {nodeid} crashed its worker"
