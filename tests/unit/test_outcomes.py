@@ -19,6 +19,7 @@ def payload(entered="", under_test="", unsupported=(), chosen=CHOSEN, declared=P
                 "declared": tuple(declared),
                 "chosen": tuple(chosen),
                 "unsupported": dict.fromkeys(unsupported, "refused"),
+                "together": tuple(chosen),
                 "entered": tuple(entered),
             }
         ],

@@ -182,17 +182,27 @@ def _percent(part: int, whole: int) -> float:
 def sample_of(state: TestState, seed: int) -> tuple[str, ...]:
     """The labels that a test takes with this seed, by the strategy `rotate`."""
     test = state.test
-    unsupported = {one.cell.label for one in state.cells if one.state == UNSUPPORTED}
+    k = _k(test)
+    out = {
+        one.cell.label
+        for one in state.cells
+        if one.state == UNSUPPORTED or (_marked(one) and k < len(test.declared))
+    }
     return choose(
         seed=seed,
         strategy="rotate",
         key=test.key,
         labels=test.declared,
         families=[family_of(label) for label in test.declared],
-        k=_k(test),
+        k=k,
         always=test.always,
-        available=lambda label: label not in unsupported,
+        available=lambda label: label not in out,
     )
+
+
+def _marked(one: CellState) -> bool:
+    """Whether a mark of the suite's own skips it, so that it takes no place of a sample."""
+    return one.record is not None and one.record.last.outcome == SKIPPED and not one.record.nodeid
 
 
 def _k(test: TestRecord) -> int:

@@ -176,7 +176,7 @@ class Tally:
         for sample in samples["samples"]:
             for label in sample["declared"]:
                 self._declared[Cell(sample["key"], label, sample["device"])] = None
-            for label in sample.get("skipped", ()):
+            for label in set(sample.get("skipped", ())).difference(sample["together"]):
                 self._skipped[Cell(sample["key"], label, sample["device"])] = None
             for label, reason in sample["unsupported"].items():
                 self._unsupported[label, sample["device"]] = reason

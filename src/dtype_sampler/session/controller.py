@@ -247,7 +247,16 @@ def _records(
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
         )
-    seen = [Observed(c, nodeid, outcome, now, duration) for c, outcome in finished.cells.items()]
+    marked = {
+        Cell(sample["key"], label, sample["device"])
+        for sample in finished.samples
+        for label in sample.get("skipped", ())
+    }
+    seen = [
+        # No node id for what a mark skips: nothing ran it.
+        Observed(cell, "" if cell in marked else nodeid, outcome, now, duration)
+        for cell, outcome in finished.cells.items()
+    ]
     return list(tests.values()), seen
 
 

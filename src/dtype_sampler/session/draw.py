@@ -105,9 +105,12 @@ def draw(
     device: the one that the test itself asks for; None means the run's. If this machine lacks it,
     nothing is supported there; a run's device that is lacking is an error.
     left: the labels that other selections (`-k`, `-m`) have left; None means all. skipped: label ->
-    why, of those that the suite's own marks skip: they are passed over too. probe: whether to pass
+    why, of those that the suite's own marks skip: they are passed over too, unless nothing is left
+    out: then pytest skips them, and shows each. probe: whether to pass
     over what the device refuses.
     """
+    everything = full or bool(plan.only)
+    sampled = not everything and k < len(pool.labels)
     unsupported: dict[str, str] = {}
     absent = absence(device) if probe and device is not None else None
     if device is None and plan.device is not None:
@@ -124,7 +127,7 @@ def draw(
             return False
         if left is not None and label not in left:
             return False
-        if skipped and label in skipped:
+        if sampled and skipped and label in skipped:
             return False
         if absent is not None:
             unsupported[label] = absent
@@ -140,7 +143,6 @@ def draw(
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
-    everything = full or bool(plan.only)
     chosen = choose(
         seed=plan.seed,
         strategy=plan.strategy,

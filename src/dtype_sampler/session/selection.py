@@ -78,12 +78,10 @@ def select(
                 groups.append(group)
             label = group.labels[id(item)]
             group.left[label] = None
-            # Where nothing is left out, it is pytest that skips them, and shows each of them.
-            if not _takes_all(plan, group):
-                if reason := why_skipped(item):
-                    group.skipped.setdefault(label, reason)
-                else:
-                    group.live.add(label)
+            if reason := why_skipped(item):
+                group.skipped.setdefault(label, reason)
+            else:
+                group.live.add(label)
     for group in groups:
         _decide(plan, group)
     kept = frozenset(plan.kept)
@@ -100,16 +98,6 @@ def select(
     return selection
 
 
-def _k(plan: RunPlan, group: Group) -> int:
-    size = len(group.candidates if group.pool is None else group.pool.labels)
-    return number_of(plan.k, size) if group.k is None else group.k
-
-
-def _takes_all(plan: RunPlan, group: Group) -> bool:
-    size = len(group.candidates if group.pool is None else group.pool.labels)
-    return group.full or plan.all_dtypes or bool(plan.only) or _k(plan, group) >= size
-
-
 def _decide(plan: RunPlan, group: Group) -> None:
     """Fill in a group's sample, the labels whose items stay, and the reason to skip those."""
     pool = group.pool or Pool.of_labels(group.candidates)
@@ -119,7 +107,7 @@ def _decide(plan: RunPlan, group: Group) -> None:
         plan,
         group.key,
         pool,
-        k=_k(plan, group),
+        k=number_of(plan.k, len(pool.labels)) if group.k is None else group.k,
         always=group.always,
         full=group.full or plan.all_dtypes,
         device=group.device,

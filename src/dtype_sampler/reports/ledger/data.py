@@ -107,7 +107,7 @@ def _cell(
         "commit": (run.commit or None) if run is not None else None,
         "runs": times,
         "covered": state.covered,
-        "nodeid": record.nodeid if record is not None else None,
+        "nodeid": (record.nodeid or None) if record is not None else None,
         "history": [list(one) for one in history],
     }
 
