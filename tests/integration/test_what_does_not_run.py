@@ -230,3 +230,173 @@ def test_without_pytests_own_skipping_nothing_is_skipped(project):
     project.file("test_it", MARKED)
     result = project.run("-p", "no:skipping", "-k", "test[a] or test[e]")
     assert result.parseoutcomes() == {"passed": 2, "deselected": 5}
+
+
+SAMPLED = """
+import pytest
+from dtype_sampler import random_dtypes as ask
+@pytest.mark.random_dtypes("dtype", [*"abcd"], k=1)
+def test_items(dtype): pass
+def test_loop():
+    for dtype in ask(k=1, dtypes=[*"abcd"]): pass
+"""
+IDLE = [
+    "--collect-only",
+    "--setup-plan",
+    "--setup-only",
+    "--fixtures",
+    "--fixtures-per-test",
+    "--markers",
+    "--cache-show",
+]
+
+
+def traces(project) -> dict[str, tuple[bytes, int]]:
+    """Every file of the ledger's, with its content and when it was written."""
+    return {
+        path.name: (path.read_bytes(), path.stat().st_mtime_ns)
+        for path in project.pytester.path.glob(".dtype-ledger*")
+    }
+
+
+@pytest.mark.parametrize("option", IDLE)
+@pytest.mark.parametrize("named", [[], ["--dtype-ledger=.dtype-ledger.sqlite"]])
+def test_a_session_that_runs_nothing_is_no_run(project, option, named):
+    project.file("test_it", SAMPLED)
+    result = project.run(option, *named)
+    assert result.ret == 0
+    assert not traces(project)
+    assert ".pytest_cache/v/dtype_sampler" not in project.files()
+
+    project.run("--dtype-seed=4", *named).assert_outcomes(passed=2, deselected=3)
+    before = traces(project)
+    assert list(before) == [LEDGER]
+    # A gate is about a run, and this is none.
+    for options in ([], ["-q"], ["--dtype-strategy=oldest"], ["--dtype-fail-under=100"]):
+        assert project.run(option, *named, *options).ret == 0
+    assert traces(project) == before
+    project.run().stdout.fnmatch_lines(["*--dtype-seed=5 (next after the ledger's last)*"])
+
+
+def test_a_plan_of_the_setup_shows_the_next_sample(project):
+    project.file("test_it", SAMPLED)
+    for seed in (4, 5, 6):
+        shown = project.run("--setup-plan", *["--dtype-seed=4"][: seed == 4]).stdout.str()
+        assert f"--dtype-seed={seed} " in shown
+        result = project.run("-v", *["--dtype-seed=4"][: seed == 4])
+        (name,) = (line.split()[0] for line in result.outlines if "::test_items[" in line)
+        assert name in shown
+
+
+def test_what_shows_the_setup_and_runs_is_a_run(project, books):
+    project.file("test_it", SAMPLED)
+    project.run("--setup-show").assert_outcomes(passed=2, deselected=3)
+    assert sorted(books().values()) == ["passed", "passed"]
+
+
+def test_a_ledger_that_others_write_or_that_is_damaged_ends_no_listing(project):
+    project.file("test_it", SAMPLED)
+    path = project.pytester.path / LEDGER
+    path.write_bytes(b"no ledger at all")
+    for option in IDLE:
+        assert project.run(option).ret == 0
+    assert path.read_bytes() == b"no ledger at all"
+
+
+class TestCollectOnly:
+    def test_lists_everything_whenever_it_is_asked(self, project):
+        project.ini(dtype_sampler_argnames="dtype", dtype_sampler_k="1")
+        project.file(
+            "test_it",
+            SAMPLED
+            + """
+@pytest.mark.skip
+@pytest.mark.parametrize("dtype", [*"xyz"])
+def test_found(dtype): pass
+@pytest.mark.random_dtypes("dtype", "float8", k=1)
+def test_unsupported_somewhere(dtype): pass
+""",
+        )
+        lists = [
+            [line for line in project.run("--collect-only", "-q", *more).outlines if "::" in line]
+            for more in ([], [], ["--dtype-seed=3"], ["--dtype-strategy=random"], ["-n0"])
+        ]
+        assert [len(one) for one in lists] == [13] * 5
+        assert all(one == lists[0] for one in lists)
+        result = project.run("--collect-only")
+        result.stdout.fnmatch_lines(["dtype-sampler: --collect-only lists every dtype; a run *"])
+        result.stdout.fnmatch_lines(["*13 tests collected*"])
+        assert "dtype-seed" not in result.stdout.str()
+
+    def test_what_is_listed_runs_by_its_name(self, project):
+        project.file("test_it", SAMPLED)
+        result = project.run("--collect-only", "-q")
+        for name in (line for line in result.outlines if "::" in line):
+            project.run(name).assert_outcomes(passed=1)
+
+    def test_selections_act(self, project):
+        project.file("test_it", SAMPLED)
+        result = project.run("--collect-only", "-q", "--dtype-only=a,c")
+        assert [line[-2] for line in result.outlines if "::test_items" in line] == ["a", "c"]
+        result = project.run("--collect-only", "--dtype-only=a,c")
+        result.stdout.fnmatch_lines(["*: --collect-only lists every dtype of a, c; *"])
+        result = project.run("--collect-only", "-q", "-k", "test_items and c")
+        assert [line for line in result.outlines if "::" in line] == ["test_it.py::test_items[c]"]
+        assert project.run("--collect-only", "--dtype-only=zzz").ret == 4
+
+
+def test_a_forked_child_keeps_no_books(project, books):
+    pytest.importorskip("posix")
+    project.file(
+        "test_it",
+        """
+        import os, pytest
+        from dtype_sampler import random_dtypes as ask
+        def fork(do):
+            child = os.fork()
+            if child:
+                assert os.waitpid(child, 0)[1] == 0
+            else:
+                do()
+                os._exit(0)
+        def test_first():
+            # Before the run is in the ledger, and all the way through pytest.
+            child = os.fork()
+            for dtype in ask(dtypes=["a"]):
+                if child == 0: raise SystemExit("the child goes on")
+            os.waitpid(child, 0)
+        @pytest.fixture
+        def forking(request):
+            fork(lambda: None)
+            yield
+            # As a plugin might do with what it has run there.
+            from _pytest.reports import TestReport
+            report = TestReport(request.node.nodeid, ("", 0, ""), {}, "failed", None, "call")
+            fork(lambda: request.config.hook.pytest_runtest_logreport(report=report))
+        @pytest.mark.random_dtypes("dtype", ["b"])
+        def test_items(dtype, forking): fork(lambda: [*ask(dtypes=["c"])])
+        def test_goes_on():
+            child = os.fork()
+            if child == 0: pytest.exit("the child ends its session")
+            assert [*ask(dtypes=["d"])]
+            os.waitpid(child, 0)
+        """,
+    )
+    result = project.run_process("-s")
+    assert result.ret == 0
+    assert books() == {
+        "test_first a": "passed",
+        "test_items b": "passed",
+        "test_goes_on d": "passed",
+    }
+    store = SqliteStore.open(project.pytester.path / LEDGER)
+    (run,) = store.runs()
+    store.close()
+    assert run.counts == {"passed": 3}
+
+
+def test_each_test_in_a_child_of_its_own(project, books):
+    pytest.importorskip("pytest_forked")
+    project.file("test_it", SAMPLED + "def test_fails():\n  for d in ask(dtypes=['x']): assert 0")
+    project.run_process("--forked").assert_outcomes(passed=2, failed=1, deselected=3)
+    assert sorted(books().values()) == ["failed", "passed", "passed"]

@@ -37,12 +37,17 @@ class Controller:
         settings: Settings,
         plan: RunPlan,
         books: Books | None,
+        *,
+        idle: bool = False,
     ) -> None:
+        """idle: the session runs no test, and keeps no books."""
         self.config = config
         self.settings = settings
         self.plan = plan
         self.tally = Tally()
-        self.books = books
+        self.books = None if idle else books
+        self._idle = idle
+        self._process = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
         self._durations: dict[str, float] = {}
@@ -52,7 +57,14 @@ class Controller:
         self._unknown: list[str] = []
 
     def pytest_report_header(self) -> str:
+        if self.config.getoption("collectonly"):
+            return terminal.listing_header(self.plan)
         return terminal.header(self.plan)
+
+    @property
+    def _forked(self) -> bool:
+        """Whether this is a child of the session's process: its books are the parent's to keep."""
+        return os.getpid() != self._process
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self) -> None:
@@ -65,6 +77,8 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if self._forked:
+            return
         payload = getattr(report, WIRE, None)
         if payload is not None and not self.tally.used:
             self._remember_seed()
@@ -111,7 +125,7 @@ class Controller:
     def _remember_seed(self) -> None:
         """For `--dtype-seed=last`; not before a sample was used, as this makes a file."""
         cache = getattr(self.config, "cache", None)
-        if cache is not None:
+        if cache is not None and not self._idle:
             cache.set(CACHE_SEED, self.plan.seed)
 
     def _add_replay(self, report: pytest.TestReport, payload: dict[str, Any]) -> None:
@@ -141,6 +155,8 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._forked:
+            return
         from dtype_sampler.session import junit
 
         junit.add_properties(self.config, self.plan, self.tally)
@@ -194,6 +210,8 @@ class Controller:
         return unknown_names(self.plan.only, labels)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self._forked:
+            return
         if self._replays and _sections_hidden(self.config):
             terminalreporter.section(f"{terminal.SECTION}: replay")
             for nodeid, text in self._replays.items():

@@ -77,14 +77,29 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from dtype_sampler.session.controller import Controller, open_books
 
+    idle = any(config.getoption(name, False) for name in _IDLE)
     try:
         settings = _settings(config)
         books = open_books(config, settings)
-        plan = config.stash[PLAN] = _plan(config, settings, books)
+        plan = config.stash[PLAN] = _plan(config, settings, books, idle=idle)
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None
-    controller = Controller(config, settings, plan, books)
+    controller = Controller(config, settings, plan, books, idle=idle)
     config.pluginmanager.register(controller, "dtype-sampler-controller")
+
+
+# What pytest may be asked for instead of running tests: that is no run, and touches no ledger.
+_IDLE = (
+    "collectonly",
+    "setupplan",
+    "setuponly",
+    "help",
+    "version",
+    "markers",
+    "showfixtures",
+    "show_fixtures_per_test",
+    "cacheshow",
+)
 
 
 class WorkerReports:
@@ -117,7 +132,7 @@ def _getini(config: pytest.Config, name: str) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _plan(config: pytest.Config, settings: Settings, books: Books | None) -> RunPlan:
+def _plan(config: pytest.Config, settings: Settings, books: Books | None, *, idle: bool) -> RunPlan:
     if settings.device not in (None, "cpu") and settings.came_from("device") == CLI:
         from dtype_sampler.roundtrip.support import check_device
 
@@ -125,7 +140,10 @@ def _plan(config: pytest.Config, settings: Settings, books: Books | None) -> Run
             check_device(settings.device)
         except DtypeSamplerError as error:
             raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
-    history = books.read(verdicts=settings.strategy == "oldest") if books is not None else None
+    history = None
+    if books is not None:
+        look = books.peek if idle else books.read
+        history = look(verdicts=settings.strategy == "oldest")
     if settings.strategy == "oldest" and history is None:
         raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
     try:
@@ -198,9 +216,10 @@ def pytest_collection_modifyitems(
         return (yield)
     from dtype_sampler.session.marks import Marks
     from dtype_sampler.session.parametrization import group_items
-    from dtype_sampler.session.selection import select
+    from dtype_sampler.session.selection import everything, select
 
     plan = config.stash[PLAN]
+    listing = config.getoption("collectonly", False)
     try:
         groups = group_items(items, plan, seen)
     except DtypeSamplerError as error:
@@ -214,7 +233,8 @@ def pytest_collection_modifyitems(
     result = yield
     # -k, -m and --deselect have acted: the sample is taken from what they left.
     try:
-        selection = select(plan, items, groups, _name_among(plan.kept), Marks().why_skipped)
+        choose = everything if listing else select
+        selection = choose(plan, items, groups, _name_among(plan.kept), Marks().why_skipped)
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None
     for item, reason in selection.skipped:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from dtype_sampler.sampling.candidates import Pool, number_of
+from dtype_sampler.sampling.candidates import Pool, is_wanted, number_of
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import SampleRecord
 from dtype_sampler.session.draw import draw, why_nothing
@@ -95,6 +95,27 @@ def select(
             selection.staying.append(item)
             if group.skip:
                 selection.skipped.append((item, group.skip))
+    return selection
+
+
+def everything(
+    plan: RunPlan,
+    items: Sequence[ItemT],
+    members: Mapping[int, Group],
+    nodeid_of: Callable[[ItemT], str],
+    why_skipped: Callable[[ItemT], str | None] = lambda _: None,  # noqa: ARG001  # as `select`
+) -> Selection[ItemT]:
+    """Take no sample: a list of tests names all that there are, but for `--dtype-only`."""
+    selection: Selection[ItemT] = Selection([], [], [])
+    kept = frozenset(plan.kept)
+    for item in items:
+        group = members.get(id(item)) if plan.only else None
+        stays = (
+            group is None
+            or is_wanted(plan.only, group.labels[id(item)])
+            or (kept and nodeid_of(item) in kept)
+        )
+        (selection.staying if stays else selection.out).append(item)
     return selection
 
 

@@ -35,6 +35,15 @@ def header(plan: RunPlan) -> str:
     return f"{SECTION}: {', '.join(parts)}"
 
 
+def listing_header(plan: RunPlan) -> str:
+    """The line above a list of tests, of which no sample is taken."""
+    only = f" of {', '.join(plan.only)}" if plan.only else ""
+    return (
+        f"{SECTION}: --collect-only lists every dtype{only}; a run takes a sample, which"
+        " --setup-plan shows"
+    )
+
+
 def summary(plan: RunPlan, tally: Tally) -> list[str]:
     """What the run covered: one line, and one for each thing that is not to be missed."""
     cells = tally.cells()
