@@ -395,8 +395,66 @@ def test_a_forked_child_keeps_no_books(project, books):
     assert run.counts == {"passed": 3}
 
 
-def test_each_test_in_a_child_of_its_own(project, books):
-    pytest.importorskip("pytest_forked")
-    project.file("test_it", SAMPLED + "def test_fails():\n  for d in ask(dtypes=['x']): assert 0")
-    project.run_process("--forked").assert_outcomes(passed=2, failed=1, deselected=3)
-    assert sorted(books().values()) == ["failed", "passed", "passed"]
+CHILDREN = """
+import marshal, os, pytest
+from _pytest.runner import runtestprotocol
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    read, write = os.pipe()
+    hook, config = item.ihook, item.config
+    child = os.fork()
+    if not child:
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        told = [hook.pytest_report_to_serializable(config=config, report=one) for one in reports]
+        os.write(write, marshal.dumps(told))
+        os._exit(0)
+    os.close(write)
+    with open(read, "rb") as file: told = marshal.load(file)
+    os.waitpid(child, 0)
+    for one in told:
+        report = hook.pytest_report_from_serializable(config=config, data=one)
+        hook.pytest_runtest_logreport(report=report)
+    return True
+"""
+
+
+@pytest.mark.parametrize("plugin", ["real", "simulated"])
+def test_each_test_in_a_child_of_its_own(project, books, plugin):
+    pytest.importorskip("posix")
+    project.file(
+        "test_it",
+        SAMPLED
+        + """
+def test_fails():
+    for dtype in ask(k=2, dtypes=["x", "y"]): assert dtype != "y"
+import unittest
+class Test(unittest.TestCase):
+    def test_subtests(self):
+        for dtype in ask(k=4, dtypes=[*"abcd"]):
+            with self.subTest(dtype):
+                if dtype == "c": self.skipTest("not c")
+                assert dtype != "b"
+""",
+    )
+    if plugin == "real":
+        pytest.importorskip("pytest_forked")
+        project.file("test_plain", "def test(): pass")
+        if project.run_process("--forked", "test_plain.py").ret:
+            pytest.skip("this pytest-forked does not work with this pytest")
+    else:
+        project.file("children", CHILDREN)
+    how = ["--forked"] if plugin == "real" else ["-p", "children"]
+    result = project.run_process(*how, "test_it.py")
+    # That the test with failing subtests is red, no parent process hears.
+    assert result.parseoutcomes()["failed"] == 1
+    said = books()
+    assert {key: said[key] for key in said if "items" not in key and "loop" not in key} == {
+        "test_fails x": "passed",
+        "test_fails y": "failed",
+        "test_subtests a": "passed",
+        "test_subtests b": "failed",
+        "test_subtests c": "skipped",
+        "test_subtests d": "passed",
+    }
+    assert len(said) == 8

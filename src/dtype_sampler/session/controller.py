@@ -77,13 +77,17 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if self._forked:
-            return
         payload = getattr(report, WIRE, None)
+        if self._forked:
+            _pass_on(_observation(report, payload))
+            return
         if payload is not None and not self.tally.used:
             self._remember_seed()
             self._begin_books(payload)
         observation = _observation(report, payload)
+        if payload is not None and report.when == "call" and not observation.subtest:
+            for one in payload.get("subtests", ()):
+                self.tally.add(report.nodeid, Observation(subtest=True, **one))
         finished = self.tally.add(report.nodeid, observation)
         if payload is not None and observation.outcome == "failed":
             self._add_replay(report, payload)
@@ -306,6 +310,19 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
         subtest=subtest,
         samples=payload,
     )
+
+
+def _pass_on(observation: Observation) -> None:
+    """In a forked child: have a subtest's report travel with the test's, which its parent sees.
+
+    Nobody else would hear of it: pytest-forked brings home the reports of whole tests.
+    """
+    from dtype_sampler.session.running import running_test
+
+    test = running_test()
+    if test is not None and observation.subtest and observation.samples is not None:
+        fields = ("when", "outcome", "xfail", "samples")
+        test.subtests.append({name: getattr(observation, name) for name in fields})
 
 
 def _common_options(config: pytest.Config) -> list[str]:

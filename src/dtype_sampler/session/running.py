@@ -42,6 +42,7 @@ class RunningTest:
         "full",
         "nodeid",
         "plan",
+        "subtests",
         "under_test",
     )
 
@@ -60,6 +61,8 @@ class RunningTest:
         self._skip = skip
         self._shared = shared
         self.under_test = UnderTest()
+        # What was reported of subtests where only this test's own reports are heard of.
+        self.subtests: list[dict[str, Any]] = []
         # Counts from 1 on, once an attempt has begun.
         self.attempt = 0
         self._records: list[SampleRecord] = []
@@ -72,6 +75,7 @@ class RunningTest:
         """Forget what an earlier attempt took: a retry starts anew, with the same samples."""
         self.attempt += 1
         self.under_test.clear()
+        self.subtests.clear()
         self._records.clear()
         self._made.clear()
         self._adopted.clear()
@@ -103,13 +107,14 @@ class RunningTest:
         """What happened so far, in plain builtins; None if no dtype was involved."""
         if not self._records:
             return None
-        return {
+        wire = {
             "samples": [record.to_wire() for record in self._records],
             "under_test": self.under_test.labels(),
             "nodeid": self.nodeid,
             "function": self._function,
             "attempt": self.attempt,
         }
+        return wire | {"subtests": list(self.subtests)} if self.subtests else wire
 
     def sample(
         self,
