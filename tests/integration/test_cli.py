@@ -135,6 +135,43 @@ def test_the_gate(ledger, cli):
     assert cli("report", "--fail-under", "0")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("view", "why"),
+    [
+        (("--tests", "no such*"), "the ledger knows no test that matches no such*"),
+        (("--device", "cuda"), "the ledger knows no test on cuda"),
+        # The half of it that is known would pass.
+        (("--device", "cpu", "--device", "cuda"), "the ledger knows no test on cuda"),
+        (("--tests", "*::test_skips"), "every cell was skipped: nothing has run"),
+    ],
+)
+@pytest.mark.parametrize("gate", [("--fail-under", "0"), ("--max-age", "9d")])
+def test_a_gate_never_passes_on_less_than_it_was_asked_about(project, ledger, cli, view, why, gate):
+    project.file(
+        "test_skips",
+        """
+        import pytest
+        @pytest.mark.random_dtypes("dtype", ["p", "q"], k=2)
+        def test_skips(dtype): pytest.skip("not here")
+        """,
+    )
+    project.run("--dtype-seed=1", "test_skips.py")
+    code, _, err = cli("report", *gate, *view)
+    assert code == 2
+    assert f"is missed: {why}" in err
+    assert cli("report", *view)[0] == 0
+
+
+def test_a_gate_over_an_empty_ledger(project, cli, monkeypatch):
+    monkeypatch.chdir(project.pytester.path)
+    SqliteStore.open(project.pytester.path / LEDGER, create=True).close()
+    code, _, err = cli("report", "--fail-under", "0")
+    assert (code, err) == (
+        2,
+        "dtype-sampler: the gate of 0 % is missed: the ledger knows no test\n",
+    )
+
+
 def test_max_age(ledger, cli):
     store = SqliteStore.open(ledger)
     store._rows("UPDATE cells SET verdict_at = verdict_at - 10 * 86400 WHERE label = 'x'")

@@ -113,6 +113,30 @@ class Coverage:
         """Covered cells, of those that can be covered; 0 to 100, and 0 where there are none."""
         return _percent(self.covered, self.cells)
 
+    def nothing_to_judge(
+        self, devices: Iterable[str] | None = None, pattern: str | None = None
+    ) -> str | None:
+        """Why a gate must not pass, whatever it asks for; None if there is something to judge.
+
+        A gate that finds less than it was asked about is a mistake in the asking. devices, pattern:
+        as `assess` was given them.
+        """
+        known = {test.test.device for test in self.tests}
+        missing = sorted(set(devices or ()) - known)
+        matching = f" that matches {pattern}" if pattern is not None else ""
+        if missing:
+            return f"the ledger knows no test{matching} on {', '.join(missing)}"
+        if not self.tests:
+            return f"the ledger knows no test{matching}"
+        if not self.cells:
+            return "the device refuses every dtype of every test"
+        if not self.covered:
+            skipped, stale = self.count(SKIPPED), self.count(STALE)
+            if skipped == self.cells:
+                return "every cell was skipped: nothing has run"
+            return "every verdict is too old" if stale else "no cell has a verdict"
+        return None
+
     @property
     def oldest(self) -> CellState | None:
         """The covered cell whose last verdict is oldest."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 # The labels that the items of this process's tests declare, kept where `--dtype-only` needs them.
 DECLARED = pytest.StashKey[list[str]]()
+# The arguments of this process's tests, as `parametrization.Parametrizations` has them.
+ARGUMENTS = pytest.StashKey[dict[str, bool]]()
+ARGUMENTS_WIRE = f"{WIRE}_arguments"
 
 
 class Controller:
@@ -55,6 +58,7 @@ class Controller:
         self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
+        self._arguments: dict[str, bool] = {}
 
     def pytest_report_header(self) -> str:
         if self.config.getoption("collectonly"):
@@ -156,6 +160,8 @@ class Controller:
         # A worker that died has left nothing.
         output = getattr(node, "workeroutput", {})
         self._collected.update(dict.fromkeys(output.get(WIRE, ())))
+        # All workers collect the same tests.
+        self._arguments.update(output.get(ARGUMENTS_WIRE, {}))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -186,8 +192,11 @@ class Controller:
         self._coverage, runs = self.books.state(devices)
         if self._coverage is not None and self.settings.step_summary:
             self._write_step_summary(self._coverage, runs)
-        percent = self._coverage.percent if self._coverage is not None else 0.0
-        missed = wanted is not None and percent < wanted
+        missed = wanted is not None and (
+            self._coverage is None
+            or self._coverage.nothing_to_judge() is not None
+            or self._coverage.percent < wanted
+        )
         if missed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -227,8 +236,40 @@ class Controller:
         if self.books is not None:
             for line, red in terminal.ledger_summary(self.books, self._coverage, self.settings):
                 terminalreporter.write_line(line, red=red)
+        for message in self._unmatched_argnames():
+            message = f"{terminal.SECTION}: dtype_sampler_argnames: {message}"
+            terminalreporter.write_line(message, yellow=True)
         for message in self._unknown:
             terminalreporter.write_line(f"ERROR: --dtype-only: {message}", red=True)
+
+    def _unmatched_argnames(self) -> list[str]:
+        """What to say of names that match nothing, where all of the suite was looked at.
+
+        A part of a suite may well have no such test.
+        """
+        arguments = self._arguments | self.config.stash.get(ARGUMENTS, dict[str, bool]())
+        if not (arguments and self.settings.argnames and _collects_all(self.config)):
+            return []
+        from dtype_sampler.session.parametrization import unmatched
+
+        return unmatched(self.settings.argnames, arguments)
+
+
+def _collects_all(config: pytest.Config) -> bool:
+    """Whether pytest was asked to collect all that it collects of itself."""
+    options = ("ignore", "ignore_glob", "lf")
+    if any(config.getoption(name, None) for name in options):
+        return False
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("error"):
+        # What can't be imported may have them.
+        return False
+    if config.args_source is config.ArgsSource.TESTPATHS:
+        return True
+    root, start = config.rootpath, config.invocation_params.dir
+    whole = [root / path for path in config.getini("testpaths")] or [root]
+    named = [Path(os.path.normpath(start / arg)) for arg in config.args]
+    return all(any(path.is_relative_to(one) for one in named) for path in whole)
 
 
 def open_books(config: pytest.Config, settings: Settings) -> Books | None:

@@ -219,6 +219,11 @@ def pytest_collection_modifyitems(
     from dtype_sampler.session.selection import everything, select
 
     plan = config.stash[PLAN]
+    if plan.argnames:
+        from dtype_sampler.session.controller import ARGUMENTS, ARGUMENTS_WIRE
+
+        getattr(config, "workeroutput", {})[ARGUMENTS_WIRE] = seen.arguments
+        config.stash[ARGUMENTS] = seen.arguments
     listing = config.getoption("collectonly", False)
     try:
         groups = group_items(items, plan, seen)
@@ -345,12 +350,19 @@ def _reseed(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    with item.stash[RUNNING].examples.watching(getattr(item, "obj", None)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     test = item.stash.get(RUNNING, None)
-    payload = test.to_wire() if test is not None else None
+    error = call.excinfo.value if isinstance(call.excinfo, pytest.ExceptionInfo) else None
+    payload = test.to_wire(error if call.when == "call" else None) if test is not None else None
     if payload is not None:
         # A worker's pytest makes a test with failed subtests a failure itself, later than this.
         setattr(report, WIRE, payload | {"outcome": report.outcome})

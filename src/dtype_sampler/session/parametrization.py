@@ -6,7 +6,7 @@ The pytest side of `selection`: reads markers, `Metafunc` and `callspec`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.roundtrip.support import check_device
 from dtype_sampler.sampling.candidates import Pool, each_of, ids_of, label_of, parse_device
 from dtype_sampler.sampling.plan import RunPlan
@@ -46,11 +46,13 @@ class Parametrizations:
     """What was seen while tests were generated, by the node id of the test function.
 
     calls: the argument names of each `parametrize` call, in order: one part of an item's id each.
-    requests: by argument name.
+    requests: by argument name. arguments: the names of all arguments of tests, and whether a test
+    is parametrized over it.
     """
 
     calls: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
     requests: dict[str, dict[str, MarkerRequest]] = field(default_factory=dict)
+    arguments: dict[str, bool] = field(default_factory=dict)
 
 
 def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -> None:
@@ -58,6 +60,8 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
 
     Must run before anybody else parametrizes the test.
     """
+    for name in metafunc.fixturenames:
+        seen.arguments.setdefault(name, False)
     marks = list(metafunc.definition.iter_markers(MARKER))
     if not marks and not any(is_sampled(name, plan.argnames) for name in metafunc.fixturenames):
         return
@@ -93,6 +97,27 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
 def is_sampled(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether an argument of that name is one of those that `dtype_sampler_argnames` means."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def unmatched(patterns: Iterable[str], arguments: Mapping[str, bool]) -> list[str]:
+    """What to say of each name of `dtype_sampler_argnames` that no test is parametrized over.
+
+    arguments: as in `Parametrizations`.
+    """
+    problems = []
+    for pattern in patterns:
+        fitting = [name for name in arguments if fnmatchcase(name, pattern)]
+        if any(arguments[name] for name in fitting):
+            continue
+        if fitting:
+            problem = f"no test is parametrized over {fitting[0]}, which is an argument of tests"
+        else:
+            parametrized = tuple(name for name, yes in arguments.items() if yes)
+            guess = nearest(pattern, parametrized) or nearest(pattern, tuple(arguments))
+            problem = "no test has such an argument"
+            problem += f", did you mean {guess!r}?" if guess else ""
+        problems.append(f"{pattern}: {problem}")
+    return problems
 
 
 def _recording(
@@ -244,6 +269,7 @@ def _function_of(
     item: Any, params: dict[str, Any], plan: RunPlan, seen: Parametrizations
 ) -> _Function | None:
     nodeid = f"{stable_nodeid(item.parent)}::{item.originalname}"
+    seen.arguments.update(dict.fromkeys(params, True))
     requests = seen.requests.get(nodeid, {})
     sampled = tuple(name for name in params if name in requests or is_sampled(name, plan.argnames))
     if not sampled or any(map(_is_empty, params.values())):

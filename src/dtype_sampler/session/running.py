@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
@@ -12,6 +13,7 @@ from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
 from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.draw import draw, make_request, own_device, why_nothing
+from dtype_sampler.session.examples import Examples
 from dtype_sampler.session.seeding import reseed
 
 if TYPE_CHECKING:
@@ -34,11 +36,13 @@ class RunningTest:
         "__weakref__",
         "_adopted",
         "_function",
+        "_lock",
         "_made",
         "_records",
         "_shared",
         "_skip",
         "attempt",
+        "examples",
         "full",
         "nodeid",
         "plan",
@@ -61,6 +65,7 @@ class RunningTest:
         self._skip = skip
         self._shared = shared
         self.under_test = UnderTest()
+        self.examples = Examples(self.under_test)
         # What was reported of subtests where only this test's own reports are heard of.
         self.subtests: list[dict[str, Any]] = []
         # Counts from 1 on, once an attempt has begun.
@@ -70,11 +75,14 @@ class RunningTest:
         # By the identity of the record of the fixture that drew the sample, which is kept here too.
         self._adopted: dict[int, tuple[SampleRecord, SampleRecord]] = {}
         self._function: str | None = None
+        # A test's own threads ask at the same time.
+        self._lock = Lock()
 
     def begin_attempt(self) -> None:
         """Forget what an earlier attempt took: a retry starts anew, with the same samples."""
         self.attempt += 1
         self.under_test.clear()
+        self.examples = Examples(self.under_test)
         self.subtests.clear()
         self._records.clear()
         self._made.clear()
@@ -103,18 +111,29 @@ class RunningTest:
         if self.plan.reseed:
             reseed(self.plan.seed, key, label)
 
-    def to_wire(self) -> dict[str, Any] | None:
-        """What happened so far, in plain builtins; None if no dtype was involved."""
+    def to_wire(self, error: BaseException | None = None) -> dict[str, Any] | None:
+        """What happened so far, in plain builtins; None if no dtype was involved.
+
+        error: what has ended the phase that is reported, if anything has.
+        """
         if not self._records:
             return None
+        blamed = self.examples.blamed(error)
         wire = {
-            "samples": [record.to_wire() for record in self._records],
-            "under_test": self.under_test.labels(),
+            "samples": [
+                record.to_wire() | {"entered": self._entered(record)} for record in self._records
+            ],
+            "under_test": self.under_test.labels() if blamed is None else blamed,
             "nodeid": self.nodeid,
             "function": self._function,
             "attempt": self.attempt,
         }
         return wire | {"subtests": list(self.subtests)} if self.subtests else wire
+
+    def _entered(self, record: SampleRecord) -> tuple[str, ...]:
+        """The labels of which something is known."""
+        nothing = self.examples.says_nothing_of
+        return tuple(one for one in record.entered if not nothing(record, one))
 
     def sample(
         self,
@@ -134,13 +153,14 @@ class RunningTest:
         named = own_device(device)
         # Everything but the seed, the strategy and the key, which stay the same while a test runs.
         request = (pool.labels, fixed, k, named)
-        record = self._made.get(request)
-        if record is None:
-            record = draw(
-                self.plan, self.nodeid, pool, k=k, always=fixed, full=self.full, device=named
-            )
-            self._made[request] = record
-            self._records.append(record)
+        with self._lock:
+            record = self._made.get(request)
+            if record is None:
+                record = draw(
+                    self.plan, self.nodeid, pool, k=k, always=fixed, full=self.full, device=named
+                )
+                self._made[request] = record
+                self._records.append(record)
         if not record.chosen:
             self._skip(why_nothing(record, self.plan))
         return DtypeSample(
@@ -148,6 +168,7 @@ class RunningTest:
             record.chosen,
             seed=self.plan.seed,
             hand_out=self._hand_out_of(record),
+            owner=record,
         )
 
     def _hand_out_of(self, record: SampleRecord) -> Callable[[str], UnderTest]:
@@ -155,6 +176,7 @@ class RunningTest:
             # A sample that a fixture has drawn for many tests is taken by the test that runs.
             test = running_test() or self if self._shared else self
             taken = record if test is self else test._adopt(record)  # noqa: SLF001
+            test.examples.take(taken, label)
             taken.entered[label] = None
             test.reseed(taken.key, label)
             return test.under_test
@@ -163,10 +185,11 @@ class RunningTest:
 
     def _adopt(self, record: SampleRecord) -> SampleRecord:
         """This test's own record of a sample that a fixture of a wider scope has drawn."""
-        if id(record) not in self._adopted:
-            own = replace(record, key=self.nodeid, entered={})
-            self._adopted[id(record)] = record, own
-            self._records.append(own)
+        with self._lock:
+            if id(record) not in self._adopted:
+                own = replace(record, key=self.nodeid, entered={})
+                self._adopted[id(record)] = record, own
+                self._records.append(own)
         return self._adopted[id(record)][1]
 
     @contextmanager

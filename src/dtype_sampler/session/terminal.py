@@ -111,12 +111,15 @@ def ledger_summary(
     lines += [(f"{SECTION}: ledger: {problem}", True) for problem in books.problems]
     wanted = settings.fail_under
     if wanted is not None:
-        if coverage is None:
-            problem = "the ledger can't tell what is covered"
-        else:
+        problem = (
+            "the ledger can't tell what is covered"
+            if coverage is None
+            else coverage.nothing_to_judge()
+        )
+        if problem is None and coverage is not None and coverage.percent < wanted:
             missing = coverage.cells - coverage.covered
             problem = f"{coverage.percent:.2f} % of the cells are covered, {missing} are missing"
-        if coverage is None or coverage.percent < wanted:
+        if problem is not None:
             lines.append((f"ERROR: --dtype-fail-under={wanted:g}: {problem}", True))
     return lines
 
