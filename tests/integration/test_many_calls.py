@@ -439,7 +439,5 @@ def test(thread_index):
 @pytest.mark.random_dtypes("dtype", ["x", "y"])
 def test_items(dtype): assert dtype == "x"
 """
-        said = verdicts(
-            source, "-p", "pytest_run_parallel.plugin", "--parallel-threads=4", *options
-        )
+        said = verdicts(source, "--parallel-threads=4", *options)
         assert said == {**told(passed="acd", failed="b"), "x": "passed", "y": "failed"}

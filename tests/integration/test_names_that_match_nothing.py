@@ -35,11 +35,16 @@ def told(project):
 @pytest.mark.parametrize("xdist", [[], ["-n2"]])
 def test_each_name_that_matches_nothing_is_told(told, xdist):
     assert told("dtype", *xdist) == []
-    assert told("dtpye *_dtype dtype? nothing_like_it dtype", *xdist) == [
+    assert told("dtpye *_dtype dtype? nothing_like_it", *xdist) == [
         "dtpye: no test has such an argument, did you mean 'dtype'?",
         "*_dtype: no test is parametrized over out_dtype, which is an argument of tests",
         "dtype?: no test has such an argument, did you mean 'dtype'?",
         "nothing_like_it: no test has such an argument",
+    ]
+    # Names for later, or for other suites, are no mistake; a typing error is one.
+    assert told("dtype torch_dtype *_dtype nothing_like_it dtype?", *xdist) == []
+    assert told("dtype out_dytpe", *xdist) == [
+        "out_dytpe: no test has such an argument, did you mean 'out_dtype'?"
     ]
     # What other selections leave out was seen all the same.
     assert told("dtype", "-k", "other", *xdist) == []

@@ -72,6 +72,11 @@ class Examples:
         return taken
 
     @property
+    def drawing(self) -> bool:
+        """Whether arguments of a call are drawn, which must leave the global generators alone."""
+        return self._watching and not self._calling and _in_hypothesis()
+
+    @property
     def _calling(self) -> bool:
         """Whether this thread is in a call."""
         return getattr(self._here, "calling", False)

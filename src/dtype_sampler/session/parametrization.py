@@ -99,24 +99,31 @@ def is_sampled(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def unmatched(patterns: Iterable[str], arguments: Mapping[str, bool]) -> list[str]:
-    """What to say of each name of `dtype_sampler_argnames` that no test is parametrized over.
+def unmatched(patterns: Sequence[str], arguments: Mapping[str, bool]) -> list[str]:
+    """What to say of the names of `dtype_sampler_argnames` that no test is parametrized over.
 
-    arguments: as in `Parametrizations`.
+    Where some match, a name that matches nothing may be there for later, or for other suites: it is
+    told only if there is one so near that it is a typing error. arguments: as in
+    `Parametrizations`.
     """
+    parametrized = [name for name, yes in arguments.items() if yes]
+    found = {name for name in parametrized if is_sampled(name, tuple(patterns))}
     problems = []
     for pattern in patterns:
         fitting = [name for name in arguments if fnmatchcase(name, pattern)]
-        if any(arguments[name] for name in fitting):
+        if found.intersection(fitting):
             continue
-        if fitting:
-            problem = f"no test is parametrized over {fitting[0]}, which is an argument of tests"
-        else:
-            parametrized = tuple(name for name, yes in arguments.items() if yes)
-            guess = nearest(pattern, parametrized) or nearest(pattern, tuple(arguments))
-            problem = "no test has such an argument"
-            problem += f", did you mean {guess!r}?" if guess else ""
-        problems.append(f"{pattern}: {problem}")
+        near = [name for name in (*parametrized, *arguments) if name not in found]
+        guess = None if fitting else nearest(pattern, tuple(dict.fromkeys(near)))
+        if guess:
+            problems.append(f"{pattern}: no test has such an argument, did you mean {guess!r}?")
+        elif fitting and not found:
+            problems.append(
+                f"{pattern}: no test is parametrized over {fitting[0]}, which is an argument of"
+                " tests"
+            )
+        elif not found:
+            problems.append(f"{pattern}: no test has such an argument")
     return problems
 
 

@@ -178,7 +178,8 @@ class RunningTest:
             taken = record if test is self else test._adopt(record)  # noqa: SLF001
             test.examples.take(taken, label)
             taken.entered[label] = None
-            test.reseed(taken.key, label)
+            if not test.examples.drawing:
+                test.reseed(taken.key, label)
             return test.under_test
 
         return hand_out
