@@ -8,8 +8,8 @@ SUITE = """
 import pytest
 @pytest.mark.parametrize("dtype", ["a", "b"])
 def test_dtype(dtype): pass
-@pytest.mark.parametrize("n", [1, 2])
-def test_other(n): pass
+@pytest.mark.parametrize("number_", [1, 2])
+def test_other(number_): pass
 @pytest.fixture
 def out_dtype(): return "a"
 def test_fixture(out_dtype): pass
@@ -43,8 +43,9 @@ def test_each_name_that_matches_nothing_is_told(told, xdist):
     ]
     # Names for later, or for other suites, are no mistake; a typing error is one.
     assert told("dtype torch_dtype *_dtype nothing_like_it dtype?", *xdist) == []
-    assert told("dtype out_dytpe", *xdist) == [
-        "out_dytpe: no test has such an argument, did you mean 'out_dtype'?"
+    assert told("dtype num?ber number", *xdist) == [
+        "num?ber: no test has such an argument, did you mean 'number_'?",
+        "number: no test has such an argument, did you mean 'number_'?",
     ]
     # What other selections leave out was seen all the same.
     assert told("dtype", "-k", "other", *xdist) == []

@@ -113,7 +113,8 @@ def unmatched(patterns: Sequence[str], arguments: Mapping[str, bool]) -> list[st
         fitting = [name for name in arguments if fnmatchcase(name, pattern)]
         if found.intersection(fitting):
             continue
-        near = [name for name in (*parametrized, *arguments) if name not in found]
+        known = parametrized if found else [*parametrized, *arguments]
+        near = [name for name in known if name not in found]
         guess = None if fitting else nearest(pattern, tuple(dict.fromkeys(near)))
         if guess:
             problems.append(f"{pattern}: no test has such an argument, did you mean {guess!r}?")
