@@ -19,7 +19,9 @@ class SampleRecord:
     unsupported: label -> the refusal. skipped: label -> why, of those that the suite's own marks
     skip, which was known before anything ran. k, always: as asked for. together: the whole sample,
     where `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
-    entered: the labels handed out so far, in that order.
+    whole: of items, whether all that the test was parametrized with is known; None for what a test
+    asks for while it runs, which may be more if it ends otherwise. entered: the labels handed out
+    so far, in that order.
     """
 
     key: str
@@ -32,6 +34,7 @@ class SampleRecord:
     together: tuple[str, ...] = ()
     by_name: bool = False
     skipped: dict[str, str] = field(default_factory=dict)
+    whole: bool | None = None
     entered: dict[str, None] = field(default_factory=dict)
 
     def to_wire(self) -> dict[str, Any]:
@@ -47,6 +50,7 @@ class SampleRecord:
             "always": self.always,
             "together": self.together or self.chosen,
             "by_name": self.by_name,
+            "whole": self.whole,
             "entered": tuple(self.entered),
         }
 
@@ -60,9 +64,11 @@ class UnderTest:
     next may be another task, and whoever started it raises later what the first one raised.
     """
 
-    __slots__ = ("_here", "_tests_own", "_threads")
+    __slots__ = ("_here", "_moved", "_tests_own", "_threads")
 
-    def __init__(self) -> None:
+    def __init__(self, moved: Callable[[], object] | None = None) -> None:
+        """moved: called whenever what is under test has changed."""
+        self._moved = moved
         self.clear()
 
     def clear(self) -> None:
@@ -103,12 +109,14 @@ class UnderTest:
 
     def enter(self, loop: object, label: str) -> None:
         """*loop* hands out *label*."""
-        self.leave(loop)
+        self._drop(loop)
         loops = self._loops()
         if loops is self._tests_own:
             # Loops whose iterator is gone were left early, and the test went on.
             loops[:] = [entry for entry in loops if entry[0]() is not None]
         loops.append((ref(loop), label))
+        if self._moved is not None:
+            self._moved()
 
     def add(self, other: UnderTest) -> None:
         """What is under test there, is here too."""
@@ -116,6 +124,11 @@ class UnderTest:
 
     def leave(self, loop: object) -> None:
         """*loop* is over, and so are those inside it."""
+        self._drop(loop)
+        if self._moved is not None:
+            self._moved()
+
+    def _drop(self, loop: object) -> None:
         loops = self._loops()
         for depth, (owner, _) in enumerate(loops):
             if owner() is loop:

@@ -96,10 +96,10 @@ class Examples:
         in_hand = self._under_test.since(before)
         self._under_test.back_to(before)
         self._ends[kind, tuple(taken), in_hand, self._under_test.since({})] = None
-        # None takes no attribute, nor do exceptions of some classes of a suite's own: what those
-        # have failed can't be told.
+        # After its loops, a call may have failed for whatever it took: that can't be told. None
+        # takes no attribute, nor do exceptions of some classes of a suite's own.
         with suppress(Exception):
-            setattr(error if taken else None, _SEEN, True)
+            setattr(error if in_hand or len(set(taken)) == 1 else None, _SEEN, True)
         taken.clear()
         self._here.calling = False
 
@@ -109,7 +109,6 @@ class Examples:
         for kind, taken, in_hand, outside in ends:
             ended_early = [one for one in taken if one[1] in in_hand] if kind else []
             if kind and not _gives_up(kind):
-                # After its loops, a call may have failed for whatever it took.
                 ended_early = ended_early or list(taken)
                 self._raised.update(dict.fromkeys(ended_early))
                 self._outside.update(dict.fromkeys(outside if taken else ()))
@@ -132,7 +131,7 @@ class Examples:
     def says_nothing_of(self, record: SampleRecord, label: str) -> bool:
         """Whether no call went on to the end, or to another dtype, with this label in hand."""
         one = id(record), label
-        if self._calling or one not in self._taken:
+        if self._watching or one not in self._taken:
             return False
         self._digest()
         if one in self._finished:
