@@ -331,6 +331,17 @@ class TestGate:
         result.stdout.fnmatch_lines(["ERROR: --dtype-fail-under=5: the ledger can't tell *"])
         assert project.run("--dtype-fail-under=101").ret == pytest.ExitCode.USAGE_ERROR
 
+    def test_it_does_not_pass_on_nothing(self, project):
+        project.file("test_plain", "def test(): pass")
+        options = ["--dtype-fail-under=0", "--dtype-ledger=new.sqlite"]
+        assert project.run(*options).ret == 1
+        project.file(
+            "test_plain", LOOP.replace("took(", "pytest.skip() or took(") + "def test_2(): pass"
+        )
+        result = project.run(*options)
+        assert result.ret == 1
+        result.stdout.fnmatch_lines(["ERROR: --dtype-fail-under=0: no cell has a verdict"])
+
     def test_the_step_summary(self, project, monkeypatch, tmp_path):
         summary = tmp_path / "summary.md"
         summary.write_text("before\n")

@@ -200,7 +200,12 @@ def _report(options: argparse.Namespace) -> int:
     wanted = options.fail_under
     if wanted is None and options.max_age is not None:
         wanted = 100.0
-    if wanted is None or coverage.percent >= wanted:
+    if wanted is None:
+        return FINE
+    if (nothing := coverage.nothing_to_judge(options.device, options.tests)) is not None:
+        sys.stderr.write(f"dtype-sampler: the gate of {wanted:g} % is missed: {nothing}\n")
+        return GATE_MISSED
+    if coverage.percent >= wanted:
         return FINE
     missing = text.missing_lines(coverage)
     sys.stderr.write(
