@@ -6,7 +6,7 @@ Rooms are imported where a hook needs them, so that a run without dtypes does no
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import ExitStack
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, reso
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
+    from dtype_sampler.session.deselection import Deselections
     from dtype_sampler.session.parametrization import Parametrizations
     from dtype_sampler.session.running import RunningTest
     from dtype_sampler.session.selection import Group
@@ -70,6 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     session = ExitStack()
     session.enter_context(running(None))
     config.add_cleanup(session.close)
+    config.pluginmanager.register(Outermost(), Outermost.NAME)
     wire = getattr(config, "workerinput", {}).get(WIRE)
     if wire is not None:
         config.stash[PLAN] = RunPlan.from_wire(wire)
@@ -189,42 +191,69 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrization.generate(metafunc, plan, seen)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> Generator[None, object, object]:
-    seen = config.stash.get(SEEN, None)
-    if seen is None:
-        return (yield)
-    from dtype_sampler.session.parametrization import group_items
-    from dtype_sampler.session.selection import select
+class Outermost:
+    """The plugin's part in the choice among items: it begins before all others', and ends last."""
 
-    plan = config.stash[PLAN]
-    try:
-        groups = group_items(items, plan, seen)
-    except DtypeSamplerError as error:
-        raise pytest.UsageError(str(error)) from None
-    if plan.only:
-        from dtype_sampler.session.controller import DECLARED
+    NAME = "dtype-sampler-outermost"
 
-        labels = list({label: None for group in groups.values() for label in group.candidates})
-        getattr(config, "workeroutput", {})[WIRE] = labels
-        config.stash[DECLARED] = labels
-    result = yield
-    # -k, -m and --deselect have acted: the sample is taken from what they left.
-    try:
-        selection = select(plan, items, groups, _name_among(plan.kept))
-    except DtypeSamplerError as error:
-        raise pytest.UsageError(str(error)) from None
-    for item, reason in selection.skipped:
-        item.add_marker(pytest.mark.skip(reason=reason))
-    # By identity, which lasts as long as the items do: those that stay are the session's.
-    numbers = map(id, selection.staying)
-    config.stash[MEMBERS] = {number: groups[number] for number in numbers if number in groups}
-    if selection.out:
-        items[:] = selection.staying
-        config.hook.pytest_deselected(items=selection.out)
-    return result
+    def __init__(self) -> None:
+        self._deselections: Deselections | None = None
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, object, object]:
+        seen = config.stash.get(SEEN, None)
+        if seen is None:
+            return (yield)
+        from dtype_sampler.session.deselection import Deselections
+        from dtype_sampler.session.parametrization import group_items
+        from dtype_sampler.session.selection import select
+
+        plan = config.stash[PLAN]
+        try:
+            groups = group_items(items, plan, seen)
+        except DtypeSamplerError as error:
+            raise pytest.UsageError(str(error)) from None
+        if plan.only:
+            from dtype_sampler.session.controller import DECLARED
+
+            labels = list({label: None for group in groups.values() for label in group.candidates})
+            getattr(config, "workeroutput", {})[WIRE] = labels
+            config.stash[DECLARED] = labels
+        deselections = self._deselections = Deselections(items)
+        try:
+            result = yield
+        finally:
+            self._deselections = None
+        # -k, -m and --deselect have acted: the sample is taken from what they left.
+        left = deselections.left(config, items)
+        try:
+            selection = select(plan, items, groups, _name_among(plan.kept), left=left)
+        except DtypeSamplerError as error:
+            raise pytest.UsageError(str(error)) from None
+        for item, reason in selection.skipped:
+            item.add_marker(pytest.mark.skip(reason=reason))
+        # By identity, which lasts as long as the items do: those that stay are the session's.
+        numbers = map(id, selection.staying)
+        config.stash[MEMBERS] = {number: groups[number] for number in numbers if number in groups}
+        if selection.out:
+            items[:] = selection.staying
+            config.hook.pytest_deselected(items=selection.out)
+        return result
+
+    def pytest_deselected(self, items: Sequence[object]) -> None:
+        if self._deselections is not None:
+            self._deselections.note(items)
+
+
+def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
+    outermost = manager.get_plugin(Outermost.NAME)
+    if outermost in (None, plugin) or not hasattr(plugin, "pytest_collection_modifyitems"):
+        return
+    # Of several that want to be first the last one registered is, which may be any conftest's.
+    manager.unregister(outermost)
+    manager.register(outermost, Outermost.NAME)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

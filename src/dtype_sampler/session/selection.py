@@ -57,9 +57,12 @@ def select(
     items: Sequence[ItemT],
     members: Mapping[int, Group],
     nodeid_of: Callable[[ItemT], str],
+    *,
+    left: Sequence[ItemT] | None = None,
 ) -> Selection[ItemT]:
     """Choose among the items that other selections have left; their order is kept.
 
+    left: the items to take the samples from, of which some may run elsewhere; None means *items*.
     members: `id(item)` -> its group; an item that is in no group stays. An item that the plan keeps
     (`RunPlan.kept`) stays whatever the sample is. Of a group of which no dtype can run, one item
     stays to be skipped.
@@ -67,7 +70,8 @@ def select(
     # A suite may have 100,000 items: nothing is made here for each of them that a list can hold.
     places = [members.get(id(item)) for item in items]
     groups = []
-    for item, group in zip(items, places, strict=True):
+    for item in items if left is None else left:
+        group = members.get(id(item))
         if group is not None:
             if not group.left:
                 groups.append(group)
