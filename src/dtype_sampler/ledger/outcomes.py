@@ -58,6 +58,11 @@ class Cell(NamedTuple):
     device: str
 
 
+def heavier(one: str, other: str) -> str:
+    """Of two outcomes of one cell the one that stands."""
+    return max(one, other, key=_WEIGHT.__getitem__)
+
+
 def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
     """The outcome of each cell that a test's sample holds; of a retried test, the last attempt's.
 

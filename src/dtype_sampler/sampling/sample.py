@@ -17,7 +17,8 @@ class SampleRecord:
 
     unsupported: label -> the refusal. k, always: as asked for. together: the whole sample, where
     `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
-    entered: the labels handed out so far, in that order.
+    entered: the labels handed out so far, in that order. order: the seed and the key that the order
+    of the candidates was made from.
     """
 
     key: str
@@ -30,6 +31,7 @@ class SampleRecord:
     together: tuple[str, ...] = ()
     by_name: bool = False
     entered: dict[str, None] = field(default_factory=dict)
+    order: tuple[int, str] = (0, "")
 
     def to_wire(self) -> dict[str, Any]:
         """A snapshot in plain builtins, fit for a report that crosses a process border."""
@@ -58,18 +60,36 @@ class UnderTest:
     __slots__ = ("_loops",)
 
     def __init__(self) -> None:
-        self._loops: list[tuple[ref[Any], str]] = []
+        self._loops: list[tuple[ref[Any], str, SampleRecord | None]] = []
 
     def labels(self) -> tuple[str, ...]:
         """The labels under test, outermost loop first, without repeats."""
-        return tuple(dict.fromkeys(label for _, label in self._loops))
+        return tuple(dict.fromkeys(label for _, label, _ in self._loops))
 
-    def enter(self, loop: object, label: str) -> None:
-        """*loop* hands out *label*."""
+    def around(self, loop: object = None) -> list[tuple[str, SampleRecord | None]]:
+        """The label and the sample of each loop that is going on around *loop*, outermost first.
+
+        loop: one that has begun or is about to; None means one that is not known yet.
+        """
+        found = []
+        for owner, label, record in self._loops:
+            one = owner()
+            if one is not None and one is loop:
+                break
+            if one is not None:
+                found.append((label, record))
+        return found
+
+    def holds(self, loop: object) -> bool:
+        """Whether *loop* has handed out something, and is not over."""
+        return any(owner() is loop for owner, _, _ in self._loops)
+
+    def enter(self, loop: object, label: str, record: SampleRecord | None = None) -> None:
+        """*loop* hands out *label*, which is of the sample *record*."""
         self.leave(loop)
         # Loops whose iterator is gone were left early, and the test went on.
         self._loops = [entry for entry in self._loops if entry[0]() is not None]
-        self._loops.append((ref(loop), label))
+        self._loops.append((ref(loop), label, record))
 
     def add(self, other: UnderTest) -> None:
         """What is under test there, is here too."""
@@ -77,7 +97,7 @@ class UnderTest:
 
     def leave(self, loop: object) -> None:
         """*loop* is over, and so are those inside it."""
-        for depth, (owner, _) in enumerate(self._loops):
+        for depth, (owner, _, _) in enumerate(self._loops):
             if owner() is loop:
                 del self._loops[depth:]
                 return
@@ -103,10 +123,10 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
         labels: Sequence[str],
         *,
         seed: int,
-        hand_out: Callable[[str], UnderTest],
+        hand_out: Callable[[object, str], UnderTest],
     ) -> None:
-        """hand_out: called with a label just before its candidate is given to the test; returns
-        what is under test in that test.
+        """hand_out: called with the loop and a label just before its candidate is given to the
+        test; returns what is under test in that test, of which the label then is a part.
         """
         self._candidates = tuple(candidates)
         self._labels = tuple(labels)
@@ -155,7 +175,7 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
                 hand_out=self._hand_out,
             )
         label = self._labels[index]
-        self._hand_out(label).enter(self, label)
+        self._hand_out(self, label)
         return self._candidates[index]
 
 
@@ -167,7 +187,7 @@ class _Loop(Iterator[T]):
     def __init__(
         self,
         pairs: Sequence[tuple[str, T]],
-        hand_out: Callable[[str], UnderTest],
+        hand_out: Callable[[object, str], UnderTest],
     ) -> None:
         self._left = iter(pairs)
         self._hand_out = hand_out
@@ -175,8 +195,7 @@ class _Loop(Iterator[T]):
 
     def __next__(self) -> T:
         for label, candidate in self._left:
-            self._under_test = self._hand_out(label)
-            self._under_test.enter(self, label)
+            self._under_test = self._hand_out(self, label)
             return candidate
         if self._under_test is not None:
             self._under_test.leave(self)

@@ -18,6 +18,7 @@ from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
 from dtype_sampler.session.planning import make_plan
+from dtype_sampler.session.repetition import repetitions, without_repetition
 from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, resolve
 
 if TYPE_CHECKING:
@@ -31,7 +32,11 @@ PLAN = pytest.StashKey[RunPlan]()
 SEEN: pytest.StashKey[Parametrizations] = pytest.StashKey()
 RUNNING: pytest.StashKey[RunningTest] = pytest.StashKey()
 MEMBERS: pytest.StashKey[dict[int, Group]] = pytest.StashKey()
+REPETITIONS = pytest.StashKey[dict[int, int]]()
+# Whether the generators need no second seed, after the hooks of other plugins.
 RESEEDED = pytest.StashKey[bool]()
+ASKING = pytest.StashKey[dict[tuple[int, str], bool]]()
+OTHERS = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -62,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "random_dtypes(argname='dtype', dtypes=None, *, k=None, always=(), exclude=(),"
-        " device=None): one item per dtype, of which each run keeps a sample of k",
+        " device=None, scope=None): one item per dtype, of which each run keeps a sample of k",
     )
     config.addinivalue_line(
         "markers", "all_dtypes: run this test with every dtype it declares, in every run"
@@ -263,10 +268,21 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     nodeid = _replayable(item)
     full = item.get_closest_marker("all_dtypes") is not None
     test = item.stash[RUNNING] = RunningTest(
-        item.config.stash[PLAN], nodeid, full=full, skip=pytest.skip
+        item.config.stash[PLAN],
+        without_repetition(item, nodeid),
+        full=full,
+        skip=pytest.skip,
+        repetition=_repetition(item),
     )
     with running(test):
         return (yield)
+
+
+def _repetition(item: pytest.Item) -> int:
+    config = item.config
+    if REPETITIONS not in config.stash:
+        config.stash[REPETITIONS] = repetitions(item.session.items)
+    return config.stash[REPETITIONS].get(id(item), 1)
 
 
 def _name_among(kept: Collection[str]) -> Callable[[pytest.Item], str]:
@@ -291,12 +307,49 @@ def _replayable(item: pytest.Item) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    _begin(item)
+    test = item.stash[RUNNING]
+    if test.plan.reseed and (test.is_item or _asks(item)):
+        test.prime()
+        item.stash[RESEEDED] = not _others_may_seed(item.config)
+
+
+def _asks(item: pytest.Item) -> bool:
+    from dtype_sampler.session.asking import asks
+
+    # All items of one function ask for the same.
+    function = getattr(item, "originalname", None) or item.name
+    known = item.config.stash.setdefault(ASKING, {})
+    where = (id(item.parent), function)
+    if where not in known:
+        known[where] = asks(item)
+    return known[where]
+
+
+def _others_may_seed(config: pytest.Config) -> bool:
+    """Whether there are plugins that may seed before a test, as pytest-randomly does.
+
+    What a conftest does is the suite's own, and stays.
+    """
+    if OTHERS not in config.stash:
+        hooks = (config.hook.pytest_runtest_setup, config.hook.pytest_runtest_call)
+        plugins = [one.plugin for hook in hooks for one in hook.get_hookimpls()]
+        files = [str(getattr(one, "__file__", "")) for one in plugins]
+        own = any(file.endswith("conftest.py") for file in files)
+        names = [getattr(one, "__name__", None) or type(one).__module__ for one in plugins]
+        foreign = any(name.partition(".")[0] not in ("_pytest", "dtype_sampler") for name in names)
+        randomly = config.pluginmanager.has_plugin("randomly")
+        config.stash[OTHERS] = randomly or (foreign and not own)
+    return config.stash[OTHERS]
+
+
+def _begin(item: pytest.Item) -> None:
+    test = item.stash[RUNNING]
     test = item.stash[RUNNING]
     test.begin_attempt()
     group = item.config.stash.get(MEMBERS, {}).get(id(item))
     if group is not None:
         assert group.record is not None
-        item.stash[RESEEDED] = False
         test.enter_item(group.record, group.labels[id(item)], group.function)
     elif (
         item.get_closest_marker("random_dtypes") is not None
@@ -322,9 +375,7 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, obje
         # Not in the name of the test that happens to come first: many share what it sets up.
         with test.setting_up(_key_of_fixture(request), getattr(request, "param", None)):
             return (yield)
-    # As late as can be: other plugins seed the generators in the setup hook too.
-    if request.node.stash.get(RESEEDED, None) is False:
-        _reseed(request.node)
+    _reseed_late(request.node)
     return (yield)
 
 
@@ -336,18 +387,33 @@ def _key_of_fixture(request: pytest.FixtureRequest) -> str:
     return f"{nodeid}::{request.fixturename}" if nodeid else str(request.fixturename)
 
 
+def _reseed_late(item: pytest.Item) -> None:
+    """As late as can be: other plugins seed the generators in the setup hook too."""
+    if item.stash.get(RESEEDED, True) is False:
+        item.stash[RESEEDED] = True
+        item.stash[RUNNING].prime()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    # Again, so that the test finds what it would find had its fixtures drawn nothing.
-    if RESEEDED in pyfuncitem.stash:
-        _reseed(pyfuncitem)
-    return (yield)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    if not (item.stash[RUNNING].seeding.primed and _others_may_seed(item.config)):
+        return (yield)
+    from dtype_sampler.session.seeding import save
 
+    _reseed_late(item)
+    restore = save()
+    # After the hooks of other plugins, and before unittest's setUp.
+    run = item.runtest
 
-def _reseed(item: pytest.Item) -> None:
-    item.stash[RESEEDED] = True
-    group = item.config.stash[MEMBERS][id(item)]
-    item.stash[RUNNING].reseed(group.key, group.labels[id(item)])
+    def runtest() -> None:
+        restore()
+        run()
+
+    item.runtest = runtest  # type: ignore[method-assign]  # on this object only, for this call
+    try:
+        return (yield)
+    finally:
+        del item.runtest
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -34,6 +34,7 @@ def make_plan(
         pool=settings.pool,
         argnames=settings.argnames,
         reseed=settings.reseed,
+        attempt=settings.attempt,
         kept=kept,
         recheck=history.failing if history is not None and settings.recheck_failed else {},
         verdicts=history.verdicts if history is not None else {},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,8 +12,8 @@ from unittest import SkipTest
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
 from dtype_sampler.session.current import innermost, running
-from dtype_sampler.session.draw import draw, make_request, own_device, why_nothing
-from dtype_sampler.session.seeding import reseed
+from dtype_sampler.session.draw import draw, draw_within, make_request, own_device, why_nothing
+from dtype_sampler.session.seeding import Seeding, draws_again, reseed, save, value_of
 
 if TYPE_CHECKING:
     import torch
@@ -28,12 +29,15 @@ class RunningTest:
     nodeid: what replays it; also its test key, except for the dtype that an item stands for.
     full: the test is exempt from sampling (`@pytest.mark.all_dtypes`). skip: how to skip a test, by
     raising something, for a reason. shared: it is no test but a fixture that many tests share.
+    repetition: counts from 1 on, where another plugin runs the test several times.
     """
 
     __slots__ = (
         "__weakref__",
         "_adopted",
         "_function",
+        "_handed",
+        "_item",
         "_made",
         "_records",
         "_shared",
@@ -42,6 +46,8 @@ class RunningTest:
         "full",
         "nodeid",
         "plan",
+        "repetition",
+        "seeding",
         "under_test",
     )
 
@@ -53,6 +59,7 @@ class RunningTest:
         full: bool = False,
         skip: Callable[[str], Any] = _skip_in_unittest,
         shared: bool = False,
+        repetition: int = 1,
     ) -> None:
         self.plan = plan
         self.nodeid = nodeid
@@ -62,6 +69,12 @@ class RunningTest:
         self.under_test = UnderTest()
         # Counts from 1 on, once an attempt has begun.
         self.attempt = 0
+        self.repetition = repetition
+        self.seeding = Seeding()
+        # How often each label was handed out: by the sample, the loops around, and the label.
+        self._handed: Counter[tuple[int, tuple[str, ...], str]] = Counter()
+        # The test key and the label of the item that this attempt is.
+        self._item = (nodeid, "")
         self._records: list[SampleRecord] = []
         self._made: dict[object, SampleRecord] = {}
         # By the identity of the record of the fixture that drew the sample, which is kept here too.
@@ -75,6 +88,13 @@ class RunningTest:
         self._records.clear()
         self._made.clear()
         self._adopted.clear()
+        self._handed.clear()
+        self.seeding.forget()
+
+    @property
+    def draws_as(self) -> int:
+        """Which attempt's random data this one has: retries and repetitions go on counting."""
+        return self.plan.attempt + (self.repetition - 1) + (max(self.attempt, 1) - 1)
 
     @property
     def is_item(self) -> bool:
@@ -88,16 +108,18 @@ class RunningTest:
         selects all of them.
         """
         self._function = function
+        self._item = record.key, label
         self._records.append(
             replace(record, chosen=(label,), together=record.chosen, entered={label: None})
         )
         # The test itself is the loop here: it is there as long as the attempt lasts.
         self.under_test.enter(self, label)
 
-    def reseed(self, key: str, label: str) -> None:
-        """Seed the global generators for this test key and label, unless that is switched off."""
+    def prime(self) -> None:
+        """Seed the global generators before the test's own setup, unless that is switched off."""
         if self.plan.reseed:
-            reseed(self.plan.seed, key, label)
+            key, label = self._item
+            self.seeding.prime(value_of(self.plan.seed, key, label, self.draws_as))
 
     def to_wire(self) -> dict[str, Any] | None:
         """What happened so far, in plain builtins; None if no dtype was involved."""
@@ -109,6 +131,8 @@ class RunningTest:
             "nodeid": self.nodeid,
             "function": self._function,
             "attempt": self.attempt,
+            "repetition": self.repetition,
+            "draws_as": self.draws_as,
         }
 
     def sample(
@@ -128,11 +152,23 @@ class RunningTest:
         pool, fixed, k = make_request(self.plan, k, dtypes, always, exclude)
         named = own_device(device)
         # Everything but the seed, the strategy and the key, which stay the same while a test runs.
-        request = (pool.labels, fixed, k, named)
+        plan, order = self.plan, None
+        for label, outer in self.under_test.around():
+            if outer is not None and outer.declared == pool.labels:
+                # Without the history: both loops would take what waits longest, the same.
+                plan, order = replace(plan, verdicts={}), draw_within(plan, outer, label, pool)
+        request = (pool.labels, fixed, k, named, order)
         record = self._made.get(request)
         if record is None:
             record = draw(
-                self.plan, self.nodeid, pool, k=k, always=fixed, full=self.full, device=named
+                plan,
+                self.nodeid,
+                pool,
+                k=k,
+                always=fixed,
+                full=self.full,
+                device=named,
+                order=order,
             )
             self._made[request] = record
             self._records.append(record)
@@ -145,16 +181,31 @@ class RunningTest:
             hand_out=self._hand_out_of(record),
         )
 
-    def _hand_out_of(self, record: SampleRecord) -> Callable[[str], UnderTest]:
-        def hand_out(label: str) -> UnderTest:
+    def _hand_out_of(self, record: SampleRecord) -> Callable[[object, str], UnderTest]:
+        def hand_out(loop: object, label: str) -> UnderTest:
             # A sample that a fixture has drawn for many tests is taken by the test that runs.
             test = running_test() or self if self._shared else self
             taken = record if test is self else test._adopt(record)  # noqa: SLF001
             taken.entered[label] = None
-            test.reseed(taken.key, label)
+            test._start(taken, loop, label)  # noqa: SLF001  # of its own kind
+            test.under_test.enter(loop, label, taken)
             return test.under_test
 
         return hand_out
+
+    def _start(self, record: SampleRecord, loop: object, label: str) -> None:
+        """Put the generators where this label's random data begin."""
+        if not self.plan.reseed:
+            return
+        place = (id(record), tuple(outer for outer, _ in self.under_test.around(loop)), label)
+        if draws_again():
+            self._handed[place] += 1
+        times = max(self._handed[place], 1)
+        self.seeding.start(
+            value_of(self.plan.seed, record.key, label, self.draws_as + times - 1),
+            times=times,
+            loop_begins=not self.under_test.holds(loop),
+        )
 
     def _adopt(self, record: SampleRecord) -> SampleRecord:
         """This test's own record of a sample that a fixture of a wider scope has drawn."""
@@ -172,13 +223,17 @@ class RunningTest:
         while it is set up, this test reports, as it is the one that fails then.
         """
         fixture = RunningTest(self.plan, key, skip=self._skip, shared=True)
-        if self.is_item:
+        # Only the test that comes first sets it up: the others' data must not be others for it.
+        restore = save() if self.seeding.primed else None
+        if self.is_item and self.plan.reseed:
             # Its own parameter alone: the rest of the item is that of the test that comes first.
-            fixture.reseed(key, "" if param is None else str(param))
+            reseed(value_of(self.plan.seed, key, "" if param is None else str(param)))
         try:
             with running(fixture):
                 yield
         finally:
+            if restore is not None:
+                restore()
             self._records += [record for record in fixture._records if record.entered]
             self.under_test.add(fixture.under_test)
 

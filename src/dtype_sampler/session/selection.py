@@ -21,7 +21,8 @@ class Group:
     function: the node id that selects all items of the test. candidates: label -> candidate, of all
     items that were collected. labels: `id(item)` -> the label it stands for.
     pool: what the test declares; None means just these candidates. k: None means the run's.
-    probe: whether to ask the device which dtypes it supports.
+    probe: whether to ask the device which dtypes it supports. order: the key that orders the
+    candidates, of a fixture that many tests share; empty means the test key.
 
     What `select` fills in: left, the labels that other selections have left; record, the sample;
     chosen, the labels whose items stay; skip, why those can't run, if they can't.
@@ -37,6 +38,7 @@ class Group:
     full: bool = False
     device: str | None = None
     probe: bool = True
+    order: str = ""
     left: dict[str, None] = field(default_factory=dict)
     record: SampleRecord | None = None
     chosen: frozenset[str] = frozenset()
@@ -76,8 +78,12 @@ def select(
             if not group.left:
                 groups.append(group)
             group.left[group.labels[id(item)]] = None
+    sharing: dict[str, list[str]] = {}
     for group in groups:
-        _decide(plan, group)
+        if group.order:
+            sharing.setdefault(group.order, []).append(group.key)
+    for group in groups:
+        _decide(plan, group, sharing.get(group.order, ()))
     kept = frozenset(plan.kept)
     selection: Selection[ItemT] = Selection([], [], [])
     for item, group in zip(items, places, strict=True):
@@ -92,8 +98,11 @@ def select(
     return selection
 
 
-def _decide(plan: RunPlan, group: Group) -> None:
-    """Fill in a group's sample, the labels whose items stay, and the reason to skip those."""
+def _decide(plan: RunPlan, group: Group, sharing: Sequence[str]) -> None:
+    """Fill in a group's sample, the labels whose items stay, and the reason to skip those.
+
+    sharing: the test keys of all groups that have this one's order.
+    """
     pool = group.pool or Pool.of_labels(group.candidates)
     record = group.record = draw(
         plan,
@@ -105,6 +114,8 @@ def _decide(plan: RunPlan, group: Group) -> None:
         device=group.device,
         left=group.left,
         probe=group.probe,
+        order=(plan.seed, group.order) if group.order else None,
+        sharing=sharing,
     )
     group.chosen = frozenset(record.chosen)
     if not record.chosen and record.unsupported:
