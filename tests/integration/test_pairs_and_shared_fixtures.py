@@ -117,7 +117,9 @@ def test_tests_that_share_a_fixture_take_the_same_dtypes(project, scope):
 
 
 def test_oldest_goes_by_the_test_that_has_waited_longest(project):
-    project.ini(dtype_sampler_argnames="dtype", dtype_sampler_k="1", dtype_sampler_strategy="oldest")
+    project.ini(
+        dtype_sampler_argnames="dtype", dtype_sampler_k="1", dtype_sampler_strategy="oldest"
+    )
     project.file("test_it", WIDE.format(scope="class"))
     project.run("-k", "test_other")
     for _ in range(4):
@@ -159,3 +161,27 @@ def test_a_scope_that_does_not_exist(project):
     result = project.run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*unknown scope 'modul': did you mean 'module'?*"])
+
+
+def test_a_loop_in_an_item_meets_all_of_its_dtypes(project):
+    project.file(
+        "test_it",
+        """
+        import pytest
+        from dtype_sampler import random_dtypes as ask
+        @pytest.mark.random_dtypes("dtype", [*"abcd"], k=2)
+        def test(dtype, took):
+            for inner in ask(k=2, dtypes=[*"abcd"]): took(dtype, inner)
+            for other in ask(k=1, dtypes=[*"xy"]): took(dtype, other)
+        """,
+    )
+    met = set()
+    for seed in range(3, 7):
+        project.run(f"--dtype-seed={seed}")
+        taken = project.took()
+        met |= set(taken)
+        # An item alone has what it had beside others.
+        dtype = taken[0][0]
+        project.run(f"--dtype-seed={seed}", f"test_it.py::test[{dtype}]")
+        assert project.took() == [one for one in taken if one[0] == dtype]
+    assert met == {(a, b) for a in "abcd" for b in "abcdxy"}

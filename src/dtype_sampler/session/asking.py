@@ -30,11 +30,13 @@ def asks(item: pytest.Item) -> bool:
     """
     if _NAME in getattr(item, "fixturenames", ()):
         return True
-    test = getattr(item, "obj", None)
+    cls = getattr(item, "cls", None)
+    name = getattr(item, "originalname", None) or item.name
+    # Not a method's own `obj`: that would make an instance of unittest's class.
+    test = getattr(item, "obj", None) if cls is None else inspect.getattr_static(cls, name, None)
     if _NAME not in vars(sys.modules["dtype_sampler"]):
         # Nobody has imported it yet, but the test itself may.
         return any(_NAME in _names(one.__code__) for one in _functions(test))
-    cls = getattr(item, "cls", None)
     roots = [test, *_fixtures(item)]
     roots += [inspect.getattr_static(cls, name, None) for name in _SETUP if cls is not None]
     return _lead_to_it(roots, cls)

@@ -18,6 +18,7 @@ from dtype_sampler.sampling.candidates import (
     POOL_NAMES,
     Pool,
     each_of,
+    family_of,
     matches,
     number_of,
     parse_device,
@@ -186,7 +187,7 @@ def _verdicts(
     }
 
 
-def draw_within(plan: RunPlan, outer: SampleRecord, label: str, pool: Pool) -> tuple[int, str]:
+def draw_within(plan: RunPlan, outer: SampleRecord, label: str) -> tuple[int, str]:
     """The seed and the key for a loop inside one over the same candidates.
 
     outer: the sample of the loop around it, which has *label* in hand. Were the inner loop to take
@@ -199,8 +200,8 @@ def draw_within(plan: RunPlan, outer: SampleRecord, label: str, pool: Pool) -> t
             label,
             seed=seed,
             key=key,
-            labels=pool.labels,
-            families=pool.families,
+            labels=outer.declared,
+            families=tuple(map(family_of, outer.declared)),
             k=outer.k,
             always=outer.always,
         )

@@ -350,7 +350,9 @@ def _begin(item: pytest.Item) -> None:
     group = item.config.stash.get(MEMBERS, {}).get(id(item))
     if group is not None:
         assert group.record is not None
-        test.enter_item(group.record, group.labels[id(item)], group.function)
+        label = group.labels[id(item)]
+        whole = group.pool is not None and label in group.record.declared
+        test.enter_item(group.record, label, group.function, whole=whole)
     elif (
         item.get_closest_marker("random_dtypes") is not None
         # A marker for all of a module says nothing to its doctests.

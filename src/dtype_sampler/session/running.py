@@ -39,6 +39,7 @@ class RunningTest:
         "_handed",
         "_item",
         "_made",
+        "_order",
         "_records",
         "_shared",
         "_skip",
@@ -75,6 +76,8 @@ class RunningTest:
         self._handed: Counter[tuple[int, tuple[str, ...], str]] = Counter()
         # The test key and the label of the item that this attempt is.
         self._item = (nodeid, "")
+        # The seed and the key of its samples, where these are not the run's and its own.
+        self._order: tuple[int, str] | None = None
         self._records: list[SampleRecord] = []
         self._made: dict[object, SampleRecord] = {}
         # By the identity of the record of the fixture that drew the sample, which is kept here too.
@@ -101,12 +104,19 @@ class RunningTest:
         """Whether this attempt is the item for one dtype, of a test that has an item per dtype."""
         return self._function is not None
 
-    def enter_item(self, record: SampleRecord, label: str, function: str) -> None:
+    def enter_item(
+        self, record: SampleRecord, label: str, function: str, *, whole: bool = False
+    ) -> None:
         """This attempt is the item for *label* of a test that has an item per dtype.
 
         record: the sample of all those items; it is left as it is. function: the node id that
-        selects all of them.
+        selects all of them. whole: the record declares all that the test does, whichever of its
+        items were collected.
         """
+        if whole:
+            # The item does not come in every run: with the run's seed, a loop in it would meet the
+            # same dtypes whenever it comes. Its own seed goes on by one each time.
+            self._order = draw_within(self.plan, record, label)[0], self.nodeid
         self._function = function
         self._item = record.key, label
         self._records.append(
@@ -152,11 +162,11 @@ class RunningTest:
         pool, fixed, k = make_request(self.plan, k, dtypes, always, exclude)
         named = own_device(device)
         # Everything but the seed, the strategy and the key, which stay the same while a test runs.
-        plan, order = self.plan, None
+        plan, order = self.plan, self._order
         for label, outer in self.under_test.around():
             if outer is not None and outer.declared == pool.labels:
                 # Without the history: both loops would take what waits longest, the same.
-                plan, order = replace(plan, verdicts={}), draw_within(plan, outer, label, pool)
+                plan, order = replace(plan, verdicts={}), draw_within(plan, outer, label)
         request = (pool.labels, fixed, k, named, order)
         record = self._made.get(request)
         if record is None:

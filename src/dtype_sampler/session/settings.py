@@ -241,8 +241,8 @@ OPTIONS = (
         "reseed",
         lambda value: value,
         True,
-        "Seed random, numpy and torch before each dtype, from the seed, the test and the dtype; what"
-        " a test's own setup seeds stays as it is. Default: true.",
+        "Seed random, numpy and torch before each dtype, from the seed, the test and the dtype;"
+        " what a test's own setup seeds stays as it is. Default: true.",
         ini="dtype_sampler_reseed",
         ini_type="bool",
     ),
