@@ -308,7 +308,7 @@ class RunningTest:
         restore = save() if self.seeding.primed else None
         if self.is_item and self.plan.reseed:
             # Its own parameter alone: the rest of the item is that of the test that comes first.
-            reseed(value_of(self.plan.seed, key, "" if param is None else str(param)))
+            reseed(self.plan.seed, key, "" if param is None else str(param))
         try:
             with running(fixture):
                 yield

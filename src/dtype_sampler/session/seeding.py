@@ -24,8 +24,15 @@ def value_of(seed: int, key: str, label: str, times: int = 1) -> int:
     return keyed_hash(*fields, str(times)) if times > 1 else keyed_hash(*fields)
 
 
-def reseed(value: int) -> None:
-    """Seed `random`, and numpy and torch (all devices) where they are loaded."""
+def reseed(seed: int, key: str, label: str) -> None:
+    """Seed `random`, and numpy and torch (all devices) where they are loaded.
+
+    The value comes from the run's seed, the test key and the label alone.
+    """
+    _seed_all(value_of(seed, key, label))
+
+
+def _seed_all(value: int) -> None:
     for generator in _generators():
         generator.seed(value)
 
@@ -75,7 +82,7 @@ class Seeding:
         """Seed all generators, before the test's own fixtures and its setup run."""
         self._primed = value
         self._known = frozenset(generator.name for generator in _generators())
-        reseed(value)
+        _seed_all(value)
 
     def start(self, value: int, *, times: int, loop_begins: bool) -> None:
         """A dtype is handed out: put the generators where its random data begin.
@@ -84,7 +91,7 @@ class Seeding:
         handed out here, this time included. loop_begins: it is the first one of its loop.
         """
         if self._primed is None:
-            reseed(value)
+            _seed_all(value)
             return
         own = set()
         for generator in _generators():
