@@ -66,6 +66,11 @@ class Cell(NamedTuple):
     device: str
 
 
+def heavier(one: str, other: str) -> str:
+    """Of two outcomes of one cell the one that stands."""
+    return max(one, other, key=_WEIGHT.__getitem__)
+
+
 def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
     """The outcome of each cell that the sample of one attempt at a test holds.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally, blamed
+from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally, blamed, heavier
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.session import terminal
@@ -55,6 +56,8 @@ class Controller:
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
         self._durations: dict[str, float] = {}
+        # What was said last of each cell, and the node id of the item that said it.
+        self._said: dict[Cell, tuple[str, str]] = {}
         # The node ids of what was called and came to its end: it has asked for all it asks for.
         self._came_to_end: set[str] = set()
         self._coverage: Coverage | None = None
@@ -107,9 +110,19 @@ class Controller:
             if observation.outcome == "passed":
                 self._came_to_end.add(report.nodeid)
         if finished is not None:
+            finished = self._with_repetitions(report.nodeid, finished)
             duration = self._durations.pop(report.nodeid, None)
             at_end = report.nodeid in self._came_to_end
             self.books.record(*_records(finished, self.books.now(), duration, came_to_end=at_end))
+
+    def _with_repetitions(self, nodeid: str, finished: Finished) -> Finished:
+        """A cell that several items speak of, as repetitions of a test do, has the worst of it."""
+        cells = {}
+        for cell, outcome in finished.cells.items():
+            source, before = self._said.get(cell, (nodeid, outcome))
+            cells[cell] = outcome if source == nodeid else heavier(before, outcome)
+            self._said[cell] = nodeid, cells[cell]
+        return replace(finished, cells=cells)
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         # Of xdist's workers nobody hears what they deselect.

@@ -6,8 +6,8 @@ Rooms are imported where a hook needs them, so that a run without dtypes does no
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Generator
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,13 @@ from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
 from dtype_sampler.session.planning import make_plan
+from dtype_sampler.session.repetition import repetitions, without_repetition
 from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, resolve
 from dtype_sampler.session.subtests import name_dtypes
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
+    from dtype_sampler.session.deselection import Deselections
     from dtype_sampler.session.parametrization import Parametrizations
     from dtype_sampler.session.running import RunningTest
     from dtype_sampler.session.selection import Group
@@ -33,10 +35,14 @@ PLAN = pytest.StashKey[RunPlan]()
 SEEN: pytest.StashKey[Parametrizations] = pytest.StashKey()
 RUNNING: pytest.StashKey[RunningTest] = pytest.StashKey()
 MEMBERS: pytest.StashKey[dict[int, Group]] = pytest.StashKey()
+REPETITIONS = pytest.StashKey[dict[int, int]]()
+# Whether the generators need no second seed, after the hooks of other plugins.
 RESEEDED = pytest.StashKey[bool]()
 TRACE: pytest.StashKey[Trace] = pytest.StashKey()
 # How many items this process has begun to run, one that is run again counted again.
 EXECUTIONS = pytest.StashKey[int]()
+ASKING = pytest.StashKey[dict[tuple[int, str], bool]]()
+OTHERS = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,7 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "random_dtypes(argname='dtype', dtypes=None, *, k=None, always=(), exclude=(),"
-        " device=None): one item per dtype, of which each run keeps a sample of k",
+        " device=None, scope=None): one item per dtype, of which each run keeps a sample of k",
     )
     config.addinivalue_line(
         "markers", "all_dtypes: run this test with every dtype it declares, in every run"
@@ -76,6 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
     session = ExitStack()
     session.enter_context(running(None))
     config.add_cleanup(session.close)
+    config.pluginmanager.register(Outermost(), Outermost.NAME)
     wire = getattr(config, "workerinput", {}).get(WIRE)
     if wire is not None:
         config.stash[PLAN] = RunPlan.from_wire(wire)
@@ -240,50 +247,78 @@ def pytest_make_collect_report(
     return report
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> Generator[None, object, object]:
-    seen = config.stash.get(SEEN, None)
-    if seen is None:
-        return (yield)
-    from dtype_sampler.session.marks import Marks
-    from dtype_sampler.session.parametrization import group_items
-    from dtype_sampler.session.selection import everything, select
+class Outermost:
+    """The plugin's part in the choice among items: it begins before all others', and ends last."""
 
-    plan = config.stash[PLAN]
-    if plan.argnames:
-        from dtype_sampler.session.controller import ARGUMENTS, ARGUMENTS_WIRE
+    NAME = "dtype-sampler-outermost"
 
-        getattr(config, "workeroutput", {})[ARGUMENTS_WIRE] = seen.arguments
-        config.stash[ARGUMENTS] = seen.arguments
-    listing = config.getoption("collectonly", False)
-    try:
-        groups = group_items(items, plan, seen)
-    except DtypeSamplerError as error:
-        raise pytest.UsageError(str(error)) from None
-    if plan.only:
-        from dtype_sampler.session.controller import DECLARED
+    def __init__(self) -> None:
+        self._deselections: Deselections | None = None
 
-        labels = list({label: None for group in groups.values() for label in group.candidates})
-        getattr(config, "workeroutput", {})[WIRE] = labels
-        config.stash[DECLARED] = labels
-    result = yield
-    # -k, -m and --deselect have acted: the sample is taken from what they left.
-    try:
-        choose = everything if listing else select
-        selection = choose(plan, items, groups, _name_among(plan.kept), Marks().why_skipped)
-    except DtypeSamplerError as error:
-        raise pytest.UsageError(str(error)) from None
-    for item, reason in selection.skipped:
-        item.add_marker(pytest.mark.skip(reason=reason))
-    # By identity, which lasts as long as the items do: those that stay are the session's.
-    numbers = map(id, selection.staying)
-    config.stash[MEMBERS] = {number: groups[number] for number in numbers if number in groups}
-    if selection.out:
-        items[:] = selection.staying
-        config.hook.pytest_deselected(items=selection.out)
-    return result
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, object, object]:
+        seen = config.stash.get(SEEN, None)
+        if seen is None:
+            return (yield)
+        from dtype_sampler.session.deselection import Deselections
+        from dtype_sampler.session.marks import Marks
+        from dtype_sampler.session.parametrization import group_items
+        from dtype_sampler.session.selection import everything, select
+
+        plan = config.stash[PLAN]
+        if plan.argnames:
+            from dtype_sampler.session.controller import ARGUMENTS, ARGUMENTS_WIRE
+
+            getattr(config, "workeroutput", {})[ARGUMENTS_WIRE] = seen.arguments
+            config.stash[ARGUMENTS] = seen.arguments
+        try:
+            groups = group_items(items, plan, seen)
+        except DtypeSamplerError as error:
+            raise pytest.UsageError(str(error)) from None
+        if plan.only:
+            from dtype_sampler.session.controller import DECLARED
+
+            labels = list({label: None for group in groups.values() for label in group.candidates})
+            getattr(config, "workeroutput", {})[WIRE] = labels
+            config.stash[DECLARED] = labels
+        deselections = self._deselections = Deselections(items)
+        try:
+            result = yield
+        finally:
+            self._deselections = None
+        # -k, -m and --deselect have acted: the sample is taken from what they left.
+        left = deselections.left(config, items)
+        try:
+            choose = everything if config.getoption("collectonly", False) else select
+            selection = choose(
+                plan, items, groups, _name_among(plan.kept), Marks().why_skipped, left=left
+            )
+        except DtypeSamplerError as error:
+            raise pytest.UsageError(str(error)) from None
+        for item, reason in selection.skipped:
+            item.add_marker(pytest.mark.skip(reason=reason))
+        # By identity, which lasts as long as the items do: those that stay are the session's.
+        numbers = map(id, selection.staying)
+        config.stash[MEMBERS] = {number: groups[number] for number in numbers if number in groups}
+        if selection.out:
+            items[:] = selection.staying
+            config.hook.pytest_deselected(items=selection.out)
+        return result
+
+    def pytest_deselected(self, items: Sequence[object]) -> None:
+        if self._deselections is not None:
+            self._deselections.note(items)
+
+
+def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
+    outermost = manager.get_plugin(Outermost.NAME)
+    if outermost in (None, plugin) or not hasattr(plugin, "pytest_collection_modifyitems"):
+        return
+    # Of several that want to be first the last one registered is, which may be any conftest's.
+    manager.unregister(outermost)
+    manager.register(outermost, Outermost.NAME)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -297,9 +332,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     trace = stash.get(TRACE, None)
     test = item.stash[RUNNING] = RunningTest(
         stash[PLAN],
-        nodeid,
+        without_repetition(item, nodeid),
         full=full,
         skip=pytest.skip,
+        repetition=_repetition(item),
         execution=stash[EXECUTIONS],
         note=None if trace is None else partial(trace.note, item.nodeid),
     )
@@ -308,6 +344,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if trace is not None:
         trace.clear()
     return result
+
+
+def _repetition(item: pytest.Item) -> int:
+    config = item.config
+    if REPETITIONS not in config.stash:
+        config.stash[REPETITIONS] = repetitions(item.session.items)
+    return config.stash[REPETITIONS].get(id(item), 1)
 
 
 def _name_among(kept: Collection[str]) -> Callable[[pytest.Item], str]:
@@ -332,13 +375,51 @@ def _replayable(item: pytest.Item) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    _begin(item)
+    test = item.stash[RUNNING]
+    if test.plan.reseed and (test.is_item or _asks(item)):
+        test.prime()
+        item.stash[RESEEDED] = not _others_may_seed(item.config)
+
+
+def _asks(item: pytest.Item) -> bool:
+    from dtype_sampler.session.asking import asks
+
+    # All items of one function ask for the same.
+    function = getattr(item, "originalname", None) or item.name
+    known = item.config.stash.setdefault(ASKING, {})
+    where = (id(item.parent), function)
+    if where not in known:
+        known[where] = asks(item)
+    return known[where]
+
+
+def _others_may_seed(config: pytest.Config) -> bool:
+    """Whether there are plugins that may seed before a test, as pytest-randomly does.
+
+    What a conftest does is the suite's own, and stays.
+    """
+    if OTHERS not in config.stash:
+        hooks = (config.hook.pytest_runtest_setup, config.hook.pytest_runtest_call)
+        plugins = [one.plugin for hook in hooks for one in hook.get_hookimpls()]
+        files = [str(getattr(one, "__file__", "")) for one in plugins]
+        own = any(file.endswith("conftest.py") for file in files)
+        names = [getattr(one, "__name__", None) or type(one).__module__ for one in plugins]
+        foreign = any(name.partition(".")[0] not in ("_pytest", "dtype_sampler") for name in names)
+        randomly = config.pluginmanager.has_plugin("randomly")
+        config.stash[OTHERS] = randomly or (foreign and not own)
+    return config.stash[OTHERS]
+
+
+def _begin(item: pytest.Item) -> None:
     test = item.stash[RUNNING]
     test.begin_attempt()
     group = item.config.stash.get(MEMBERS, {}).get(id(item))
     if group is not None:
         assert group.record is not None
-        item.stash[RESEEDED] = False
-        test.enter_item(group.record, group.labels[id(item)], group.function)
+        label = group.labels[id(item)]
+        whole = group.pool is not None and label in group.record.declared
+        test.enter_item(group.record, label, group.function, whole=whole)
     elif (
         item.get_closest_marker("random_dtypes") is not None
         # A marker for all of a module says nothing to its doctests.
@@ -365,9 +446,7 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, obje
         # Not in the name of the test that happens to come first: many share what it sets up.
         with test.setting_up(_key_of_fixture(request), getattr(request, "param", None)):
             return (yield)
-    # As late as can be: other plugins seed the generators in the setup hook too.
-    if request.node.stash.get(RESEEDED, None) is False:
-        _reseed(request.node)
+    _reseed_late(request.node)
     return (yield)
 
 
@@ -379,24 +458,41 @@ def _key_of_fixture(request: pytest.FixtureRequest) -> str:
     return f"{nodeid}::{request.fixturename}" if nodeid else str(request.fixturename)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    # Again, so that the test finds what it would find had its fixtures drawn nothing.
-    if RESEEDED in pyfuncitem.stash:
-        _reseed(pyfuncitem)
-    return (yield)
-
-
-def _reseed(item: pytest.Item) -> None:
-    item.stash[RESEEDED] = True
-    group = item.config.stash[MEMBERS][id(item)]
-    item.stash[RUNNING].reseed(group.key, group.labels[id(item)])
+def _reseed_late(item: pytest.Item) -> None:
+    """As late as can be: other plugins seed the generators in the setup hook too."""
+    if item.stash.get(RESEEDED, True) is False:
+        item.stash[RESEEDED] = True
+        item.stash[RUNNING].prime()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    with item.stash[RUNNING].examples.watching(getattr(item, "obj", None)):
+    with item.stash[RUNNING].examples.watching(getattr(item, "obj", None)), _seeds_kept(item):
         return (yield)
+
+
+@contextmanager
+def _seeds_kept(item: pytest.Item) -> Iterator[None]:
+    """The test finds the generators as its setup left them, whoever seeds them in between."""
+    if not (item.stash[RUNNING].seeding.primed and _others_may_seed(item.config)):
+        yield
+        return
+    from dtype_sampler.session.seeding import save
+
+    _reseed_late(item)
+    restore = save()
+    # After the hooks of other plugins, and before unittest's setUp.
+    run = item.runtest
+
+    def runtest() -> None:
+        restore()
+        run()
+
+    item.runtest = runtest  # type: ignore[method-assign]  # on this object only, for this call
+    try:
+        yield
+    finally:
+        del item.runtest
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

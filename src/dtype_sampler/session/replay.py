@@ -83,6 +83,9 @@ def lines(
         only = ",".join(exact_name(label, pool) for label in dict.fromkeys(labels))
         return [f"--dtype-seed={plan.seed}", f"--dtype-only={only}", *device_option(settings, plan)]
 
+    times = int(payload.get("draws_as", 1))
+    # Of the data alone: which dtypes there are is the same in every attempt.
+    common = [*([f"--dtype-attempt={times}"] if times > 1 else []), *common]
     same = sample_options(settings, plan)
     if any(sample["by_name"] for sample in payload["samples"]):
         # The ledger had a part in it, and will not say the same tomorrow.
