@@ -54,6 +54,17 @@ _NEWEST = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 _CELLS_OF_TEST = (
     f"SELECT id, label, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells WHERE test = ?"
 )
+# What failed last, and suspects; whether it was tried since; whether it failed alone, in a run that
+# took no other cell of its test, after it had been a suspect.
+_WORRYING = (
+    "SELECT device, key, label, verdict, last_at > verdict_at, CASE WHEN"
+    " (SELECT count(*) FROM cells AS others JOIN observations ON cell = others.id"
+    " AND run = cells.verdict_run WHERE others.test = cells.test) = 1"
+    " THEN EXISTS (SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
+    " WHERE outcome = ?) END"
+    " FROM cells JOIN tests ON tests.id = test WHERE verdict IN"
+    f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), SUSPECT))}) ORDER BY key, label"
+)
 # The files, by device and inode, that this process has open. What opens and closes such a file by
 # other means than SQLite's lets go of all of SQLite's locks on it (POSIX).
 _held: Counter[tuple[int, int]] = Counter()
@@ -217,34 +228,20 @@ class SqliteStore(Store):
         alone: dict[str, dict[str, list[str]]] = {}
         suspect: dict[str, dict[str, list[str]]] = {}
         ages: dict[str, dict[str, dict[str, float]]] = {}
-        sql = (
-            "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
-            " WHERE verdict"
-        )
-        names = ", ".join(f"'{outcome}'" for outcome in sorted(FAILURES))
-        for device, key, label, _ in self._rows(f"{sql} IN ({names}) ORDER BY key, label"):
-            failing.setdefault(device, {}).setdefault(key, []).append(label)
-        # How many cells of the test that run took; and whether the cell was ever a suspect.
-        taken = (
-            "SELECT count(*) FROM cells AS others JOIN observations ON cell = others.id"
-            " AND run = cells.verdict_run WHERE others.test = cells.test"
-        )
-        doubted = (
-            "SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
-            " WHERE outcome = ?"
-        )
-        for device, key, label, _ in self._rows(
-            f"{sql} IN ({names}) AND ({taken}) = 1 AND EXISTS ({doubted}) ORDER BY key, label",
-            _NUMBERS[SUSPECT],
-        ):
-            alone.setdefault(device, {}).setdefault(key, []).append(label)
-        # One that has been tried since, in vain, takes its chance among the others again.
-        for device, key, label, _ in self._rows(
-            f"{sql} = ? AND last_at <= verdict_at ORDER BY key, label", SUSPECT
-        ):
-            suspect.setdefault(device, {}).setdefault(key, []).append(label)
+        for device, key, label, verdict, tried, lone in self._rows(_WORRYING, _NUMBERS[SUSPECT]):
+            if verdict != SUSPECT:
+                failing.setdefault(device, {}).setdefault(key, []).append(label)
+                if lone:
+                    alone.setdefault(device, {}).setdefault(key, []).append(label)
+            elif not tried:
+                suspect.setdefault(device, {}).setdefault(key, []).append(label)
+            # Else it has been tried in vain, and takes its chance among the others again.
         if verdicts:
-            for device, key, label, at in self._rows(f"{sql} != ?", SUSPECT):
+            sql = (
+                "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
+                " WHERE verdict != ?"
+            )
+            for device, key, label, at in self._rows(sql, SUSPECT):
                 ages.setdefault(device, {}).setdefault(key, {})[label] = at
         return History(last[0][0] if last else None, failing, ages, suspect, alone)
 
