@@ -16,8 +16,10 @@ class SampleRecord:
     """What one test declared, was given and took, on one type of device; all by label.
 
     unsupported: label -> the refusal. k, always: as asked for. together: the whole sample, where
-    `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
-    entered: the labels handed out so far, in that order.
+    `chosen` is but the item's own label. by_name: the seed alone does not give this sample. whole:
+    of items, whether all that the test was parametrized with is known; None for what a test asks
+    for while it runs, which may be more if it ends otherwise. entered: the labels handed out so
+    far, in that order.
     """
 
     key: str
@@ -29,6 +31,7 @@ class SampleRecord:
     always: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
     by_name: bool = False
+    whole: bool | None = None
     entered: dict[str, None] = field(default_factory=dict)
 
     def to_wire(self) -> dict[str, Any]:
@@ -43,6 +46,7 @@ class SampleRecord:
             "always": self.always,
             "together": self.together or self.chosen,
             "by_name": self.by_name,
+            "whole": self.whole,
             "entered": tuple(self.entered),
         }
 

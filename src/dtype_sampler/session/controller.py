@@ -48,6 +48,8 @@ class Controller:
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
         self._durations: dict[str, float] = {}
+        # The node ids of what was called and came to its end: it has asked for all it asks for.
+        self._came_to_end: set[str] = set()
         self._coverage: Coverage | None = None
         self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
@@ -85,9 +87,14 @@ class Controller:
         self._met.add(report.nodeid)
         if payload is not None and report.when == "call" and payload["function"] is not None:
             self._durations[report.nodeid] = report.duration
+        if payload is not None and report.when == "call" and not observation.subtest:
+            self._came_to_end.discard(report.nodeid)
+            if observation.outcome == "passed":
+                self._came_to_end.add(report.nodeid)
         if finished is not None:
             duration = self._durations.pop(report.nodeid, None)
-            self.books.record(*_records(finished, self.books.now(), duration))
+            at_end = report.nodeid in self._came_to_end
+            self.books.record(*_records(finished, self.books.now(), duration, came_to_end=at_end))
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         # Of xdist's workers nobody hears what they deselect.
@@ -161,7 +168,7 @@ class Controller:
         left = self.tally.close()
         if self.books is not None:
             for finished in left:
-                self.books.record(*_records(finished, self.books.now(), None))
+                self.books.record(*_records(finished, self.books.now(), None, came_to_end=False))
             self.books.end(self._met)
             self._gate(session)
 
@@ -238,9 +245,12 @@ def open_books(config: pytest.Config, settings: Settings) -> Books | None:
 
 
 def _records(
-    finished: Finished, now: float, duration: float | None
+    finished: Finished, now: float, duration: float | None, *, came_to_end: bool
 ) -> tuple[list[TestRecord], list[Observed]]:
-    """What the ledger is told of a test that has ended."""
+    """What the ledger is told of a test that has ended.
+
+    came_to_end: it passed, so that it has asked for all it asks for.
+    """
     from dtype_sampler.ledger.records import Observed, TestRecord
 
     tests: dict[tuple[str, str], TestRecord] = {}
@@ -248,6 +258,8 @@ def _records(
         key, device = sample["key"], sample["device"]
         before = tests.get((key, device))
         declared = (*(before.declared if before else ()), *sample["declared"])
+        whole = came_to_end if sample["whole"] is None else sample["whole"]
+        whole = whole and (before is None or before.is_whole)
         tests[key, device] = TestRecord(
             key,
             device,
@@ -255,6 +267,7 @@ def _records(
             now,
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
+            whole_at=now if whole else 0.0,
         )
     seen = [
         Observed(cell, finished.nodeid, outcome, now, duration)

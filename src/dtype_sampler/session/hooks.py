@@ -211,6 +211,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrization.generate(metafunc, plan, seen)
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    # Innermost, as `--lf` leaves items out here, and node ids on the command line do afterwards.
+    report = yield
+    if SEEN in collector.config.stash:
+        collector.config.stash[SEEN].note(collector, report.result)
+    return report
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
