@@ -119,7 +119,8 @@ class LastWords:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         # A worker on another machine can't write here, and would leave a file there.
-        if not getattr(node.gateway.spec, "popen", False):
+        spec = node.gateway.spec
+        if not getattr(spec, "popen", False) or getattr(spec, "via", None):
             return
         with suppress(OSError):
             number, name = tempfile.mkstemp(prefix="dtype-sampler-")
