@@ -170,6 +170,12 @@ class Tally:
         known = [one.samples for one in observations if one.samples is not None]
         return Finished(cells, known[-1]["samples"] if known else ())
 
+    def drop(self, nodeid: str) -> None:
+        """Forget what a test came to, as not all of it is known."""
+        self._open.pop(nodeid, None)
+        self._cells.pop(nodeid, None)
+        self._crashed.pop(nodeid, None)
+
     def _declare(self, samples: Mapping[str, Any]) -> None:
         for sample in samples["samples"]:
             for label in sample["declared"]:

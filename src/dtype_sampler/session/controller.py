@@ -16,6 +16,7 @@ from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.session import terminal
+from dtype_sampler.session.faults import LOST, guarded, told
 from dtype_sampler.session.nodeids import argument_of_nodeid
 from dtype_sampler.session.settings import INI, Settings
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 # The labels that the items of this process's tests declare, kept where `--dtype-only` needs them.
 DECLARED = pytest.StashKey[list[str]]()
+
+_PHASES = ("setup", "call", "teardown")
+# xdist reports a test whose worker died with this phase.
+_CRASH = "???"
 
 
 class Controller:
@@ -50,11 +55,16 @@ class Controller:
         self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
+        self._begun = False
+        # The node ids of tests of which a report was lost: what is left says nothing true.
+        self._lost: set[str] = set()
 
+    @guarded
     def pytest_report_header(self) -> str:
         return terminal.header(self.plan)
 
     @pytest.hookimpl(trylast=True)
+    @guarded
     def pytest_sessionstart(self) -> None:
         # With -q pytest asks nobody for a header. A list of node ids is for programs: no header.
         writer: Any = self.config.pluginmanager.get_plugin("terminalreporter")
@@ -64,28 +74,49 @@ class Controller:
             writer.write_line(terminal.header(self.plan))
 
     @pytest.hookimpl(tryfirst=True)
+    @guarded
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not _is_of_a_test(report) or report.nodeid in self._lost:
+            return
+        nodeid = report.nodeid
+        if hasattr(report, LOST):
+            self._lose(nodeid)
+            return
         payload = getattr(report, WIRE, None)
-        if payload is not None and not self.tally.used:
-            self._remember_seed()
-            self._begin_books(payload)
-        observation = _observation(report, payload)
-        finished = self.tally.add(report.nodeid, observation)
+        if payload is not None and not self._begun:
+            self._begun = True
+            with told(self.config, "beginning the books"):
+                self._remember_seed()
+                self._begin_books(payload)
+        try:
+            observation = _observation(report, payload)
+            finished = self.tally.add(nodeid, observation)
+        except Exception:
+            self._lose(nodeid)
+            raise
         if payload is not None and observation.outcome == "failed":
-            self._add_replay(report, payload)
+            with told(self.config, "making replay lines"):
+                self._add_replay(report, payload)
         if self.books is None:
             return
-        self._met.add(report.nodeid)
+        self._met.add(nodeid)
         if payload is not None and report.when == "call" and payload["function"] is not None:
-            self._durations[report.nodeid] = report.duration
+            self._durations[nodeid] = report.duration
         if finished is not None:
-            duration = self._durations.pop(report.nodeid, None)
-            nodeid = payload["nodeid"] if payload is not None else report.nodeid
-            self.books.record(*_records(finished, nodeid, self.books.now(), duration))
+            duration = self._durations.pop(nodeid, None)
+            own = payload["nodeid"] if payload is not None else nodeid
+            self.books.record(*_records(finished, own, self.books.now(), duration))
 
+    def _lose(self, nodeid: str) -> None:
+        self._lost.add(nodeid)
+        self.tally.drop(nodeid)
+
+    @guarded
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        # Of xdist's workers nobody hears what they deselect.
-        self._met.update(item.nodeid for item in items)
+        # Of xdist's workers nobody hears what they deselect. testmon counts with objects that name
+        # no test.
+        names = (getattr(item, "nodeid", None) for item in items)
+        self._met.update(name for name in names if isinstance(name, str))
 
     def _begin_books(self, payload: dict[str, Any]) -> None:
         if self.books is None:
@@ -134,18 +165,23 @@ class Controller:
         self._replays.setdefault(report.nodeid, {}).update(dict.fromkeys(text))
 
     @pytest.hookimpl(optionalhook=True)
+    @guarded
     def pytest_testnodedown(self, node: Any) -> None:
         # A worker that died has left nothing.
-        output = getattr(node, "workeroutput", {})
-        self._collected.update(dict.fromkeys(output.get(WIRE, ())))
+        output = getattr(node, "workeroutput", None)
+        if isinstance(output, dict):
+            self._collected.update(dict.fromkeys(output.get(WIRE, ())))
 
     @pytest.hookimpl(tryfirst=True)
+    @guarded
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        from dtype_sampler.session import junit
+        # Each part apart: what fails in one of them is no reason to leave out the others.
+        with told(self.config, "adding properties to JUnit's report"):
+            from dtype_sampler.session import junit
 
-        junit.add_properties(self.config, self.plan, self.tally)
-        if self.plan.only:
-            self._unknown = self._unknown_names()
+            junit.add_properties(self.config, self.plan, self.tally)
+        with told(self.config, "looking for names that match nothing"):
+            self._unknown = self._unknown_names() if self.plan.only else []
         if self._unknown and session.exitstatus in (
             pytest.ExitCode.OK,
             pytest.ExitCode.NO_TESTS_COLLECTED,
@@ -153,7 +189,8 @@ class Controller:
             # Nothing can have run with what was asked for by name: that is no success.
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if self.books is not None:
-            self.books.end(self._met)
+            with told(self.config, "closing the books"):
+                self.books.end(self._met)
             self._gate(session)
 
     def _gate(self, session: pytest.Session) -> None:
@@ -193,18 +230,23 @@ class Controller:
         labels = [*self.tally.labels, *self._collected, *self.config.stash.get(DECLARED, ())]
         return unknown_names(self.plan.only, labels)
 
+    @guarded
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if self._replays and _sections_hidden(self.config):
-            terminalreporter.section(f"{terminal.SECTION}: replay")
-            for nodeid, text in self._replays.items():
-                terminalreporter.write_line(nodeid)
-                for line in text:
-                    terminalreporter.write_line(f"  {line}")
-        for line in terminal.summary(self.plan, self.tally):
-            terminalreporter.write_line(line)
+        with told(self.config, "showing replay lines"):
+            if self._replays and _sections_hidden(self.config):
+                terminalreporter.section(f"{terminal.SECTION}: replay")
+                for nodeid, text in self._replays.items():
+                    terminalreporter.write_line(nodeid)
+                    for line in text:
+                        terminalreporter.write_line(f"  {line}")
+        with told(self.config, "showing what was sampled"):
+            for line in terminal.summary(self.plan, self.tally):
+                terminalreporter.write_line(line)
         if self.books is not None:
-            for line, red in terminal.ledger_summary(self.books, self._coverage, self.settings):
-                terminalreporter.write_line(line, red=red)
+            with told(self.config, "showing what the ledger says"):
+                told_of = terminal.ledger_summary(self.books, self._coverage, self.settings)
+                for line, red in told_of:
+                    terminalreporter.write_line(line, red=red)
         for message in self._unknown:
             terminalreporter.write_line(f"ERROR: --dtype-only: {message}", red=True)
 
@@ -260,6 +302,15 @@ def _cells_under_test(payload: dict[str, Any]) -> list[Cell]:
     ]
 
 
+def _is_of_a_test(report: object) -> bool:
+    """Whether a report is of pytest's or xdist's kind: plugins report things of their own too."""
+    return (
+        isinstance(getattr(report, "nodeid", None), str)
+        and getattr(report, "when", None) in (*_PHASES, _CRASH)
+        and isinstance(getattr(report, "outcome", None), str)
+    )
+
+
 def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> Observation:
     # pytest 9 and pytest-subtests both say by a context that a report is a subtest's.
     subtest = hasattr(getattr(report, "context", None), "kwargs")
@@ -268,8 +319,7 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
         # What made it fail on the way here are its subtests, which have their own reports.
         outcome = payload.get("outcome", outcome)
     return Observation(
-        # xdist reports a test whose worker died with a phase of "???".
-        when="crash" if report.when not in ("setup", "call", "teardown") else report.when,
+        when="crash" if report.when not in _PHASES else report.when,
         outcome=outcome,
         xfail=hasattr(report, "wasxfail"),
         subtest=subtest,

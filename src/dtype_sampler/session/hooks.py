@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
+from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, History, RunPlan
 from dtype_sampler.session.current import innermost, running
+from dtype_sampler.session.faults import FAULTS, LOST, guarded, told, watch
 from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
 from dtype_sampler.session.planning import make_plan
 from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, resolve
@@ -33,7 +34,11 @@ MEMBERS: pytest.StashKey[dict[int, Group]] = pytest.StashKey()
 RESEEDED = pytest.StashKey[bool]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+@guarded
+def pytest_addoption(
+    parser: pytest.Parser,
+    pluginmanager: pytest.PytestPluginManager,  # noqa: ARG001  # tells whose fault one here is
+) -> None:
     group = parser.getgroup("dtype-sampler", "dtype sampling")
     for option in OPTIONS:
         if option.flag:
@@ -57,6 +62,7 @@ def _ini_type(name: str) -> Any:
     return name
 
 
+@guarded
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
@@ -70,10 +76,17 @@ def pytest_configure(config: pytest.Config) -> None:
     session = ExitStack()
     session.enter_context(running(None))
     config.add_cleanup(session.close)
-    wire = getattr(config, "workerinput", {}).get(WIRE)
-    if wire is not None:
-        config.stash[PLAN] = RunPlan.from_wire(wire)
-        config.pluginmanager.register(WorkerReports(), "dtype-sampler-worker")
+    watch(config)
+    if config.stash[FAULTS]:
+        # Not even the options are there: without a plan the hooks below do nothing.
+        return
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        # None if the controller has no plan itself, or could not send it.
+        wire = worker.get(WIRE)
+        if wire is not None:
+            config.stash[PLAN] = RunPlan.from_wire(wire)
+            config.pluginmanager.register(WorkerReports(config), "dtype-sampler-worker")
         return
     from dtype_sampler.session.controller import Controller, open_books
 
@@ -90,7 +103,11 @@ def pytest_configure(config: pytest.Config) -> None:
 class WorkerReports:
     """Makes reports fit for the way from an xdist worker to its controller."""
 
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
     @pytest.hookimpl(tryfirst=True)
+    @guarded
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Name the parameters of a subtest, such as a dtype, instead of sending them.
 
@@ -98,7 +115,10 @@ class WorkerReports:
         internal error under xdist.
         """
         context: Any = getattr(report, "context", None)
-        values = getattr(context, "kwargs", {})
+        values = getattr(context, "kwargs", None)
+        # An object of another plugin's may have attributes of these names for other things.
+        if not isinstance(values, dict):
+            return
         if any(type(value) not in (str, int, float, bool, NoneType) for value in values.values()):
             context.kwargs = {name: repr(value) for name, value in values.items()}
 
@@ -125,13 +145,18 @@ def _plan(config: pytest.Config, settings: Settings, books: Books | None) -> Run
             check_device(settings.device)
         except DtypeSamplerError as error:
             raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
-    history = books.read(verdicts=settings.strategy == "oldest") if books is not None else None
-    if settings.strategy == "oldest" and history is None:
+    history = None
+    if books is not None:
+        history = History()
+        with told(config, "reading the ledger"):
+            history = books.read(verdicts=settings.strategy == "oldest")
+    elif settings.strategy == "oldest":
         raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
+    kept: tuple[str, ...] = ()
+    with told(config, "reading pytest's cache"):
+        kept = _kept(config)
     try:
-        return make_plan(
-            settings, last_seed=_last_seed(config), kept=_kept(config), history=history
-        )
+        return make_plan(settings, last_seed=_last_seed(config), kept=kept, history=history)
     except LookupError as error:
         word = str(error.args[0])
         problem = (
@@ -174,14 +199,19 @@ def _kept(config: pytest.Config) -> tuple[str, ...]:
 
 
 @pytest.hookimpl(optionalhook=True)
+@guarded
 def pytest_configure_node(node: Any) -> None:
-    node.workerinput[WIRE] = node.config.stash[PLAN].to_wire()
+    plan = node.config.stash.get(PLAN, None)
+    node.workerinput[WIRE] = plan.to_wire() if plan is not None else None
 
 
 @pytest.hookimpl(tryfirst=True)
+@guarded
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
-    plan = config.stash[PLAN]
+    plan = config.stash.get(PLAN, None)
+    if plan is None:
+        return
     if plan.argnames or any(metafunc.definition.iter_markers("random_dtypes")):
         from dtype_sampler.session import parametrization
 
@@ -190,6 +220,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None, object, object]:
@@ -228,16 +259,28 @@ def pytest_collection_modifyitems(
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    plan = _plan_of(item)
+    if plan is None:
+        return (yield)
     from dtype_sampler.session.running import RunningTest
 
     nodeid = _replayable(item)
     full = item.get_closest_marker("all_dtypes") is not None
-    test = item.stash[RUNNING] = RunningTest(
-        item.config.stash[PLAN], nodeid, full=full, skip=pytest.skip
-    )
+    test = item.stash[RUNNING] = RunningTest(plan, nodeid, full=full, skip=pytest.skip)
     with running(test):
         return (yield)
+
+
+def _plan_of(item: object) -> RunPlan | None:
+    """The plan of the session that an item is of; None for an object that only looks like one."""
+    return item.config.stash.get(PLAN, None) if isinstance(item, pytest.Item) else None
+
+
+def _running(item: object) -> RunningTest | None:
+    """The running test of an item; None if another plugin runs it in a way of its own."""
+    return item.stash.get(RUNNING, None) if isinstance(item, pytest.Item) else None
 
 
 def _name_among(kept: Collection[str]) -> Callable[[pytest.Item], str]:
@@ -261,8 +304,11 @@ def _replayable(item: pytest.Item) -> str:
 
 
 @pytest.hookimpl(tryfirst=True)
+@guarded
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    test = item.stash[RUNNING]
+    test = _running(item)
+    if test is None:
+        return
     test.begin_attempt()
     group = item.config.stash.get(MEMBERS, {}).get(id(item))
     if group is not None:
@@ -282,6 +328,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
     if innermost() is None:
         return (yield)
@@ -308,9 +355,10 @@ def _key_of_fixture(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
     # Again, so that the test finds what it would find had its fixtures drawn nothing.
-    if RESEEDED in pyfuncitem.stash:
+    if _running(pyfuncitem) is not None and RESEEDED in pyfuncitem.stash:
         _reseed(pyfuncitem)
     return (yield)
 
@@ -322,12 +370,20 @@ def _reseed(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    test = item.stash.get(RUNNING, None)
-    payload = test.to_wire() if test is not None else None
+    test = _running(item)
+    if test is None:
+        return report
+    try:
+        payload = test.to_wire()
+    except Exception:
+        # What this report is about may have failed: without it, the others say nothing true.
+        setattr(report, LOST, True)
+        raise
     if payload is not None:
         # A worker's pytest makes a test with failed subtests a failure itself, later than this.
         setattr(report, WIRE, payload | {"outcome": report.outcome})
@@ -349,4 +405,7 @@ def random_dtypes_fixture() -> Callable[..., Any]:
 @pytest.fixture(scope="session", name="dtype_seed")
 def dtype_seed_fixture(pytestconfig: pytest.Config) -> int:
     """The seed of this run's samples."""
-    return pytestconfig.stash[PLAN].seed
+    plan = pytestconfig.stash.get(PLAN, None)
+    if plan is None:
+        raise DtypeSamplerError("there is no seed, as the plugin has a fault: the summary tells it")
+    return plan.seed
