@@ -56,6 +56,9 @@ class Controller:
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
         self._begun = False
+        # As pytest found it: a test may change its environment.
+        self._addopts = os.environ.get("PYTEST_ADDOPTS", "")
+        self._common: dict[str, Any] | None = None
         # The node ids of tests of which a report was lost: what is left says nothing true.
         self._lost: set[str] = set()
 
@@ -123,7 +126,9 @@ class Controller:
             return
         from dtype_sampler.ledger.origin import commit_of, machine, new_uid
         from dtype_sampler.ledger.records import RunRecord
+        from dtype_sampler.session.arguments import without_secrets
 
+        arguments = self.config.invocation_params.args
         where: dict[str, Any] = {**machine()}
         self.books.begin(
             RunRecord(
@@ -132,7 +137,7 @@ class Controller:
                 seed=self.plan.seed,
                 seed_origin=self.plan.seed_origin,
                 strategy="all" if self.plan.all_dtypes else self.plan.strategy,
-                command=shlex.join(["pytest", *map(str, self.config.invocation_params.args)]),
+                command=shlex.join(["pytest", *without_secrets(map(str, arguments))]),
                 commit=commit_of(self.config.rootpath),
                 device=payload["samples"][0]["device"],
                 **where,
@@ -153,8 +158,7 @@ class Controller:
             self.settings,
             self.plan,
             relative=partial(argument_of_nodeid, self.config),
-            common=_common_options(self.config),
-            filters=_filter_options(self.config),
+            **self._invocation(),
         )
         if self.books is not None:
             text += terminal.histories(
@@ -163,6 +167,15 @@ class Controller:
         report.sections.append((terminal.SECTION, "\n".join(text)))
         # The failing subtests of one dtype all say the same.
         self._replays.setdefault(report.nodeid, {}).update(dict.fromkeys(text))
+
+    def _invocation(self) -> dict[str, Any]:
+        if self._common is None:
+            self._common = {}
+            with told(self.config, "reading the command line"):
+                from dtype_sampler.session.invocation import for_replays
+
+                self._common = for_replays(self.config, self._addopts)
+        return self._common
 
     @pytest.hookimpl(optionalhook=True)
     @guarded
@@ -325,32 +338,6 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
         subtest=subtest,
         samples=payload,
     )
-
-
-def _common_options(config: pytest.Config) -> list[str]:
-    """Options of pytest's own that decide which plugin, root directory and ini values there are."""
-    options = []
-    if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
-        options.append("-p dtype_sampler")
-    if config.option.inifilename:
-        options.append(f"-c {config.option.inifilename}")
-    if config.option.pyargs:
-        options.append("--pyargs")
-    if config.option.rootdir:
-        options.append(f"--rootdir={config.option.rootdir}")
-    overrides = config.option.override_ini or ()
-    return options + [f"-o {one}" for one in overrides if one.startswith("dtype_sampler_")]
-
-
-def _filter_options(config: pytest.Config) -> list[str]:
-    """Options that leave items out before the sample is taken."""
-    options = []
-    if config.option.keyword:
-        options.append(f"-k {config.option.keyword}")
-    if config.option.markexpr:
-        options.append(f"-m {config.option.markexpr}")
-    options += [f"--deselect={nodeid}" for nodeid in config.getoption("deselect", None) or ()]
-    return options
 
 
 def _sections_hidden(config: pytest.Config) -> bool:
