@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.session.arguments import carried, read
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser
 
     import pytest
+
+# The name of this plugin, for `-p`.
+_OURS = "dtype_sampler"
 
 
 def for_replays(config: pytest.Config, addopts: str) -> dict[str, Any]:
@@ -30,7 +34,9 @@ def for_replays(config: pytest.Config, addopts: str) -> dict[str, Any]:
     options = found.options
     plugins = [name for name in os.environ.get("PYTEST_PLUGINS", "").split(",") if name]
     if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
-        plugins.append("dtype_sampler")
+        plugins.append(_OURS)
+    elif "--disable-plugin-autoload" not in options and _is_installed():
+        options = [one for one in options if one != f"-p {_OURS}"]
     options += [f"-p {name}" for name in plugins if f"-p {name}" not in options]
     # Only a POSIX shell can set a variable for one command in front of it.
     clear = found.clear and os.name == "posix"
@@ -40,6 +46,11 @@ def for_replays(config: pytest.Config, addopts: str) -> dict[str, Any]:
         "overriding": found.overriding,
         "program": "PYTEST_ADDOPTS= pytest" if clear else "pytest",
     }
+
+
+def _is_installed() -> bool:
+    """Whether pytest finds this plugin by itself, and not only where somebody names it."""
+    return any(one.name == _OURS for one in entry_points(group="pytest11"))
 
 
 def _parser_of(config: pytest.Config) -> ArgumentParser:
