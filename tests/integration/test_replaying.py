@@ -143,7 +143,20 @@ def test_a_failing_fixture(project):
     )
 
 
-@pytest.mark.parametrize("hiding", ["--tb=no", "--show-capture=no", "--show-capture=stdout"])
+@pytest.mark.parametrize(
+    "hiding",
+    [
+        "--tb=no",
+        pytest.param(
+            "--tb=line",
+            marks=pytest.mark.skipif(
+                pytest.version_tuple >= (9,), reason="shows the sections of a failure too"
+            ),
+        ),
+        "--show-capture=no",
+        "--show-capture=stdout",
+    ],
+)
 def test_where_pytest_hides_sections_there_is_one_at_the_end(project, hiding):
     project.file("test_it", "def test(random_dtypes):\n  for d in random_dtypes(k=1): assert False")
     result = project.run("--dtype-seed=2", hiding)

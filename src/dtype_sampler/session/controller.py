@@ -342,7 +342,9 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
 
 def _sections_hidden(config: pytest.Config) -> bool:
     """Whether pytest does not show the sections of failing reports."""
-    if config.option.tbstyle == "no":
+    style = config.option.tbstyle
+    # pytest 9 began to show them with one line for each failure too.
+    if style == "no" or (style == "line" and pytest.version_tuple < (9,)):
         return True
     shown = config.option.showcapture
     return shown != "all" and shown not in terminal.SECTION

@@ -271,7 +271,9 @@ class FaultReports:
         return cast("str | None", self._config.getoption("--dtype-fail-under", None))
 
     def _lines(self) -> Iterator[str]:
-        yield from self._faults.lines(tracebacks=self._config.get_verbosity() >= 2)
+        # The option is the terminal reporter's, which may not be there.
+        verbosity = self._config.getoption("verbose", 0)
+        yield from self._faults.lines(tracebacks=verbosity >= 2)
         if self._faults and self._gate is not None:
             yield (
                 f"ERROR: --dtype-fail-under={self._gate}: can't be told, as a fault of"
