@@ -56,7 +56,7 @@ class Project:
         # of torch in memory, which takes longer than the rest of the run.
         fast = "no:unraisableexception"
         self.skip_without_plugins(args)
-        if any(arg.startswith("-n") for arg in args):
+        if any(arg.startswith(("-n", "--tx", "--dist")) for arg in args):
             # Workers hear of nothing else than the command line.
             return self.pytester.runpytest_inprocess("-p", fast, *self._args(args))
         # Not on the command line, which replay lines repeat.

@@ -13,7 +13,7 @@ import pytest
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.ledger.outcomes import Tally
 from dtype_sampler.ledger.sqlite import SqliteStore
-from dtype_sampler.session import controller, hooks
+from dtype_sampler.session import controller, hooks, trace
 from dtype_sampler.session.current import running
 from dtype_sampler.session.running import RunningTest
 
@@ -38,7 +38,7 @@ def test_broken(): assert 0
 # Run by every process of a session, from the moment at which it reads `-p injector`.
 INJECTOR = """
 import os, inspect
-from dtype_sampler.session import controller, hooks
+from dtype_sampler.session import controller, hooks, trace
 
 def code(function, place, raising):
     names = ", ".join(inspect.signature(function).parameters)
@@ -49,13 +49,11 @@ def code(function, place, raising):
 
 def inject(where):
     owner, name, place, raising = where.split(":", 3)
+    modules = {"hooks": hooks, "controller": controller, "trace": trace}
     for step in owner.split("."):
-        module = module_of(step) if step in ("hooks", "controller") else getattr(module, step)
+        module = modules[step] if step in modules else getattr(module, step)
     function = inspect.unwrap(getattr(module, name))
     function.__code__ = code(function, place, raising)
-
-def module_of(name):
-    return {"hooks": hooks, "controller": controller}[name]
 
 side = "WORKER" if "PYTEST_XDIST_WORKER" in os.environ else "CONTROLLER"
 for where in filter(None, os.environ.get(f"FAULT_IN_{side}", "").split("|")):
@@ -78,19 +76,28 @@ ALL = [
     *hooks_of(hooks, "hooks"),
     *hooks_of(hooks.WorkerReports, "hooks.WorkerReports"),
     *hooks_of(controller.Controller, "controller.Controller"),
+    *hooks_of(trace.LastWords, "trace.LastWords"),
+    *hooks_of(trace.Phases, "trace.Phases"),
 ]
-IN_CONTROLLER = [one for one in ALL if one[0] != "hooks.WorkerReports"]
+IN_CONTROLLER = [one for one in ALL if one[0] not in ("hooks.WorkerReports", "trace.Phases")]
+# What the process of xdist that gives out tests runs.
+OF_XDIST = (
+    "pytest_configure_node",
+    "pytest_testnodedown",
+    "pytest_testnodeready",
+    "pytest_handlecrashitem",
+)
 # What a worker runs of the hooks; `pytest_addoption` it runs as all processes do.
 IN_WORKER = [
     one
     for one in ALL
     if one[0] != "controller.Controller"
-    and one[1] not in ("pytest_configure_node", "pytest_addoption", "pytest_configure")
+    and one[1] not in ("pytest_addoption", "pytest_configure", *OF_XDIST)
 ]
 
 
 def test_every_hook_is_guarded():
-    assert len(ALL) >= 23
+    assert len(ALL) >= 30
     for owner, name, _, function in ALL:
         guard = function.__code__.co_qualname.split(".")[-1]
         assert guard == "guard", f"{owner}.{name} may end a session: put @guarded on it"
@@ -122,7 +129,7 @@ def fault_lines(result: pytest.RunResult) -> list[str]:
     ids=[f"{one[1]}-{one[2]}" for one in IN_CONTROLLER],
 )
 def test_in_one_process(project, monkeypatch, owner, name, place, function):
-    if name in ("pytest_configure_node", "pytest_testnodedown"):
+    if name in OF_XDIST or owner == "trace.LastWords":
         pytest.skip("a hook of xdist's: see below")
     project.file("test_it", SUITE)
     found: dict[str, object] = {"__name__": "injector"}
@@ -153,7 +160,8 @@ def test_in_the_process_of_xdist_that_gives_out_tests(injected):
     faults = [
         f"{owner}:{name}:{place or 'after' if place else ''}:{RAISING}"
         for owner, name, place, _ in IN_CONTROLLER
-        if name in ("pytest_configure_node", "pytest_testnodedown", "pytest_runtest_logreport")
+        if owner != "trace.LastWords"
+        and name in ("pytest_configure_node", "pytest_testnodedown", "pytest_runtest_logreport")
     ]
     result = injected("-n2", controller=tuple(faults))
     assert result.ret == pytest.ExitCode.TESTS_FAILED

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally
+from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally, blamed
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.session import terminal
 from dtype_sampler.session.faults import LOST, guarded, told
 from dtype_sampler.session.nodeids import argument_of_nodeid
 from dtype_sampler.session.settings import INI, Settings
+from dtype_sampler.session.subtests import name_dtypes
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
@@ -48,9 +49,12 @@ class Controller:
         self.plan = plan
         self.tally = Tally()
         self.books = books
+        self._pid = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
         self._durations: dict[str, float] = {}
+        # The node ids of what was called and came to its end: it has asked for all it asks for.
+        self._came_to_end: set[str] = set()
         self._coverage: Coverage | None = None
         self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
@@ -82,6 +86,16 @@ class Controller:
         if not _is_of_a_test(report) or report.nodeid in self._lost:
             return
         nodeid = report.nodeid
+        if not hasattr(report, LOST):
+            try:
+                name_dtypes(report)
+            except Exception:
+                setattr(report, LOST, True)
+                self._lose(nodeid)
+                raise
+        if os.getpid() != self._pid:
+            # A child of pytest-forked: its parent is told, and keeps the books.
+            return
         if hasattr(report, LOST):
             self._lose(nodeid)
             return
@@ -99,16 +113,21 @@ class Controller:
             raise
         if payload is not None and observation.outcome == "failed":
             with told(self.config, "making replay lines"):
-                self._add_replay(report, payload)
+                sure, doubtful = blamed(observation)
+                self._add_replay(report, payload | {"under_test": sure, "one_of": doubtful})
         if self.books is None:
             return
         self._met.add(nodeid)
         if payload is not None and report.when == "call" and payload["function"] is not None:
             self._durations[nodeid] = report.duration
+        if payload is not None and report.when == "call" and not observation.subtest:
+            self._came_to_end.discard(nodeid)
+            if observation.outcome == "passed":
+                self._came_to_end.add(nodeid)
         if finished is not None:
             duration = self._durations.pop(nodeid, None)
-            own = payload["nodeid"] if payload is not None else nodeid
-            self.books.record(*_records(finished, own, self.books.now(), duration))
+            at_end = nodeid in self._came_to_end
+            self.books.record(*_records(finished, self.books.now(), duration, came_to_end=at_end))
 
     def _lose(self, nodeid: str) -> None:
         self._lost.add(nodeid)
@@ -201,7 +220,14 @@ class Controller:
         ):
             # Nothing can have run with what was asked for by name: that is no success.
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        left: list[Finished] = []
+        with told(self.config, "folding what has not ended"):
+            left = self.tally.close()
         if self.books is not None:
+            with told(self.config, "closing the books"):
+                now = self.books.now()
+                for finished in left:
+                    self.books.record(*_records(finished, now, None, came_to_end=False))
             with told(self.config, "closing the books"):
                 self.books.end(self._met)
             self._gate(session)
@@ -284,9 +310,12 @@ def open_books(config: pytest.Config, settings: Settings) -> Books | None:
 
 
 def _records(
-    finished: Finished, nodeid: str, now: float, duration: float | None
+    finished: Finished, now: float, duration: float | None, *, came_to_end: bool
 ) -> tuple[list[TestRecord], list[Observed]]:
-    """What the ledger is told of a test that has ended."""
+    """What the ledger is told of a test that has ended.
+
+    came_to_end: it passed, so that it has asked for all it asks for.
+    """
     from dtype_sampler.ledger.records import Observed, TestRecord
 
     tests: dict[tuple[str, str], TestRecord] = {}
@@ -294,6 +323,8 @@ def _records(
         key, device = sample["key"], sample["device"]
         before = tests.get((key, device))
         declared = (*(before.declared if before else ()), *sample["declared"])
+        whole = came_to_end if sample["whole"] is None else sample["whole"]
+        whole = whole and (before is None or before.is_whole)
         tests[key, device] = TestRecord(
             key,
             device,
@@ -301,8 +332,12 @@ def _records(
             now,
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
+            whole_at=now if whole else 0.0,
         )
-    seen = [Observed(c, nodeid, outcome, now, duration) for c, outcome in finished.cells.items()]
+    seen = [
+        Observed(cell, finished.nodeid, outcome, now, duration)
+        for cell, outcome in finished.cells.items()
+    ]
     return list(tests.values()), seen
 
 
@@ -328,15 +363,19 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
     # pytest 9 and pytest-subtests both say by a context that a report is a subtest's.
     subtest = hasattr(getattr(report, "context", None), "kwargs")
     outcome: str = report.outcome
-    if payload is not None and outcome == "failed" and not subtest:
+    rerun = outcome == "rerun"
+    if payload is not None and (rerun or outcome == "failed") and not subtest:
         # What made it fail on the way here are its subtests, which have their own reports.
         outcome = payload.get("outcome", outcome)
+    worker = getattr(getattr(getattr(report, "node", None), "gateway", None), "id", "")
     return Observation(
         when="crash" if report.when not in _PHASES else report.when,
         outcome=outcome,
         xfail=hasattr(report, "wasxfail"),
         subtest=subtest,
         samples=payload,
+        rerun=rerun,
+        worker=worker,
     )
 
 

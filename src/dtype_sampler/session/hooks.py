@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack
+from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +21,23 @@ from dtype_sampler.session.faults import FAULTS, LOST, guarded, told, watch
 from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
 from dtype_sampler.session.planning import make_plan
 from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, resolve
+from dtype_sampler.session.subtests import name_dtypes
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.session.parametrization import Parametrizations
     from dtype_sampler.session.running import RunningTest
     from dtype_sampler.session.selection import Group
+    from dtype_sampler.session.trace import Trace
 
 PLAN = pytest.StashKey[RunPlan]()
 SEEN: pytest.StashKey[Parametrizations] = pytest.StashKey()
 RUNNING: pytest.StashKey[RunningTest] = pytest.StashKey()
 MEMBERS: pytest.StashKey[dict[int, Group]] = pytest.StashKey()
 RESEEDED = pytest.StashKey[bool]()
+TRACE: pytest.StashKey[Trace] = pytest.StashKey()
+# How many items this process has begun to run, one that is run again counted again.
+EXECUTIONS = pytest.StashKey[int]()
 
 
 @guarded
@@ -87,6 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if wire is not None:
             config.stash[PLAN] = RunPlan.from_wire(wire)
             config.pluginmanager.register(WorkerReports(config), "dtype-sampler-worker")
+            _leave_traces(config)
         return
     from dtype_sampler.session.controller import Controller, open_books
 
@@ -98,6 +105,20 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     controller = Controller(config, settings, plan, books)
     config.pluginmanager.register(controller, "dtype-sampler-controller")
+    _leave_traces(config)
+
+
+def _leave_traces(config: pytest.Config) -> None:
+    """Where a process may die and another one tells of it, have the former leave what is known."""
+    if not any(map(config.pluginmanager.has_plugin, ("dsession", "xdist", "pytest_forked"))):
+        return
+    from dtype_sampler.session.trace import LastWords, Phases
+
+    last_words = LastWords(config)
+    config.pluginmanager.register(last_words, "dtype-sampler-last-words")
+    if last_words.own is not None:
+        config.stash[TRACE] = last_words.own
+        config.pluginmanager.register(Phases(config), "dtype-sampler-phases")
 
 
 class WorkerReports:
@@ -114,6 +135,11 @@ class WorkerReports:
         execnet sends builtins only. pytest 9 does this itself; before, `subTest(dtype=dtype)` is an
         internal error under xdist.
         """
+        try:
+            name_dtypes(report)
+        except Exception:
+            setattr(report, LOST, True)
+            raise
         context: Any = getattr(report, "context", None)
         values = getattr(context, "kwargs", None)
         # An object of another plugin's may have attributes of these names for other things.
@@ -219,6 +245,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrization.generate(metafunc, plan, seen)
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+@guarded
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    # Innermost, as `--lf` leaves items out here, and node ids on the command line do afterwards.
+    report = yield
+    if SEEN in collector.config.stash:
+        collector.config.stash[SEEN].note(collector, report.result)
+    return report
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 @guarded
 def pytest_collection_modifyitems(
@@ -266,11 +304,24 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     from dtype_sampler.session.running import RunningTest
 
+    stash = item.config.stash
+    stash[EXECUTIONS] = stash.get(EXECUTIONS, 0) + 1
     nodeid = _replayable(item)
     full = item.get_closest_marker("all_dtypes") is not None
-    test = item.stash[RUNNING] = RunningTest(plan, nodeid, full=full, skip=pytest.skip)
+    trace = stash.get(TRACE, None)
+    test = item.stash[RUNNING] = RunningTest(
+        plan,
+        nodeid,
+        full=full,
+        skip=pytest.skip,
+        execution=stash[EXECUTIONS],
+        note=None if trace is None else partial(trace.note, item.nodeid),
+    )
     with running(test):
-        return (yield)
+        result = yield
+    if trace is not None:
+        trace.clear()
+    return result
 
 
 def _plan_of(item: object) -> RunPlan | None:
