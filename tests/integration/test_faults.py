@@ -281,7 +281,7 @@ class TestTheExitCode:
 def test_the_traceback_is_for_whoever_asks(project, monkeypatch):
     project.file("test_it", SUITE)
 
-    def broken(self):
+    def broken(self, **_):
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
@@ -313,13 +313,13 @@ def test_what_was_lost_is_not_in_the_books(project, monkeypatch, losing):
     owner, name = losing
     own = getattr(owner, name)
 
-    def forgetful(self, *args):
+    def forgetful(self, *args, **kwargs):
         # The one report of the subtest that fails, on its way to the books.
         if args[1:] and args[1].subtest and args[1].outcome == "failed":
             raise ZeroDivisionError
         if not args and "b" in self.under_test.labels():
             raise ZeroDivisionError
-        return own(self, *args)
+        return own(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, forgetful)
@@ -431,13 +431,15 @@ class TestObjectsOfOthers:
             "class Foreign: pass\n"
             "def pytest_collection_finish(session):\n"
             "    import dtype_sampler as ours\n"
+            "    call = pytest.CallInfo.from_call(lambda: None, when='call')\n"
             "    for item in (Foreign(), None, session.items[0]):\n"
             "        ours.pytest_runtest_setup(item)\n"
             "        for hook in (ours.pytest_runtest_protocol, ours.pytest_pyfunc_call,\n"
             "                     ours.pytest_runtest_makereport):\n"
             "            if item is session.items[0] and hook is ours.pytest_runtest_protocol:\n"
             "                continue\n"
-            "            wrapper = hook(item)\n"
+            "            more = [call] if hook is ours.pytest_runtest_makereport else []\n"
+            "            wrapper = hook(item, *more)\n"
             "            next(wrapper)\n"
             "            try: wrapper.send('result')\n"
             "            except StopIteration as end: assert end.value == 'result'\n"

@@ -23,6 +23,7 @@ def payload(
                 "declared": tuple(declared),
                 "chosen": tuple(chosen),
                 "unsupported": dict.fromkeys(unsupported, "refused"),
+                "together": tuple(chosen),
                 "entered": tuple(entered),
             }
         ],

@@ -19,6 +19,7 @@ from dtype_sampler.ledger.opening import (
     damaged,
     identity_of,
     in_words,
+    no_text,
     prepare,
     told,
 )
@@ -192,10 +193,14 @@ class SqliteStore(Store):
             except UnicodeEncodeError:
                 # A command line or a file name that is no text, as Python hands it on.
                 return self._sqlite.execute(sql, [_text(value) for value in values]).fetchall()
+        # `told` would cost as much as the shortest of these statements.
         except sqlite3.Error as error:
             raise in_words(self.path, error) from None
+        except UnicodeDecodeError:
+            raise no_text(self.path) from None
         except OverflowError:
-            raise LedgerError(f"{self.path}: can't hold a number of more than 64 bits") from None
+            # Such as a seed of more than 64 bits.
+            raise LedgerError(f"{self.path}: can't hold so large a number") from None
 
     def _checked(self, make: Callable[..., T], *values: object) -> T:
         """What *make* makes of values from the file. Raises LedgerError if they can't be there."""
@@ -607,9 +612,12 @@ def _activity_of(row: Sequence[Any]) -> tuple[Cell, tuple[int, float]]:
 
 
 def _times_of(row: Sequence[Any]) -> Sequence[Any]:
-    cell_id, label, *ats = row
-    times = [None if at is None else moment(at, "cells") for at in ats]
-    return cell_id, text(label, "cells.label"), *times
+    # Of every test that ends.
+    for at in row[2:]:
+        if at is not None:
+            moment(at, "cells")
+    text(row[1], "cells.label")
+    return row
 
 
 def _test_values(test: TestRecord) -> tuple[object, ...]:

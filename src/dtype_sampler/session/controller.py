@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # The labels that the items of this process's tests declare, kept where `--dtype-only` needs them.
 DECLARED = pytest.StashKey[list[str]]()
+# The arguments of this process's tests, as `parametrization.Parametrizations` has them.
+ARGUMENTS = pytest.StashKey[dict[str, bool]]()
+ARGUMENTS_WIRE = f"{WIRE}_arguments"
 
 _PHASES = ("setup", "call", "teardown")
 # xdist reports a test whose worker died with this phase.
@@ -43,12 +46,16 @@ class Controller:
         settings: Settings,
         plan: RunPlan,
         books: Books | None,
+        *,
+        idle: bool = False,
     ) -> None:
+        """idle: the session runs no test, and keeps no books."""
         self.config = config
         self.settings = settings
         self.plan = plan
         self.tally = Tally()
-        self.books = books
+        self.books = None if idle else books
+        self._idle = idle
         self._pid = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
@@ -65,10 +72,18 @@ class Controller:
         self._common: dict[str, Any] | None = None
         # The node ids of tests of which a report was lost: what is left says nothing true.
         self._lost: set[str] = set()
+        self._arguments: dict[str, bool] = {}
 
     @guarded
     def pytest_report_header(self) -> str:
+        if self.config.getoption("collectonly"):
+            return terminal.listing_header(self.plan)
         return terminal.header(self.plan)
+
+    @property
+    def _forked(self) -> bool:
+        """Whether this is a child of the session's process: its books are the parent's to keep."""
+        return os.getpid() != self._pid
 
     @pytest.hookimpl(trylast=True)
     @guarded
@@ -93,7 +108,7 @@ class Controller:
                 setattr(report, LOST, True)
                 self._lose(nodeid)
                 raise
-        if os.getpid() != self._pid:
+        if self._forked:
             # A child of pytest-forked: its parent is told, and keeps the books.
             return
         if hasattr(report, LOST):
@@ -166,7 +181,7 @@ class Controller:
     def _remember_seed(self) -> None:
         """For `--dtype-seed=last`; not before a sample was used, as this makes a file."""
         cache = getattr(self.config, "cache", None)
-        if cache is not None:
+        if cache is not None and not self._idle:
             cache.set(CACHE_SEED, self.plan.seed)
 
     def _add_replay(self, report: pytest.TestReport, payload: dict[str, Any]) -> None:
@@ -203,10 +218,14 @@ class Controller:
         output = getattr(node, "workeroutput", None)
         if isinstance(output, dict):
             self._collected.update(dict.fromkeys(output.get(WIRE, ())))
+            # All workers collect the same tests.
+            self._arguments.update(output.get(ARGUMENTS_WIRE, {}))
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._forked:
+            return
         # Each part apart: what fails in one of them is no reason to leave out the others.
         with told(self.config, "adding properties to JUnit's report"):
             from dtype_sampler.session import junit
@@ -242,8 +261,11 @@ class Controller:
         self._coverage, runs = self.books.state(devices)
         if self._coverage is not None and self.settings.step_summary:
             self._write_step_summary(self._coverage, runs)
-        percent = self._coverage.percent if self._coverage is not None else 0.0
-        missed = wanted is not None and percent < wanted
+        missed = wanted is not None and (
+            self._coverage is None
+            or self._coverage.nothing_to_judge() is not None
+            or self._coverage.percent < wanted
+        )
         if missed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -271,6 +293,8 @@ class Controller:
 
     @guarded
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self._forked:
+            return
         with told(self.config, "showing replay lines"):
             if self._replays and _sections_hidden(self.config):
                 terminalreporter.section(f"{terminal.SECTION}: replay")
@@ -286,8 +310,41 @@ class Controller:
                 told_of = terminal.ledger_summary(self.books, self._coverage, self.settings)
                 for line, red in told_of:
                     terminalreporter.write_line(line, red=red)
+        with told(self.config, "looking for arguments that match nothing"):
+            for message in self._unmatched_argnames():
+                message = f"{terminal.SECTION}: dtype_sampler_argnames: {message}"
+                terminalreporter.write_line(message, yellow=True)
         for message in self._unknown:
             terminalreporter.write_line(f"ERROR: --dtype-only: {message}", red=True)
+
+    def _unmatched_argnames(self) -> list[str]:
+        """What to say of names that match nothing, where all of the suite was looked at.
+
+        A part of a suite may well have no such test.
+        """
+        arguments = self._arguments | self.config.stash.get(ARGUMENTS, dict[str, bool]())
+        if not (arguments and self.settings.argnames and _collects_all(self.config)):
+            return []
+        from dtype_sampler.session.parametrization import unmatched
+
+        return unmatched(self.settings.argnames, arguments)
+
+
+def _collects_all(config: pytest.Config) -> bool:
+    """Whether pytest was asked to collect all that it collects of itself."""
+    options = ("ignore", "ignore_glob", "lf")
+    if any(config.getoption(name, None) for name in options):
+        return False
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("error"):
+        # What can't be imported may have them.
+        return False
+    if config.args_source is config.ArgsSource.TESTPATHS:
+        return True
+    root, start = config.rootpath, config.invocation_params.dir
+    whole = [root / path for path in config.getini("testpaths")] or [root]
+    named = [Path(os.path.normpath(start / arg)) for arg in config.args]
+    return all(any(path.is_relative_to(one) for one in named) for path in whole)
 
 
 def open_books(config: pytest.Config, settings: Settings) -> Books | None:
@@ -334,8 +391,14 @@ def _records(
             tuple(sample["always"]),
             whole_at=now if whole else 0.0,
         )
+    marked = {
+        Cell(sample["key"], label, sample["device"])
+        for sample in finished.samples
+        for label in sample.get("skipped", ())
+    }
     seen = [
-        Observed(cell, finished.nodeid, outcome, now, duration)
+        # No node id for what a mark skips: nothing ran it.
+        Observed(cell, "" if cell in marked else finished.nodeid, outcome, now, duration)
         for cell, outcome in finished.cells.items()
     ]
     return list(tests.values()), seen
@@ -367,11 +430,15 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
     if payload is not None and (rerun or outcome == "failed") and not subtest:
         # What made it fail on the way here are its subtests, which have their own reports.
         outcome = payload.get("outcome", outcome)
+    xfail = hasattr(report, "wasxfail")
+    if xfail and str(report.wasxfail).removeprefix("reason: ").startswith("[NOTRUN]"):
+        # `xfail(run=False)`: pytest calls it an expected failure, though nothing has run.
+        xfail = False
     worker = getattr(getattr(getattr(report, "node", None), "gateway", None), "id", "")
     return Observation(
         when="crash" if report.when not in _PHASES else report.when,
         outcome=outcome,
-        xfail=hasattr(report, "wasxfail"),
+        xfail=xfail,
         subtest=subtest,
         samples=payload,
         rerun=rerun,

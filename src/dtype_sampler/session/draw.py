@@ -19,7 +19,7 @@ from dtype_sampler.sampling.candidates import (
     POOL_NAMES,
     Pool,
     each_of,
-    matches,
+    is_wanted,
     number_of,
     parse_device,
 )
@@ -98,15 +98,20 @@ def draw(
     full: bool,
     device: str | None,
     left: Container[str] | None = None,
+    skipped: Mapping[str, str] | None = None,
     probe: bool = True,
 ) -> SampleRecord:
     """Choose a test's dtypes for this run.
 
     device: the one that the test itself asks for; None means the run's. If this machine lacks it,
     nothing is supported there; a run's device that is lacking is an error.
-    left: the labels that other selections (`-k`, `-m`) have left; None means all. probe: whether to
-    pass over what the device refuses.
+    left: the labels that other selections (`-k`, `-m`) have left; None means all. skipped: label ->
+    why, of those that the suite's own marks skip: they are passed over too, unless nothing is left
+    out: then pytest skips them, and shows each. probe: whether to pass
+    over what the device refuses.
     """
+    everything = full or bool(plan.only)
+    sampled = not everything and k < len(pool.labels)
     unsupported: dict[str, str] = {}
     absent = absence(device) if probe and device is not None else None
     if device is None and plan.device is not None:
@@ -114,7 +119,7 @@ def draw(
     device = device or plan.device
 
     def available(label: str) -> bool:
-        if plan.only and not any(matches(name, label) for name in plan.only):
+        if plan.only and not is_wanted(plan.only, label):
             return False
         # What a string or an object of the test's own means to a device, only the test knows.
         asked = pool.is_dtype(label)
@@ -122,6 +127,8 @@ def draw(
             unsupported[label] = _lacking(label)
             return False
         if left is not None and label not in left:
+            return False
+        if sampled and skipped and label in skipped:
             return False
         if absent is not None:
             unsupported[label] = absent
@@ -137,7 +144,6 @@ def draw(
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
-    everything = full or bool(plan.only)
     chosen = choose(
         seed=plan.seed,
         strategy=plan.strategy,
@@ -176,6 +182,7 @@ def draw(
         {label: unsupported[label] for label in pool.labels if label in unsupported},
         k=k,
         always=always,
+        skipped=dict(skipped or {}),
         by_name=bool(again or loners) or (plan.strategy == "oldest" and not everything),
     )
 
@@ -202,7 +209,7 @@ def _lacking(label: str) -> str:
 def why_nothing(record: SampleRecord, plan: RunPlan) -> str:
     """The reason to skip a test of which no dtype can run."""
     if plan.only and not record.unsupported:
-        wanted = ",".join(plan.only)
-        return f"--dtype-only={wanted}: this test declares {', '.join(record.declared)}"
+        asked, declared = ",".join(plan.only), ", ".join(record.declared)
+        return f"--dtype-only={asked}: this test declares {declared}"
     refused = "; ".join(f"{label}: {why}" for label, why in record.unsupported.items())
     return f"{record.device} supports none of this test's dtypes ({refused})"

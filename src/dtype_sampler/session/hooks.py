@@ -97,13 +97,14 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from dtype_sampler.session.controller import Controller, open_books
 
+    idle = any(config.getoption(name, False) for name in _IDLE)
     try:
         settings = _settings(config)
         books = open_books(config, settings)
-        plan = config.stash[PLAN] = _plan(config, settings, books)
+        plan = config.stash[PLAN] = _plan(config, settings, books, idle=idle)
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None
-    controller = Controller(config, settings, plan, books)
+    controller = Controller(config, settings, plan, books, idle=idle)
     config.pluginmanager.register(controller, "dtype-sampler-controller")
     _leave_traces(config)
 
@@ -119,6 +120,20 @@ def _leave_traces(config: pytest.Config) -> None:
     if last_words.own is not None:
         config.stash[TRACE] = last_words.own
         config.pluginmanager.register(Phases(config), "dtype-sampler-phases")
+
+
+# What pytest may be asked for instead of running tests: that is no run, and touches no ledger.
+_IDLE = (
+    "collectonly",
+    "setupplan",
+    "setuponly",
+    "help",
+    "version",
+    "markers",
+    "showfixtures",
+    "show_fixtures_per_test",
+    "cacheshow",
+)
 
 
 class WorkerReports:
@@ -163,7 +178,7 @@ def _getini(config: pytest.Config, name: str) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _plan(config: pytest.Config, settings: Settings, books: Books | None) -> RunPlan:
+def _plan(config: pytest.Config, settings: Settings, books: Books | None, *, idle: bool) -> RunPlan:
     if settings.device not in (None, "cpu") and settings.came_from("device") == CLI:
         from dtype_sampler.roundtrip.support import check_device
 
@@ -174,8 +189,9 @@ def _plan(config: pytest.Config, settings: Settings, books: Books | None) -> Run
     history = None
     if books is not None:
         history = History()
+        look = books.peek if idle else books.read
         with told(config, "reading the ledger"):
-            history = books.read(verdicts=settings.strategy == "oldest")
+            history = look(verdicts=settings.strategy == "oldest")
     elif settings.strategy == "oldest":
         raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
     kept: tuple[str, ...] = ()
@@ -265,10 +281,17 @@ def pytest_collection_modifyitems(
     seen = config.stash.get(SEEN, None)
     if seen is None:
         return (yield)
+    from dtype_sampler.session.marks import Marks
     from dtype_sampler.session.parametrization import group_items
-    from dtype_sampler.session.selection import select
+    from dtype_sampler.session.selection import everything, select
 
     plan = config.stash[PLAN]
+    if plan.argnames:
+        from dtype_sampler.session.controller import ARGUMENTS, ARGUMENTS_WIRE
+
+        getattr(config, "workeroutput", {})[ARGUMENTS_WIRE] = seen.arguments
+        config.stash[ARGUMENTS] = seen.arguments
+    listing = config.getoption("collectonly", False)
     try:
         groups = group_items(items, plan, seen)
     except DtypeSamplerError as error:
@@ -282,7 +305,8 @@ def pytest_collection_modifyitems(
     result = yield
     # -k, -m and --deselect have acted: the sample is taken from what they left.
     try:
-        selection = select(plan, items, groups, _name_among(plan.kept))
+        choose = everything if listing else select
+        selection = choose(plan, items, groups, _name_among(plan.kept), Marks().why_skipped)
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None
     for item, reason in selection.skipped:
@@ -370,6 +394,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         item.get_closest_marker("random_dtypes") is not None
         # A marker for all of a module says nothing to its doctests.
         and isinstance(item, pytest.Function)
+        # It has made items, but a parameter set is empty, and pytest will skip the one for it.
+        and not hasattr(item, "callspec")
     ):
         pytest.fail(
             "@pytest.mark.random_dtypes makes no items here, as pytest parametrizes functions but"
@@ -422,15 +448,27 @@ def _reseed(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 @guarded
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    test = _running(item)
+    if test is None:
+        return (yield)
+    with test.examples.watching(getattr(item, "obj", None)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     test = _running(item)
     if test is None:
         return report
+    error = call.excinfo.value if isinstance(call.excinfo, pytest.ExceptionInfo) else None
+    error = error if call.when == "call" else None
     try:
-        payload = test.to_wire()
+        payload = test.to_wire(error=error)
     except Exception:
         # What this report is about may have failed: without it, the others say nothing true.
         setattr(report, LOST, True)

@@ -6,7 +6,7 @@ The pytest side of `selection`: reads markers, `Metafunc` and `callspec`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.roundtrip.support import check_device
 from dtype_sampler.sampling.candidates import Pool, each_of, ids_of, label_of, parse_device
 from dtype_sampler.sampling.plan import RunPlan
@@ -46,12 +46,14 @@ class Parametrizations:
     """What was seen while tests were generated, by the node id of the test function.
 
     calls: the argument names of each `parametrize` call, in order: one part of an item's id each.
-    requests: by argument name. made: the items that a module or class (by its identity, which lasts
-    as long as they do) has made of a function, before any was left out.
+    requests: by argument name. arguments: the names of all arguments of tests, and whether a test
+    is parametrized over it. made: the items that a module or class (by its identity, which lasts as
+    long as they do) has made of a function, before any was left out.
     """
 
     calls: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
     requests: dict[str, dict[str, MarkerRequest]] = field(default_factory=dict)
+    arguments: dict[str, bool] = field(default_factory=dict)
     made: dict[tuple[int, str], list[Any]] = field(default_factory=dict)
 
     def note(self, collector: pytest.Collector, nodes: Sequence[object]) -> None:
@@ -67,6 +69,8 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
 
     Must run before anybody else parametrizes the test.
     """
+    for name in metafunc.fixturenames:
+        seen.arguments.setdefault(name, False)
     marks = list(metafunc.definition.iter_markers(MARKER))
     if not marks and not any(is_sampled(name, plan.argnames) for name in metafunc.fixturenames):
         return
@@ -102,6 +106,35 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
 def is_sampled(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether an argument of that name is one of those that `dtype_sampler_argnames` means."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def unmatched(patterns: Sequence[str], arguments: Mapping[str, bool]) -> list[str]:
+    """What to say of the names of `dtype_sampler_argnames` that no test is parametrized over.
+
+    Where some match, a name that matches nothing may be there for later, or for other suites: it is
+    told only if there is one so near that it is a typing error. arguments: as in
+    `Parametrizations`.
+    """
+    parametrized = [name for name, yes in arguments.items() if yes]
+    found = {name for name in parametrized if is_sampled(name, tuple(patterns))}
+    problems = []
+    for pattern in patterns:
+        fitting = [name for name in arguments if fnmatchcase(name, pattern)]
+        if found.intersection(fitting):
+            continue
+        known = parametrized if found else [*parametrized, *arguments]
+        near = [name for name in known if name not in found]
+        guess = None if fitting else nearest(pattern, tuple(dict.fromkeys(near)))
+        if guess:
+            problems.append(f"{pattern}: no test has such an argument, did you mean {guess!r}?")
+        elif fitting and not found:
+            problems.append(
+                f"{pattern}: no test is parametrized over {fitting[0]}, which is an argument of"
+                " tests"
+            )
+        elif not found:
+            problems.append(f"{pattern}: no test has such an argument")
+    return problems
 
 
 def _recording(
@@ -275,9 +308,10 @@ def _function_of(
     item: Any, params: dict[str, Any], plan: RunPlan, seen: Parametrizations
 ) -> _Function | None:
     nodeid = f"{stable_nodeid(item.parent)}::{item.originalname}"
+    seen.arguments.update(dict.fromkeys(params, True))
     requests = seen.requests.get(nodeid, {})
     sampled = tuple(name for name in params if name in requests or is_sampled(name, plan.argnames))
-    if not sampled:
+    if not sampled or any(map(_is_empty, params.values())):
         return None
     if len(sampled) > 1 and any(one.always or one.device for one in requests.values()):
         raise DtypeSamplerError(
@@ -293,6 +327,12 @@ def _function_of(
     ]
     full = item.get_closest_marker(FULL_MARKER) is not None
     return _Function(nodeid, sampled, others, calls, "device" in others, full)
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a parameter stands for an empty set of parameters, of which nothing can ever run."""
+    kind = type(value)
+    return kind.__name__ == "NotSetType" and kind.__module__.startswith("_pytest.")
 
 
 def _label(function: _Function, params: dict[str, Any]) -> str:

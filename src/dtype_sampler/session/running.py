@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
@@ -13,6 +14,7 @@ from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
 from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.draw import draw, make_request, own_device, why_nothing
+from dtype_sampler.session.examples import Examples
 from dtype_sampler.session.seeding import reseed
 
 if TYPE_CHECKING:
@@ -38,12 +40,14 @@ class RunningTest:
         "_adopted",
         "_candidates",
         "_function",
+        "_lock",
         "_made",
         "_note",
         "_records",
         "_shared",
         "_skip",
         "attempt",
+        "examples",
         "execution",
         "full",
         "nodeid",
@@ -71,6 +75,7 @@ class RunningTest:
         self._shared = shared
         self._note = note
         self.under_test = UnderTest(None if note is None else self._noted)
+        self.examples = Examples(self.under_test)
         self.execution = execution
         # Setup, call or teardown; known only where somebody takes note of it.
         self.phase = "setup"
@@ -81,6 +86,8 @@ class RunningTest:
         # By the identity of the record of the fixture that drew the sample, which is kept here too.
         self._adopted: dict[int, tuple[SampleRecord, SampleRecord]] = {}
         self._function: str | None = None
+        # A test's own threads ask at the same time.
+        self._lock = Lock()
         # What subtests of this attempt said, for where their own reports get lost: pytest-forked
         # brings home those of the test itself only.
         self.subtests: list[dict[str, Any]] = []
@@ -108,6 +115,7 @@ class RunningTest:
         self.attempt += 1
         self.phase = "setup"
         self.under_test.clear()
+        self.examples = Examples(self.under_test)
         self._records.clear()
         self.subtests = []
         self._made.clear()
@@ -136,25 +144,36 @@ class RunningTest:
         if self.plan.reseed:
             reseed(self.plan.seed, key, label)
 
-    def to_wire(self, *fixtures: RunningTest) -> dict[str, Any] | None:
+    def to_wire(
+        self, *fixtures: RunningTest, error: BaseException | None = None
+    ) -> dict[str, Any] | None:
         """What happened so far, in plain builtins; None if no dtype was involved.
 
-        fixtures: those that are being set up, whose samples are told with this test's.
+        fixtures: those that are being set up, whose samples are told with this test's. error: what
+        has ended the phase that is reported, if anything has.
         """
         records = list(self._records)
         for fixture in fixtures:
             records += fixture._records  # noqa: SLF001  # of its own kind
         if not records:
             return None
+        blamed = self.examples.blamed(error)
         return {
-            "samples": [record.to_wire() for record in records],
-            "under_test": self.under_test.labels(),
+            "samples": [
+                record.to_wire() | {"entered": self._entered(record)} for record in records
+            ],
+            "under_test": self.under_test.labels() if blamed is None else blamed,
             "nodeid": self.nodeid,
             "function": self._function,
             "execution": self.execution,
             "attempt": self.attempt,
             "subtests": list(self.subtests),
         }
+
+    def _entered(self, record: SampleRecord) -> tuple[str, ...]:
+        """The labels of which something is known."""
+        nothing = self.examples.says_nothing_of
+        return tuple(one for one in record.entered if not nothing(record, one))
 
     def named_by(self, parameters: Iterable[object]) -> list[str]:
         """The labels of this test's samples that the parameters of a subtest name.
@@ -197,14 +216,15 @@ class RunningTest:
         named = own_device(device)
         # Everything but the seed, the strategy and the key, which stay the same while a test runs.
         request = (pool.labels, fixed, k, named)
-        record = self._made.get(request)
-        if record is None:
-            record = draw(
-                self.plan, self.nodeid, pool, k=k, always=fixed, full=self.full, device=named
-            )
-            self._made[request] = record
-            self._records.append(record)
-            self._candidates.update((label, pool.candidate(label)) for label in record.chosen)
+        with self._lock:
+            record = self._made.get(request)
+            if record is None:
+                record = draw(
+                    self.plan, self.nodeid, pool, k=k, always=fixed, full=self.full, device=named
+                )
+                self._made[request] = record
+                self._records.append(record)
+                self._candidates.update((label, pool.candidate(label)) for label in record.chosen)
         if not record.chosen:
             self._skip(why_nothing(record, self.plan))
         return DtypeSample(
@@ -212,6 +232,7 @@ class RunningTest:
             record.chosen,
             seed=self.plan.seed,
             hand_out=self._hand_out_of(record),
+            owner=record,
         )
 
     def _hand_out_of(self, record: SampleRecord) -> Callable[[str], UnderTest]:
@@ -219,18 +240,21 @@ class RunningTest:
             # A sample that a fixture has drawn for many tests is taken by the test that runs.
             test = running_test() or self if self._shared else self
             taken = record if test is self else test._adopt(record)  # noqa: SLF001
+            test.examples.take(taken, label)
             taken.entered[label] = None
-            test.reseed(taken.key, label)
+            if not test.examples.drawing:
+                test.reseed(taken.key, label)
             return test.under_test
 
         return hand_out
 
     def _adopt(self, record: SampleRecord) -> SampleRecord:
         """This test's own record of a sample that a fixture of a wider scope has drawn."""
-        if id(record) not in self._adopted:
-            own = replace(record, key=self.nodeid, entered={})
-            self._adopted[id(record)] = record, own
-            self._records.append(own)
+        with self._lock:
+            if id(record) not in self._adopted:
+                own = replace(record, key=self.nodeid, entered={})
+                self._adopted[id(record)] = record, own
+                self._records.append(own)
         return self._adopted[id(record)][1]
 
     @contextmanager
