@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
+from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, History, RunPlan
 from dtype_sampler.session.current import innermost, running
+from dtype_sampler.session.faults import FAULTS, LOST, guarded, told, watch
 from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
 from dtype_sampler.session.planning import make_plan
 from dtype_sampler.session.repetition import repetitions, without_repetition
@@ -45,7 +46,11 @@ ASKING = pytest.StashKey[dict[tuple[int, str], bool]]()
 OTHERS = pytest.StashKey[bool]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+@guarded
+def pytest_addoption(
+    parser: pytest.Parser,
+    pluginmanager: pytest.PytestPluginManager,  # noqa: ARG001  # tells whose fault one here is
+) -> None:
     group = parser.getgroup("dtype-sampler", "dtype sampling")
     for option in OPTIONS:
         if option.flag:
@@ -69,6 +74,7 @@ def _ini_type(name: str) -> Any:
     return name
 
 
+@guarded
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
@@ -82,12 +88,19 @@ def pytest_configure(config: pytest.Config) -> None:
     session = ExitStack()
     session.enter_context(running(None))
     config.add_cleanup(session.close)
-    config.pluginmanager.register(Outermost(), Outermost.NAME)
-    wire = getattr(config, "workerinput", {}).get(WIRE)
-    if wire is not None:
-        config.stash[PLAN] = RunPlan.from_wire(wire)
-        config.pluginmanager.register(WorkerReports(), "dtype-sampler-worker")
-        _leave_traces(config)
+    config.pluginmanager.register(Outermost(config), Outermost.NAME)
+    watch(config)
+    if config.stash[FAULTS]:
+        # Not even the options are there: without a plan the hooks below do nothing.
+        return
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        # None if the controller has no plan itself, or could not send it.
+        wire = worker.get(WIRE)
+        if wire is not None:
+            config.stash[PLAN] = RunPlan.from_wire(wire)
+            config.pluginmanager.register(WorkerReports(config), "dtype-sampler-worker")
+            _leave_traces(config)
         return
     from dtype_sampler.session.controller import Controller, open_books
 
@@ -113,7 +126,7 @@ def _leave_traces(config: pytest.Config) -> None:
     config.pluginmanager.register(last_words, "dtype-sampler-last-words")
     if last_words.own is not None:
         config.stash[TRACE] = last_words.own
-        config.pluginmanager.register(Phases(), "dtype-sampler-phases")
+        config.pluginmanager.register(Phases(config), "dtype-sampler-phases")
 
 
 # What pytest may be asked for instead of running tests: that is no run, and touches no ledger.
@@ -133,16 +146,27 @@ _IDLE = (
 class WorkerReports:
     """Makes reports fit for the way from an xdist worker to its controller."""
 
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
     @pytest.hookimpl(tryfirst=True)
+    @guarded
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Name the parameters of a subtest, such as a dtype, instead of sending them.
 
         execnet sends builtins only. pytest 9 does this itself; before, `subTest(dtype=dtype)` is an
         internal error under xdist.
         """
-        name_dtypes(report)
+        try:
+            name_dtypes(report)
+        except Exception:
+            setattr(report, LOST, True)
+            raise
         context: Any = getattr(report, "context", None)
-        values = getattr(context, "kwargs", {})
+        values = getattr(context, "kwargs", None)
+        # An object of another plugin's may have attributes of these names for other things.
+        if not isinstance(values, dict):
+            return
         if any(type(value) not in (str, int, float, bool, NoneType) for value in values.values()):
             context.kwargs = {name: repr(value) for name, value in values.items()}
 
@@ -171,14 +195,17 @@ def _plan(config: pytest.Config, settings: Settings, books: Books | None, *, idl
             raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
     history = None
     if books is not None:
+        history = History()
         look = books.peek if idle else books.read
-        history = look(verdicts=settings.strategy == "oldest")
-    if settings.strategy == "oldest" and history is None:
+        with told(config, "reading the ledger"):
+            history = look(verdicts=settings.strategy == "oldest")
+    elif settings.strategy == "oldest":
         raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
+    kept: tuple[str, ...] = ()
+    with told(config, "reading pytest's cache"):
+        kept = _kept(config)
     try:
-        return make_plan(
-            settings, last_seed=_last_seed(config), kept=_kept(config), history=history
-        )
+        return make_plan(settings, last_seed=_last_seed(config), kept=kept, history=history)
     except LookupError as error:
         word = str(error.args[0])
         problem = (
@@ -221,14 +248,19 @@ def _kept(config: pytest.Config) -> tuple[str, ...]:
 
 
 @pytest.hookimpl(optionalhook=True)
+@guarded
 def pytest_configure_node(node: Any) -> None:
-    node.workerinput[WIRE] = node.config.stash[PLAN].to_wire()
+    plan = node.config.stash.get(PLAN, None)
+    node.workerinput[WIRE] = plan.to_wire() if plan is not None else None
 
 
 @pytest.hookimpl(tryfirst=True)
+@guarded
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
-    plan = config.stash[PLAN]
+    plan = config.stash.get(PLAN, None)
+    if plan is None:
+        return
     if plan.argnames or any(metafunc.definition.iter_markers("random_dtypes")):
         from dtype_sampler.session import parametrization
 
@@ -237,6 +269,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
+@guarded
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
@@ -252,10 +285,13 @@ class Outermost:
 
     NAME = "dtype-sampler-outermost"
 
-    def __init__(self) -> None:
+    def __init__(self, config: pytest.Config) -> None:
+        # The fault that a hook of this may have is told to this session.
+        self.config = config
         self._deselections: Deselections | None = None
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
+    @guarded
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, object, object]:
@@ -307,11 +343,13 @@ class Outermost:
             config.hook.pytest_deselected(items=selection.out)
         return result
 
+    @guarded
     def pytest_deselected(self, items: Sequence[object]) -> None:
         if self._deselections is not None:
             self._deselections.note(items)
 
 
+@guarded
 def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
     outermost = manager.get_plugin(Outermost.NAME)
     if outermost in (None, plugin) or not hasattr(plugin, "pytest_collection_modifyitems"):
@@ -322,7 +360,11 @@ def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    plan = _plan_of(item)
+    if plan is None:
+        return (yield)
     from dtype_sampler.session.running import RunningTest
 
     stash = item.config.stash
@@ -331,7 +373,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     full = item.get_closest_marker("all_dtypes") is not None
     trace = stash.get(TRACE, None)
     test = item.stash[RUNNING] = RunningTest(
-        stash[PLAN],
+        plan,
         without_repetition(item, nodeid),
         full=full,
         skip=pytest.skip,
@@ -351,6 +393,16 @@ def _repetition(item: pytest.Item) -> int:
     if REPETITIONS not in config.stash:
         config.stash[REPETITIONS] = repetitions(item.session.items)
     return config.stash[REPETITIONS].get(id(item), 1)
+
+
+def _plan_of(item: object) -> RunPlan | None:
+    """The plan of the session that an item is of; None for an object that only looks like one."""
+    return item.config.stash.get(PLAN, None) if isinstance(item, pytest.Item) else None
+
+
+def _running(item: object) -> RunningTest | None:
+    """The running test of an item; None if another plugin runs it in a way of its own."""
+    return item.stash.get(RUNNING, None) if isinstance(item, pytest.Item) else None
 
 
 def _name_among(kept: Collection[str]) -> Callable[[pytest.Item], str]:
@@ -374,9 +426,12 @@ def _replayable(item: pytest.Item) -> str:
 
 
 @pytest.hookimpl(tryfirst=True)
+@guarded
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    _begin(item)
-    test = item.stash[RUNNING]
+    test = _running(item)
+    if test is None:
+        return
+    _begin(item, test)
     if test.plan.reseed and (test.is_item or _asks(item)):
         test.prime()
         item.stash[RESEEDED] = not _others_may_seed(item.config)
@@ -411,8 +466,7 @@ def _others_may_seed(config: pytest.Config) -> bool:
     return config.stash[OTHERS]
 
 
-def _begin(item: pytest.Item) -> None:
-    test = item.stash[RUNNING]
+def _begin(item: pytest.Item, test: RunningTest) -> None:
     test.begin_attempt()
     group = item.config.stash.get(MEMBERS, {}).get(id(item))
     if group is not None:
@@ -435,6 +489,7 @@ def _begin(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
     if innermost() is None:
         return (yield)
@@ -466,8 +521,12 @@ def _reseed_late(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    with item.stash[RUNNING].examples.watching(getattr(item, "obj", None)), _seeds_kept(item):
+    test = _running(item)
+    if test is None:
+        return (yield)
+    with test.examples.watching(getattr(item, "obj", None)), _seeds_kept(item):
         return (yield)
 
 
@@ -496,14 +555,22 @@ def _seeds_kept(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    test = item.stash.get(RUNNING, None)
+    test = _running(item)
+    if test is None:
+        return report
     error = call.excinfo.value if isinstance(call.excinfo, pytest.ExceptionInfo) else None
     error = error if call.when == "call" else None
-    payload = test.to_wire(error=error) if test is not None else None
+    try:
+        payload = test.to_wire(error=error)
+    except Exception:
+        # What this report is about may have failed: without it, the others say nothing true.
+        setattr(report, LOST, True)
+        raise
     if payload is not None:
         # A worker's pytest makes a test with failed subtests a failure itself, later than this.
         setattr(report, WIRE, payload | {"outcome": report.outcome})
@@ -525,4 +592,7 @@ def random_dtypes_fixture() -> Callable[..., Any]:
 @pytest.fixture(scope="session", name="dtype_seed")
 def dtype_seed_fixture(pytestconfig: pytest.Config) -> int:
     """The seed of this run's samples."""
-    return pytestconfig.stash[PLAN].seed
+    plan = pytestconfig.stash.get(PLAN, None)
+    if plan is None:
+        raise DtypeSamplerError("there is no seed, as the plugin has a fault: the summary tells it")
+    return plan.seed

@@ -272,7 +272,8 @@ def group_items(
     functions: dict[tuple[int, str], _Function | None] = {}
     found: dict[int, Group] = {}
     for item in items:
-        callspec = getattr(item, "callspec", None)
+        # An item of another plugin's may have a `callspec` too, which is no parametrization.
+        callspec = getattr(item, "callspec", None) if isinstance(item, pytest.Function) else None
         if callspec is None:
             continue
         params = callspec.params
