@@ -29,6 +29,8 @@ _WEIGHT = {
     CRASHED: 7,
 }
 OUTCOMES = frozenset(_WEIGHT)
+# With these a test ends before its loop does.
+_ENDINGS = frozenset({FAILED, XFAILED, SKIPPED, CRASHED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +204,26 @@ class Tally:
     def unsupported(self) -> Mapping[tuple[str, str], str]:
         """(label, device type) -> the refusal."""
         return self._unsupported
+
+    @property
+    def hidden(self) -> Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Node id of each test that did not come to all of its sample -> the labels that it could
+        not get past, none where it left its loop by itself, and those that it did not come to.
+        """
+        found = {}
+        merged: Mapping[Cell, str | None] | None = None
+        for nodeid, cells in self._cells.items():
+            left = [cell for cell, outcome in cells.items() if outcome == NOT_REACHED]
+            if left:
+                merged = self.cells() if merged is None else merged
+                left = [cell for cell in left if merged[cell] == NOT_REACHED]
+            if left:
+                ended = (cell for cell, outcome in cells.items() if outcome in _ENDINGS)
+                found[nodeid] = (
+                    tuple(dict.fromkeys(cell.label for cell in ended)),
+                    tuple(dict.fromkeys(cell.label for cell in left)),
+                )
+        return found
 
     @property
     def crashed(self) -> Mapping[str, tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 Version 1: the first.
 Version 2: `tests.met_at`, when a run last met a test that it took no sample of.
+Version 3: `runs.lane`, `runs.part` and `runs.in_series`: whose seeds a run's seed is one of.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-VERSION = 2
+VERSION = 3
 # "dtsl" in SQLite's own header field for the application that a file belongs to.
 APPLICATION_ID = 0x6474736C
 
@@ -32,7 +33,10 @@ TABLES = (
         torch TEXT NOT NULL,
         plugin TEXT NOT NULL,
         device TEXT NOT NULL,
-        counts TEXT NOT NULL -- JSON: outcome -> number of cells
+        counts TEXT NOT NULL, -- JSON: outcome -> number of cells
+        lane TEXT, -- NULL: of before version 3
+        part TEXT NOT NULL DEFAULT '',
+        in_series INTEGER NOT NULL DEFAULT 1 -- 0: the seed was given, or drawn
     )""",
     """CREATE TABLE tests (
         id INTEGER PRIMARY KEY,
@@ -70,4 +74,9 @@ TABLES = (
 # From which version -> the statements that lead to the next one.
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     1: ("ALTER TABLE tests ADD COLUMN met_at REAL NOT NULL DEFAULT 0",),
+    2: (
+        "ALTER TABLE runs ADD COLUMN lane TEXT",
+        "ALTER TABLE runs ADD COLUMN part TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE runs ADD COLUMN in_series INTEGER NOT NULL DEFAULT 1",
+    ),
 }

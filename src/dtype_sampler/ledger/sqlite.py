@@ -34,6 +34,7 @@ from dtype_sampler.ledger.outcomes import (
 )
 from dtype_sampler.ledger.records import FAILURES, CellRecord, Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
+from dtype_sampler.sampling.lanes import Lane
 from dtype_sampler.sampling.plan import History
 
 # Numbers in the file: to be added to, never to be changed.
@@ -42,11 +43,18 @@ _NUMBERS = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
 _RUN_COLUMNS = (
     *("uid", "number", "started", "ended", "seed", "seed_origin", "strategy", "command"),
     *('"commit"', "host", "python", "torch", "plugin", "device", "counts"),
+    *("lane", "part", "in_series"),
 )
 _MARKS = ("last", "verdict", "passed", "failed")
 _MARK_COLUMNS = tuple(f"{mark}{part}" for mark in _MARKS for part in ("_at", "_run", ""))
 _TEST_COLUMNS = ("key", "device", "declared", "seen_at", "k", "always", "met_at")
 _NEWEST = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
+# The newest run of each lane. Of runs of before lanes were kept (NULL) too.
+_LANES = (
+    "SELECT id, lane, part, seed FROM (SELECT *, row_number() OVER"
+    " (PARTITION BY lane, part ORDER BY started DESC, uid DESC) AS place FROM runs WHERE in_series)"
+    " WHERE place = 1 ORDER BY started DESC, uid DESC LIMIT 1000"
+)
 _CELLS_OF_TEST = (
     f"SELECT id, label, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells WHERE test = ?"
 )
@@ -208,20 +216,31 @@ class SqliteStore(Store):
 
     def history(self, *, verdicts: bool) -> History:
         """What the next run wants to know."""
-        last = self._rows("SELECT seed FROM runs ORDER BY started DESC, uid DESC LIMIT 1")
+        # A seed that was given is what a new lane goes on from only where nothing better is known.
+        last = self._rows(
+            "SELECT seed FROM runs ORDER BY in_series DESC, started DESC, uid DESC LIMIT 1"
+        )
+        lanes = {
+            Lane(lane, part): seed for _, lane, part, seed in self._rows(_LANES) if lane is not None
+        }
         failing: dict[str, dict[str, list[str]]] = {}
+        hidden: dict[str, dict[str, list[str]]] = {}
         ages: dict[str, dict[str, dict[str, float]]] = {}
         sql = (
             "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
-            " WHERE verdict"
+            " WHERE {} ORDER BY key, verdict_at, label"
         )
         names = ", ".join(f"'{outcome}'" for outcome in sorted(FAILURES))
-        for device, key, label, _ in self._rows(f"{sql} IN ({names}) ORDER BY key, label"):
-            failing.setdefault(device, {}).setdefault(key, []).append(label)
+        for found, condition in (
+            (failing, f"verdict IN ({names})"),
+            (hidden, f"last = '{NOT_REACHED}'"),
+        ):
+            for device, key, label, _ in self._rows(sql.format(condition)):
+                found.setdefault(device, {}).setdefault(key, []).append(label)
         if verdicts:
-            for device, key, label, at in self._rows(f"{sql} IS NOT NULL"):
+            for device, key, label, at in self._rows(sql.format("verdict IS NOT NULL")):
                 ages.setdefault(device, {}).setdefault(key, {})[label] = at
-        return History(last[0][0] if last else None, failing, ages)
+        return History(last[0][0] if last else None, failing, ages, hidden, lanes)
 
     def runs(self) -> list[RunRecord]:
         """The runs that are known, oldest first."""
@@ -340,6 +359,8 @@ class SqliteStore(Store):
         used = " UNION ".join(
             f"SELECT {mark}_run FROM cells WHERE {mark}_run IS NOT NULL" for mark in _MARKS
         )
+        # So does the newest run of a lane, so that the lane goes on where it ended.
+        used += f" UNION SELECT id FROM ({_LANES})"
         self._rows(
             "DELETE FROM observations WHERE run IN"
             f" (SELECT id FROM runs WHERE id NOT IN ({_NEWEST}))",
@@ -518,4 +539,7 @@ def _test_values(test: TestRecord) -> tuple[object, ...]:
 
 def _run_fields(row: Iterable[Any]) -> dict[str, Any]:
     fields = dict(zip((name.strip('"') for name in _RUN_COLUMNS), row, strict=True))
-    return fields | {"counts": json.loads(fields["counts"])}
+    return fields | {
+        "counts": json.loads(fields["counts"]),
+        "in_series": bool(fields["in_series"]),
+    }

@@ -72,7 +72,7 @@ class Controller:
         observation = _observation(report, payload)
         finished = self.tally.add(report.nodeid, observation)
         if payload is not None and observation.outcome == "failed":
-            self._add_replay(report, payload)
+            self._add_replay(report, payload, ended=not observation.subtest)
         if self.books is None:
             return
         self._met.add(report.nodeid)
@@ -104,6 +104,9 @@ class Controller:
                 command=shlex.join(["pytest", *map(str, self.config.invocation_params.args)]),
                 commit=commit_of(self.config.rootpath),
                 device=payload["samples"][0]["device"],
+                lane=self.plan.lane,
+                part=self.plan.part,
+                in_series=self.plan.in_series,
                 **where,
             )
         )
@@ -114,7 +117,9 @@ class Controller:
         if cache is not None:
             cache.set(CACHE_SEED, self.plan.seed)
 
-    def _add_replay(self, report: pytest.TestReport, payload: dict[str, Any]) -> None:
+    def _add_replay(
+        self, report: pytest.TestReport, payload: dict[str, Any], *, ended: bool
+    ) -> None:
         from dtype_sampler.session.replay import lines
 
         text = lines(
@@ -124,6 +129,7 @@ class Controller:
             relative=partial(argument_of_nodeid, self.config),
             common=_common_options(self.config),
             filters=_filter_options(self.config),
+            ended=ended,
         )
         if self.books is not None:
             text += terminal.histories(

@@ -25,6 +25,7 @@ from dtype_sampler.sampling.candidates import (
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import choose
 from dtype_sampler.sampling.sample import SampleRecord
+from dtype_sampler.sampling.turns import as_named, in_turn
 
 
 def make_request(
@@ -98,13 +99,15 @@ def draw(
     device: str | None,
     left: Container[str] | None = None,
     probe: bool = True,
+    loop: bool = False,
 ) -> SampleRecord:
     """Choose a test's dtypes for this run.
 
     device: the one that the test itself asks for; None means the run's. If this machine lacks it,
     nothing is supported there; a run's device that is lacking is an error.
     left: the labels that other selections (`-k`, `-m`) have left; None means all. probe: whether to
-    pass over what the device refuses.
+    pass over what the device refuses. loop: whether one dtype can hide the next, so that it matters
+    which comes first.
     """
     unsupported: dict[str, str] = {}
     absent = absence(device) if probe and device is not None else None
@@ -131,7 +134,7 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
-    if plan.verdicts or plan.recheck:
+    if plan.verdicts or plan.recheck or plan.hidden:
         # The device decides whose history counts, and importing torch, as this does for a pool of
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
@@ -149,19 +152,35 @@ def draw(
         available=available,
         verdicts=plan.verdicts.get(where, {}).get(key),
     )
-    # What failed last stays until it passes, on top of what the seed picks.
+    # What failed last stays until it passes, on top of what the seed picks; and so does what a loop
+    # did not get to, until it does.
     failing = plan.recheck.get(where, {}).get(key, ())
-    again = [label for label in failing if label in pool.labels and label not in chosen]
-    again = [label for label in again if available(label)]
+    hidden = plan.hidden.get(where, {}).get(key, ())
+    again = {
+        label
+        for label in dict.fromkeys((*hidden, *failing))
+        if label in pool.labels and label not in chosen and available(label)
+    }
+    declared = tuple(label for label in pool.labels if label in chosen or label in again)
+    turns = declared
+    if loop:
+        turns = (
+            as_named(declared, plan.only)
+            if plan.only
+            else in_turn(declared, hidden=hidden, failing=failing)
+        )
     return SampleRecord(
         key,
         device_type(device_in_use(device)),
         pool.labels,
-        tuple(label for label in pool.labels if label in chosen or label in again),
+        turns,
         {label: unsupported[label] for label in pool.labels if label in unsupported},
         k=k,
         always=always,
-        by_name=bool(again) or (plan.strategy == "oldest" and not everything),
+        # With --dtype-only, the command line says all of it.
+        by_name=bool(again)
+        or (turns != declared and not plan.only)
+        or (plan.strategy == "oldest" and not everything),
     )
 
 

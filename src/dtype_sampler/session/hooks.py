@@ -57,6 +57,16 @@ def _ini_type(name: str) -> Any:
     return name
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser
+) -> Generator[None, object, object]:
+    from dtype_sampler.session.lane import note_options
+
+    note_options(early_config, parser)
+    return (yield)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
@@ -125,12 +135,19 @@ def _plan(config: pytest.Config, settings: Settings, books: Books | None) -> Run
             check_device(settings.device)
         except DtypeSamplerError as error:
             raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
+    from dtype_sampler.session.lane import by_nodeid, lane_of
+
     history = books.read(verdicts=settings.strategy == "oldest") if books is not None else None
     if settings.strategy == "oldest" and history is None:
         raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
     try:
         return make_plan(
-            settings, last_seed=_last_seed(config), kept=_kept(config), history=history
+            settings,
+            last_seed=_last_seed(config),
+            kept=_kept(config),
+            history=history,
+            lane=lane_of(config, settings),
+            by_nodeid=by_nodeid(config),
         )
     except LookupError as error:
         word = str(error.args[0])

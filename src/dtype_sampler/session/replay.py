@@ -63,12 +63,14 @@ def lines(
     relative: Callable[[str], str] = str,
     common: Sequence[str] = (),
     filters: Sequence[str] = (),
+    ended: bool = True,
 ) -> list[str]:
     """What to tell of a failure: the dtype, and how to replay the sample and the dtype alone.
 
     payload: of the failing report, as `RunningTest.to_wire` makes it. relative: turns
     a node id into one that works from the folder in which pytest was called. common: options that
     every replay needs. filters: options such as `-k` that took part in choosing among items.
+    ended: whether the failure ended the test; after that of a subtest it goes on.
     """
     failed = tuple(payload["under_test"])
     function = payload["function"]
@@ -88,6 +90,9 @@ def lines(
         same = by_name(label for sample in payload["samples"] for label in sample["together"])
     text = [f"dtype under test: {', '.join(failed)}" if failed else _after_the_loop(payload)]
     if function is None:
+        hidden = _hidden(payload)
+        if ended and failed and hidden:
+            text.append(f"hidden behind {', '.join(failed)}: {', '.join(hidden)}")
         text.append(f"same sample:     {command(node, [*same, *common])}")
         if failed:
             text.append(f"this dtype only: {command(node, [*by_name(failed), *common])}")
@@ -96,6 +101,17 @@ def lines(
         options = [f"--dtype-seed={plan.seed}", *device_option(settings, plan), *common]
         text.append(f"this dtype only: {command(node, options)}")
     return text
+
+
+def _hidden(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels that the test was to take and did not come to."""
+    left = {
+        label: None
+        for sample in payload["samples"]
+        for label in sample["chosen"]
+        if label not in sample["entered"]
+    }
+    return tuple(left)
 
 
 def _after_the_loop(payload: Mapping[str, Any]) -> str:

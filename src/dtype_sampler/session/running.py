@@ -132,7 +132,14 @@ class RunningTest:
         record = self._made.get(request)
         if record is None:
             record = draw(
-                self.plan, self.nodeid, pool, k=k, always=fixed, full=self.full, device=named
+                self.plan,
+                self.nodeid,
+                pool,
+                k=k,
+                always=fixed,
+                full=self.full,
+                device=named,
+                loop=True,
             )
             self._made[request] = record
             self._records.append(record)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 SECTION = "dtype-sampler"
 # How the test keys of the checks that come with the plugin begin.
 CHECKS = "dtype_sampler/checks/"
+# So many tests are told one by one.
+_SHOWN = 5
 
 
 def header(plan: RunPlan) -> str:
@@ -60,12 +62,27 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
             f"{SECTION}: {label} is not supported on {device},"
             f" {count_of(times, 'cell')} passed over: {reason}"
         )
+    lines += [f"{SECTION}: {text}" for text in _hidden(tally)]
     for nodeid, labels in tally.crashed.items() if cells else ():
         lines.append(
             f"{SECTION}: {nodeid} crashed its worker"
             f"{' with ' * bool(labels)}{', '.join(labels)}; what all others ran counts"
         )
     return lines
+
+
+def _hidden(tally: Tally) -> Iterator[str]:
+    """What loops did not come to: it counts for nothing, and the next run takes it first."""
+    stopped = {nodeid: both for nodeid, both in tally.hidden.items() if both[0]}
+    for nodeid, (behind, labels) in list(stopped.items())[:_SHOWN]:
+        yield f"{nodeid}: hidden behind {', '.join(behind)}: {', '.join(labels)}"
+    more = len(stopped) - _SHOWN
+    if more > 0:
+        yield f"... and dtypes of {count_of(more, 'more test')} are hidden behind others"
+    left = [labels for behind, labels in tally.hidden.values() if not behind]
+    if left:
+        cells = count_of(sum(map(len, left)), "cell")
+        yield f"{count_of(len(left), 'test')} left a loop before its end: {cells} not reached"
 
 
 def histories(
