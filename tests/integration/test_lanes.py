@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
+from dataclasses import replace
 
 import pytest
 
+from dtype_sampler.commands.main import main
 from dtype_sampler.ledger.sqlite import SqliteStore
 
 LEDGER = ".dtype-ledger.sqlite"
@@ -217,3 +220,160 @@ def pytest_collection_modifyitems(config, items):
         assert split(1) == first + 2
         assert split(1) == first + 3
         assert split(2) == first + 2
+
+
+class TestPromises:
+    """What the summary says of the next runs is what they do."""
+
+    SEVEN = LOOP.replace("k=2", "k=1").replace('"abcd"', '"abcdefg"')
+
+    @pytest.fixture
+    def seven(self, project):
+        for name in "ab":
+            folder = project.pytester.mkdir(name)
+            (folder / f"test_{name}.py").write_text(self.SEVEN)
+        return project
+
+    def promised(self, result) -> int:
+        found = re.search(r"(\d+) more runs? of this selection covers? them", result.stdout.str())
+        return int(found[1]) if found else 0
+
+    def test_of_two_selections_each_is_told_of_its_own(self, seven):
+        seven.run("a")
+        result = seven.run("b")
+        assert self.promised(result) == 6
+        result.stdout.fnmatch_lines(
+            ["*ledger: 1 test has cells that never ran and that this selection leaves out"]
+        )
+        for left in range(5, -1, -1):
+            assert self.promised(seven.run("a")) == left
+            assert self.promised(seven.run("b")) == left
+        result = seven.run("b")
+        result.stdout.fnmatch_lines(["*ledger: 14 of 14 cells covered*"])
+        result.stdout.no_fnmatch_line("*never ran*")
+
+    def test_what_k_leaves_out_is_not_promised(self, project):
+        project.file(
+            "test_it",
+            "import pytest\n@pytest.mark.random_dtypes('dtype', ['x1', 'x2', 'y'], k=1)\n"
+            "def test(dtype): pass\n",
+        )
+        promised = self.promised(project.run("-k", "x1 or x2"))
+        assert promised in (1, 2)
+        for left in range(promised - 1, -1, -1):
+            result = project.run("-k", "x1 or x2")
+            assert self.promised(result) == left
+            result.stdout.fnmatch_lines(["*: 1 test has cells that never ran and that this * out"])
+
+    @pytest.mark.parametrize("strategy", ["random", "oldest"])
+    def test_by_every_strategy(self, seven, strategy):
+        options = (f"--dtype-strategy={strategy}", "a")
+        seven.run(*options, "--dtype-seed=3")
+        promised = self.promised(seven.run(*options))
+        assert promised
+        for left in range(promised - 1, -1, -1):
+            assert self.promised(seven.run(*options)) == left
+
+    def test_what_hides_is_said(self, project):
+        project.file(
+            "test_it", self.SEVEN.replace("k=1", "k=7").rstrip() + "; assert dtype != 'c'\n"
+        )
+        result = project.run()
+        result.stdout.fnmatch_lines(
+            ["*; 1 more run of this selection covers them, if no loop ends before them again"]
+        )
+        project.run().stdout.fnmatch_lines(["*ledger: 7 of 7 cells covered*"])
+
+    def test_every_second_number_is_told(self, two):
+        """As the numbers of a workflow that runs for pushes and pull requests."""
+        for number in (101, 103):
+            result = two.run("a", f"--dtype-seed={number}")
+            result.stdout.no_fnmatch_line("*such steps*")
+        for number in (105, 107):
+            result = two.run("a", f"--dtype-seed={number}")
+            result.stdout.fnmatch_lines(
+                [
+                    "*: the last runs of a/test_a.py::test had the seeds 101, 103, 105*: such *",
+                ]
+            )
+            result.stdout.fnmatch_lines(
+                ["*: such steps never come to ?, ?; leave out --dtype-seed, and each selection *"]
+            )
+            assert not self.promised(result)
+        # The next one does so: the series of this selection begins.
+        result = two.run("a")
+        assert seed_of(result) == 108
+        result.stdout.fnmatch_lines(["*ledger: 4 of 4 cells covered*"])
+        result.stdout.no_fnmatch_line("*such steps*")
+
+    def test_many_are_counted(self, project):
+        project.file(
+            "test_it",
+            "import pytest\nfrom dtype_sampler import random_dtypes as ask\n"
+            "@pytest.mark.parametrize('n', range(7))\n"
+            "def test(n): list(ask(k=1, dtypes=[*'ab']))\n",
+        )
+        for number in (2, 4, 6):
+            result = project.run(f"--dtype-seed={number}")
+        result.stdout.fnmatch_lines(["dtype-sampler: ledger: ... and likewise 2 more tests"])
+
+    def test_where_another_device_takes_the_seeds_between(self, two):
+        """It has no part in the selection, as the device is known only once torch is there."""
+        for number in range(3):
+            result = two.run("a")
+            newest = runs(two)[-1]
+            # What was combined with it.
+            store = SqliteStore.open(two.pytester.path / LEDGER)
+            store.open_run(
+                replace(
+                    newest,
+                    uid=f"cuda-{number}",
+                    number=0,
+                    started=newest.started + 1e-6,
+                    seed=newest.seed + 1,
+                    device="cuda",
+                )
+            )
+            store.close()
+        result.stdout.fnmatch_lines(["*such steps never come to ?, ?; other runs take the seeds *"])
+
+
+class TestReports:
+    def test_they_agree_with_the_next_run(self, two, capsys, monkeypatch):
+        monkeypatch.chdir(two.pytester.path)
+        two.run("a")
+        two.run("b")
+        two.run("a")
+        two.took()
+
+        def cli(*args):
+            capsys.readouterr()
+            assert main(list(args)) == 0
+            return capsys.readouterr().out
+
+        report = json.loads(cli("report", "--format=json"))
+        assert (report["summary"]["selections"], report["summary"]["runs_needed"]) == (2, 1)
+        text = cli("report").replace("\n", " ")
+        assert "3 runs of 2 selections known, the next seed of the last one is" in text
+        assert "runs until all that never ran are reached: 1 of each selection" in text
+        planned = dict(re.findall(r"^(\w)/.*\n  (\d+: .*)$", cli("plan"), re.MULTILINE))
+        for name in "ab":
+            seed = seed_of(two.run(name))
+            taken_now = ", ".join(label for _, label in two.took())
+            assert planned[name] == f"{seed}: {taken_now}"
+            if name == "a":
+                assert report["summary"]["next_seed"] == seed
+        report = json.loads(cli("report", "--format=json"))
+        assert report["summary"]["runs_needed"] == 0
+
+    def test_a_plan_has_on_top_what_comes_again(self, project, capsys, monkeypatch):
+        monkeypatch.chdir(project.pytester.path)
+        project.file("test_it", LOOP.replace("k=2", "k=1").rstrip() + "; assert dtype != 'b'\n")
+        for _ in range(5):
+            project.run()
+        project.took()
+        capsys.readouterr()
+        assert main(["plan"]) == 0
+        planned = capsys.readouterr().out.splitlines()[-1].partition(": ")[2]
+        project.run()
+        assert sorted(planned.split(", ")) == sorted(label for _, label in project.took())

@@ -77,7 +77,7 @@ def test_what_this_run_found_out_itself_is_not_said_to_be_old(project):
     result.stdout.fnmatch_lines(
         [
             "dtype-sampler: ledger: 3 of 7 cells covered on cpu, 3 for the first time in this run",
-            "*: 1 test has cells that never ran; 2 more runs of consecutive seeds cover them",
+            "*: 1 test has cells that never ran; 2 more runs of this selection, from *=2 on, *",
         ],
         consecutive=True,
     )

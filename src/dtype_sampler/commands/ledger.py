@@ -243,20 +243,31 @@ def _combine(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from dtype_sampler.ledger import outlook
     from dtype_sampler.ledger.coverage import assess, sample_of
     from dtype_sampler.sampling.rule import seed_after
 
     store = _open(options.ledger)
     try:
         coverage = assess(store.tests(), store.cells(), pattern=options.tests)
-        last = store.history(verdicts=False).last_seed
+        runs = store.runs()
     finally:
         store.close()
-    first = options.seed if options.seed is not None else seed_after(last or 0)
+    last = outlook.last_runs(coverage, runs)
+    newest = outlook.newest_in_series(runs)
     for state in coverage.tests:
         sys.stdout.write(f"{state.test.key} ({state.test.device})\n")
-        for seed in (seed_after(first, run) for run in range(options.runs)):
-            sys.stdout.write(f"  {seed}: {', '.join(sample_of(state, seed))}\n")
+        first, again = options.seed, []
+        if first is None:
+            # As the selection that takes this test goes on, with what it takes on top.
+            run = last.get((state.test.key, state.test.device), newest)
+            first = seed_after(0) if run is None else outlook.seed_following(run, runs)
+            again = [*outlook.hidden_of(state), *(one.cell.label for one in state.failing)]
+        for number in range(options.runs):
+            seed = seed_after(first, number)
+            taken = (*sample_of(state, seed), *(again if number == 0 else ()))
+            shown = ", ".join(label for label in state.test.declared if label in taken)
+            sys.stdout.write(f"  {seed}: {shown}\n")
     return FINE
 
 

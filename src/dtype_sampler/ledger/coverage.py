@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from dtype_sampler.ledger.outcomes import SKIPPED, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import CellRecord, TestRecord
 from dtype_sampler.sampling.candidates import family_of
-from dtype_sampler.sampling.rule import choose, runs_to_cover, seed_after
+from dtype_sampler.sampling.rule import choose
 
 COVERED = "covered"
 STALE = "stale"
@@ -132,10 +132,6 @@ class Coverage:
             ),
         )
 
-    def runs_needed(self, next_seed: int) -> int:
-        """How many more runs of consecutive seeds, from this one on, reach all that never ran."""
-        return max((_runs_needed(test, next_seed) for test in self.tests), default=0)
-
 
 def assess(
     tests: Iterable[TestRecord],
@@ -189,22 +185,13 @@ def sample_of(state: TestState, seed: int) -> tuple[str, ...]:
         key=test.key,
         labels=test.declared,
         families=[family_of(label) for label in test.declared],
-        k=_k(test),
+        k=k_of(test),
         always=test.always,
         available=lambda label: label not in unsupported,
     )
 
 
-def _k(test: TestRecord) -> int:
+def k_of(test: TestRecord) -> int:
+    """How many a test takes at a time."""
     # A run that takes all may have a k that leaves no place beside `always`.
     return max(test.k, len(test.always) + 1)
-
-
-def _runs_needed(state: TestState, next_seed: int) -> int:
-    wanted = {one.cell.label for one in state.cells if one.state == NEVER}
-    test, runs = state.test, 0
-    limit = runs_to_cover(len(test.declared), _k(test), len(test.always))
-    while wanted and runs < limit:
-        wanted -= set(sample_of(state, seed_after(next_seed, runs)))
-        runs += 1
-    return runs

@@ -296,6 +296,20 @@ class SqliteStore(Store):
         )
         return {Cell(key, label, device): (times, at) for key, label, device, times, at in rows}
 
+    def seeds(self, key: str, device: str, newest: int) -> list[tuple[int, bool]]:
+        """The seeds of the newest whole runs of `rotate` that took a sample of this test, and
+        whether each was the next one of its lane; the newest last. Without runs that named dtypes.
+        """
+        rows = self._rows(
+            "SELECT seed, in_series FROM runs WHERE strategy = 'rotate' AND lane IS NOT NULL"
+            " AND instr(lane, '--dtype-only') = 0 AND EXISTS (SELECT 1 FROM cells"
+            " JOIN observations ON observations.run = runs.id AND observations.cell = cells.id"
+            " WHERE test = (SELECT id FROM tests WHERE key = ? AND device = ?))"
+            " ORDER BY started DESC, uid DESC LIMIT ?",
+            *(key, device, newest),
+        )
+        return [(seed, bool(in_series)) for seed, in_series in reversed(rows)]
+
     def merge(self, other: Store, keep: int) -> None:
         """Take over all that *other* knows, and fold away all but the newest *keep* runs."""
         with self._transaction():

@@ -15,7 +15,8 @@ T_co = TypeVar("T_co", covariant=True)
 class SampleRecord:
     """What one test declared, was given and took, on one type of device; all by label.
 
-    unsupported: label -> the refusal. k, always: as asked for. together: the whole sample, where
+    unsupported: label -> the refusal. k, always: as asked for. left: the labels that `-k` and its
+    like have left, where they have left some out. together: the whole sample, where
     `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
     entered: the labels handed out so far, in that order.
     """
@@ -27,6 +28,7 @@ class SampleRecord:
     unsupported: dict[str, str]
     k: int = 1
     always: tuple[str, ...] = ()
+    left: tuple[str, ...] | None = None
     together: tuple[str, ...] = ()
     by_name: bool = False
     entered: dict[str, None] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class SampleRecord:
             "unsupported": dict(self.unsupported),
             "k": self.k,
             "always": self.always,
+            "left": self.left,
             "together": self.together or self.chosen,
             "by_name": self.by_name,
             "entered": tuple(self.entered),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.coverage import Coverage
     from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 
+# So many tests with cells that never ran are looked at for the steps that their seeds go in.
+_LOOKED_AT = 200
 # The labels that the items of this process's tests declare, kept where `--dtype-only` needs them.
 DECLARED = pytest.StashKey[list[str]]()
 
@@ -47,6 +49,9 @@ class Controller:
         self._met: set[str] = set()
         self._durations: dict[str, float] = {}
         self._coverage: Coverage | None = None
+        # By test key and device: the labels that this selection leaves of each test it takes.
+        self._reach: dict[tuple[str, str], dict[str, None]] = {}
+        self._ahead: list[tuple[str, bool]] = []
         self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
@@ -79,6 +84,10 @@ class Controller:
         if payload is not None and report.when == "call" and payload["function"] is not None:
             self._durations[report.nodeid] = report.duration
         if finished is not None:
+            for sample in finished.samples:
+                left = sample["declared"] if sample["left"] is None else sample["left"]
+                reach = self._reach.setdefault((sample["key"], sample["device"]), {})
+                reach.update(dict.fromkeys(left))
             duration = self._durations.pop(report.nodeid, None)
             nodeid = payload["nodeid"] if payload is not None else report.nodeid
             self.books.record(*_records(finished, nodeid, self.books.now(), duration))
@@ -172,10 +181,43 @@ class Controller:
         self._coverage, runs = self.books.state(devices)
         if self._coverage is not None and self.settings.step_summary:
             self._write_step_summary(self._coverage, runs)
+        if self._coverage is not None and self.books.run is not None:
+            self._ahead = self._look_ahead(self._coverage, self.books.run, runs)
         percent = self._coverage.percent if self._coverage is not None else 0.0
         missed = wanted is not None and percent < wanted
         if missed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _look_ahead(
+        self, coverage: Coverage, run: RunRecord, runs: Sequence[RunRecord]
+    ) -> list[tuple[str, bool]]:
+        """What the next runs of this selection come to, in lines."""
+        from dtype_sampler.ledger import outlook
+
+        assert self.books is not None
+        everything = self.plan.all_dtypes or bool(self.plan.only)
+        # A seed that was given speaks of others that will be; those of a lane go on by themselves.
+        stuck = []
+        if self.plan.strategy == "rotate" and not everything:
+            waiting = [
+                state
+                for state in coverage.tests
+                if state.never_ran and (state.test.key, state.test.device) in self._reach
+            ][:_LOOKED_AT]
+            past = self.books.seeds([state.test for state in waiting]) if len(runs) > 1 else []
+            for state, seeds in zip(waiting, past, strict=False):
+                met = [seed for seed, steady in seeds if steady or not run.in_series]
+                if found := outlook.out_of_step(state, met):
+                    stuck.append(found)
+        first = outlook.seed_following(run, runs)
+        ahead = outlook.foresee(
+            coverage,
+            self._reach,
+            first,
+            "all" if everything else self.plan.strategy,
+            but={(one.state.test.key, one.state.test.device) for one in stuck},
+        )
+        return terminal.looking_ahead(ahead, stuck, first, in_series=run.in_series)
 
     def _write_step_summary(self, coverage: Coverage, runs: Sequence[RunRecord]) -> None:
         path = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -209,7 +251,9 @@ class Controller:
         for line in terminal.summary(self.plan, self.tally):
             terminalreporter.write_line(line)
         if self.books is not None:
-            for line, red in terminal.ledger_summary(self.books, self._coverage, self.settings):
+            for line, red in terminal.ledger_summary(
+                self.books, self._coverage, self.settings, self._ahead
+            ):
                 terminalreporter.write_line(line, red=red)
         for message in self._unknown:
             terminalreporter.write_line(f"ERROR: --dtype-only: {message}", red=True)

@@ -177,10 +177,23 @@ def draw(
         {label: unsupported[label] for label in pool.labels if label in unsupported},
         k=k,
         always=always,
+        left=_left(plan, pool, left),
         # With --dtype-only, the command line says all of it.
         by_name=bool(again)
         or (turns != declared and not plan.only)
         or (plan.strategy == "oldest" and not everything),
+    )
+
+
+def _left(plan: RunPlan, pool: Pool, left: Container[str] | None) -> tuple[str, ...] | None:
+    """What this selection leaves of a pool; None for all of it."""
+    if left is None and not plan.only:
+        return None
+    return tuple(
+        label
+        for label in pool.labels
+        if (left is None or label in left)
+        and (not plan.only or any(matches(name, label) for name in plan.only))
     )
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.outcomes import UNSUPPORTED, VERDICTS, Cell, Tally
 from dtype_sampler.reports.words import age, ago, count_of, short_commit
 from dtype_sampler.sampling.plan import RunPlan
-from dtype_sampler.sampling.rule import seed_after
 from dtype_sampler.session.settings import Settings
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.ledger.coverage import Coverage
+    from dtype_sampler.ledger.outlook import Outlook, OutOfStep
     from dtype_sampler.ledger.records import CellRecord, RunRecord
 
 SECTION = "dtype-sampler"
@@ -105,12 +105,19 @@ def _history(record: CellRecord | None, run: RunRecord | None, now: float) -> st
 
 
 def ledger_summary(
-    books: Books, coverage: Coverage | None, settings: Settings
+    books: Books,
+    coverage: Coverage | None,
+    settings: Settings,
+    ahead: Iterable[tuple[str, bool]] = (),
 ) -> list[tuple[str, bool]]:
-    """What the ledger comes to after this run: lines, and whether each is a matter of concern."""
+    """What the ledger comes to after this run: lines, and whether each is a matter of concern.
+
+    ahead: as `looking_ahead` gives it.
+    """
     lines = []
     if coverage is not None and coverage.tests and books.run is not None:
         lines = [(f"{SECTION}: ledger: {text}", False) for text in _covered(books, coverage)]
+        lines += [(f"{SECTION}: ledger: {text}", red) for text, red in ahead]
     lines += [(f"{SECTION}: ledger: {problem}", True) for problem in books.problems]
     wanted = settings.fail_under
     if wanted is not None:
@@ -137,11 +144,42 @@ def _covered(books: Books, coverage: Coverage) -> Iterator[str]:
     if oldest is not None and at is not None and at < books.run.started:
         cell, old = oldest.cell, age(books.now() - at)
         yield f"the oldest verdict is {old} old: {cell.key} with {cell.label}"
-    never = sum(state.never_ran for state in coverage.tests)
-    if never:
-        more = coverage.runs_needed(seed_after(books.run.seed))
-        yield (
-            f"{count_of(never, 'test')} {'has' if never == 1 else 'have'} cells that never ran;"
-            f" {count_of(more, 'more run')} of consecutive seeds"
-            f" {'covers' if more == 1 else 'cover'} them"
+
+
+def looking_ahead(
+    ahead: Outlook, stuck: Sequence[OutOfStep], first: int, *, in_series: bool
+) -> list[tuple[str, bool]]:
+    """What the next runs of this selection come to: lines, and whether each is of concern.
+
+    first: the seed that its next run takes, if it is given none. in_series: whether this run's was
+    such a one too.
+    """
+    lines = []
+    if ahead.tests:
+        tests = f"{count_of(ahead.tests, 'test')} {'has' if ahead.tests == 1 else 'have'}"
+        if ahead.runs is None:
+            more = "how many more runs that takes can't be told"
+        else:
+            more = f"{count_of(ahead.runs, 'more run')} of this selection"
+            more += "" if in_series else f", from --dtype-seed={first} on,"
+            more += " covers them" if ahead.runs == 1 else " cover them"
+            more += ", if no loop ends before them again" if ahead.hidden else ""
+        lines.append((f"{tests} cells that never ran; {more}", False))
+    if ahead.outside:
+        tests = f"{count_of(ahead.outside, 'test')} {'has' if ahead.outside == 1 else 'have'}"
+        lines.append((f"{tests} cells that never ran and that this selection leaves out", False))
+    for one in stuck[:_SHOWN]:
+        seeds = ", ".join(map(str, one.seeds[-_SHOWN:]))
+        text = f"the last runs of {one.state.test.key} had the seeds {seeds}: such steps never come"
+        lines.append((f"{text} to {', '.join(one.labels)}; {_remedy(in_series)}", True))
+    if len(stuck) > _SHOWN:
+        lines.append((f"... and likewise {count_of(len(stuck) - _SHOWN, 'more test')}", True))
+    return lines
+
+
+def _remedy(in_series: bool) -> str:
+    if in_series:
+        return (
+            "other runs take the seeds between: if they are another device's, give --dtype-device"
         )
+    return "leave out --dtype-seed, and each selection goes on by itself"
