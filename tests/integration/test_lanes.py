@@ -243,7 +243,7 @@ class TestPromises:
         result = seven.run("b")
         assert self.promised(result) == 6
         result.stdout.fnmatch_lines(
-            ["*ledger: 1 test has cells that never ran and that this selection leaves out"]
+            ["*ledger: 1 test has cells that never ran and that this run left out"]
         )
         for left in range(5, -1, -1):
             assert self.promised(seven.run("a")) == left

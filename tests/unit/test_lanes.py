@@ -29,6 +29,7 @@ class TestSelection:
             (["t.py::test", "t.py::test[x]", "t.py::test_2"], "t.py::test t.py::test_2"),
             (["t.py::test[./x]"], "'t.py::test[./x]'"),
             (["with blank"], "'with blank'"),
+            (["no\udcfftext"], "'no\\udcfftext'"),
         ],
     )
     def test_of_paths(self, paths, text):

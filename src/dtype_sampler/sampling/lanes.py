@@ -40,7 +40,9 @@ def selection_of(paths: Iterable[str], options: Iterable[tuple[str, str]]) -> st
         f"{flag}={' '.join(value.split())}" if value else flag
         for flag, value in sorted(set(options))
     ]
-    return " ".join(shlex.quote(word) for word in (*kept, *words))
+    text = " ".join(shlex.quote(word) for word in (*kept, *words))
+    # Names of files may be no text, which neither a database nor another process takes.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _normal(path: str) -> str:

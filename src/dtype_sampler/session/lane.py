@@ -41,7 +41,7 @@ def lane_of(config: pytest.Config, settings: Settings) -> Lane:
 
 def by_nodeid(config: pytest.Config) -> bool:
     """Whether nothing but single tests, or classes of them, was asked for."""
-    return all("::" in str(arg) for arg in config.args)
+    return bool(config.args) and all("::" in str(arg) for arg in config.args)
 
 
 def _path(config: pytest.Config, arg: str) -> str:

@@ -90,8 +90,8 @@ def lines(
         same = by_name(label for sample in payload["samples"] for label in sample["together"])
     text = [f"dtype under test: {', '.join(failed)}" if failed else _after_the_loop(payload)]
     if function is None:
-        hidden = _hidden(payload)
-        if ended and failed and hidden:
+        hidden = _hidden(payload) if ended and failed else ()
+        if hidden:
             text.append(f"hidden behind {', '.join(failed)}: {', '.join(hidden)}")
         text.append(f"same sample:     {command(node, [*same, *common])}")
         if failed:
@@ -108,7 +108,7 @@ def _hidden(payload: Mapping[str, Any]) -> tuple[str, ...]:
     left = {
         label: None
         for sample in payload["samples"]
-        for label in sample["chosen"]
+        for label in sample["together"]
         if label not in sample["entered"]
     }
     return tuple(left)

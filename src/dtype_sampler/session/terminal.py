@@ -167,7 +167,7 @@ def looking_ahead(
         lines.append((f"{tests} cells that never ran; {more}", False))
     if ahead.outside:
         tests = f"{count_of(ahead.outside, 'test')} {'has' if ahead.outside == 1 else 'have'}"
-        lines.append((f"{tests} cells that never ran and that this selection leaves out", False))
+        lines.append((f"{tests} cells that never ran and that this run left out", False))
     for one in stuck[:_SHOWN]:
         seeds = ", ".join(map(str, one.seeds[-_SHOWN:]))
         text = f"the last runs of {one.state.test.key} had the seeds {seeds}: such steps never come"
