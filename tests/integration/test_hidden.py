@@ -225,6 +225,29 @@ def test_the_fixture_too(project, bad):
     printed[0].stdout.fnmatch_lines(["hidden behind a: b, c, d"])
 
 
+def test_a_sample_that_many_tests_share_has_an_order_for_each(project, bad):
+    bad("a")
+    project.file(
+        "test_it",
+        """
+        import os, pytest
+        @pytest.fixture(scope="module")
+        def dtypes(random_dtypes): return random_dtypes(k=4, dtypes=[*"abcd"])
+        def test(dtypes, took):
+            for dtype in dtypes:
+                took("t", dtype)
+                assert dtype not in os.environ["BAD"]
+        def test_fine(dtypes, took):
+            for dtype in dtypes: took("fine", dtype)
+        """,
+    )
+    project.run()
+    assert project.took() == [("t", "a"), *(("fine", label) for label in "abcd")]
+    result = project.run()
+    assert project.took() == [*(("t", x) for x in "bcda"), *(("fine", label) for label in "abcd")]
+    result.stdout.fnmatch_lines(['same sample:*"test_it.py::test"*--dtype-only=b,c,d,a'])
+
+
 def test_many_are_counted(project):
     project.file(
         "test_it",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, overload
 from weakref import ref
@@ -91,14 +91,15 @@ class UnderTest:
 
 
 class DtypeSample(Sequence[T_co], Generic[T_co]):
-    """The candidates that a test runs with this time, in the pool's declared order.
+    """The candidates that a test runs with this time, in the pool's declared order; but what the
+    ledger says that a loop did not come to is first, and what failed is last.
 
     A sequence. Iterate over it where you can: the candidate handed out last is the dtype under
     test, and what fails then counts as its failure. A candidate that was not handed out counts as
     not reached.
     """
 
-    __slots__ = ("__weakref__", "_candidates", "_hand_out", "_labels", "_seed")
+    __slots__ = ("__weakref__", "_candidates", "_hand_out", "_labels", "_seed", "_turns")
 
     def __init__(
         self,
@@ -107,14 +108,17 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
         *,
         seed: int,
         hand_out: Callable[[str], UnderTest],
+        turns: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         """hand_out: called with a label just before its candidate is given to the test; returns
-        what is under test in that test.
+        what is under test in that test. turns: the order of the labels in a loop of the test that
+        runs then, where many tests share the sample; None for the order that they are given in.
         """
         self._candidates = tuple(candidates)
         self._labels = tuple(labels)
         self._seed = seed
         self._hand_out = hand_out
+        self._turns = turns
 
     def __repr__(self) -> str:
         return f"<DtypeSample [{', '.join(map(repr, self._candidates))}] seed={self._seed}>"
@@ -123,12 +127,16 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
         return len(self._candidates)
 
     def __iter__(self) -> Iterator[T_co]:
-        return self._loop(range(len(self)))
+        places = range(len(self))
+        if self._turns is None:
+            return self._loop(places)
+        order = {label: place for place, label in enumerate(self._turns())}
+        return self._loop(sorted(places, key=lambda place: order[self._labels[place]]))
 
     def __reversed__(self) -> Iterator[T_co]:
         return self._loop(range(len(self) - 1, -1, -1))
 
-    def _loop(self, places: range) -> _Loop[T_co]:
+    def _loop(self, places: Iterable[int]) -> _Loop[T_co]:
         pairs = [(self._labels[i], self._candidates[i]) for i in places]
         return _Loop(pairs, self._hand_out)
 
@@ -156,6 +164,7 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
                 self._labels[index],
                 seed=self._seed,
                 hand_out=self._hand_out,
+                turns=self._turns,
             )
         label = self._labels[index]
         self._hand_out(label).enter(self, label)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from unittest import SkipTest
 
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
+from dtype_sampler.sampling.turns import in_turn
 from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.draw import draw, make_request, own_device, why_nothing
 from dtype_sampler.session.seeding import reseed
@@ -150,6 +151,7 @@ class RunningTest:
             record.chosen,
             seed=self.plan.seed,
             hand_out=self._hand_out_of(record),
+            turns=self._turns_of(record) if self._shared else None,
         )
 
     def _hand_out_of(self, record: SampleRecord) -> Callable[[str], UnderTest]:
@@ -163,10 +165,31 @@ class RunningTest:
 
         return hand_out
 
+    def _turns_of(self, record: SampleRecord) -> Callable[[], Sequence[str]]:
+        def turns() -> Sequence[str]:
+            test = running_test()
+            return record.chosen if test in (None, self) else test._adopt(record).chosen  # noqa: SLF001
+
+        return turns
+
     def _adopt(self, record: SampleRecord) -> SampleRecord:
         """This test's own record of a sample that a fixture of a wider scope has drawn."""
         if id(record) not in self._adopted:
-            own = replace(record, key=self.nodeid, entered={})
+            turns = record.chosen
+            if not self.plan.only:
+                # What each test hid and failed with is its own matter.
+                hidden, failing = (
+                    of.get(record.device, {}).get(self.nodeid, ())
+                    for of in (self.plan.hidden, self.plan.recheck)
+                )
+                turns = in_turn(record.chosen, hidden=hidden, failing=failing)
+            own = replace(
+                record,
+                key=self.nodeid,
+                chosen=turns,
+                by_name=record.by_name or turns != record.chosen,
+                entered={},
+            )
             self._adopted[id(record)] = record, own
             self._records.append(own)
         return self._adopted[id(record)][1]
