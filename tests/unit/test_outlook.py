@@ -183,6 +183,8 @@ class TestForeseeAll:
         coverage = coverage_of(one, other, state_of("a", "a", key="done", run="gone"))
         assert last_runs(coverage, runs) == {KEY: runs[0], ("other", "cpu"): runs[1]}
         assert foresee_all(coverage, runs) == Outlook(2, 1)
+        again = state_of(ran=sample(state_of(key="again"), 3), key="again", run="u")
+        assert foresee_all(coverage_of(one, other, again), runs) == Outlook(3, 1)
 
     def test_a_replay_of_one_dtype_is_not_the_selection(self):
         runs = [a_run("u", 1.0, 3), a_run("v", 2.0, 3, lane="t", in_series=False)]
