@@ -77,11 +77,16 @@ def _options_of_suite(config: pytest.Config) -> Iterator[tuple[str, str]]:
     if parser is None:
         return
     for name, default in _defaults(parser).items():
-        value = getattr(config.option, name, default)
-        if name not in config.stash[KNOWN] and value != default:
-            values = value if isinstance(value, (list, tuple)) else [value]
-            # An object's text may be another one in every process.
-            yield f"--{name}", " ".join(str(one) for one in values if isinstance(one, _PLAIN))
+        if name not in config.stash[KNOWN]:
+            value = _text(getattr(config.option, name, default))
+            if value != _text(default):
+                yield f"--{name}", value
+
+
+def _text(value: object) -> str:
+    """What an option says; an object's own text may be another one in every process."""
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return " ".join(str(one) for one in values if isinstance(one, _PLAIN))
 
 
 def _defaults(parser: pytest.Parser) -> Mapping[str, Any]:
