@@ -116,14 +116,34 @@ def test_a_loop_that_ends_otherwise(project, body, outcome):
     assert verdicts(project) == {"a": outcome, **dict.fromkeys("bcd", "passed")}
 
 
-def test_a_loop_that_is_left_goes_on_with_the_others_the_next_time(project):
-    project.file("test_it", LOOP.format(k=4, body="break"))
+def test_a_loop_that_is_left_by_itself_hides_nothing(project):
+    project.file("test_it", LOOP.format(k=2, body="break"))
     taken, printed = runs_of(project, 4)
-    assert taken == [*"abcd"]
-    printed[0].stdout.fnmatch_lines(
-        ["dtype-sampler: 1 test left a loop before its end: 3 cells not reached"]
+    # Neither is its sample another one for that.
+    assert [len(one) for one in taken] == [1] * 4
+    for one in printed:
+        one.stdout.fnmatch_lines(
+            ["dtype-sampler: 1 test left a loop before its end: 1 cell not reached"]
+        )
+        one.stdout.no_fnmatch_line("*hidden behind*")
+    printed[-1].stdout.fnmatch_lines(
+        ["*never ran; * of this selection *, if no loop ends before *"]
     )
-    printed[0].stdout.no_fnmatch_line("*hidden behind*")
+
+
+def test_what_a_passing_test_did_not_take_is_not_on_top(project):
+    project.file(
+        "test_it",
+        """
+        from dtype_sampler import random_dtypes as ask
+        def test():
+            sample = ask(k=2, dtypes=[*"abcd"])
+            assert len(sample) == 2
+            assert sample[0]
+        """,
+    )
+    for _ in range(3):
+        project.run().assert_outcomes(passed=1)
 
 
 def test_nothing_hides_where_each_dtype_is_a_subtest_or_an_item(project, bad):

@@ -302,7 +302,13 @@ def test_the_history_of_what_was_hidden(path):
     first = [an_outcome("a", "failed", 1001.0), an_outcome("b", "passed", 1002.0)]
     record(path, a_run("u", 1000.0), [*first, an_outcome("d", "failed", 1003.0)])
     second = [an_outcome(label, "not-reached", 2001.0) for label in "abc"]
-    record(path, a_run("v", 2000.0), second)
+    other = [
+        an_outcome("x", "not-reached", 2001.0, key="left"),
+        an_outcome("y", "passed", 2002.0, key="left"),
+    ]
+    record(path, a_run("v", 2000.0), [*second, an_outcome("d", "failed", 2002.0), *other])
+    # What stopped it was run again since, alone.
+    record(path, a_run("w", 3000.0), [an_outcome("d", "failed", 3001.0)])
     with opened(path) as store:
         history = store.history(verdicts=False)
     # Without a verdict first, then by its age.

@@ -14,7 +14,6 @@ from dtype_sampler.ledger.outlook import (
     Outlook,
     foresee,
     foresee_all,
-    hidden_of,
     lanes_of,
     last_runs,
     newest_in_series,
@@ -90,11 +89,6 @@ class TestRunsUntil:
         assert set().union(*seen) == set("abcd")
         assert set().union(*seen[:-1]) != set("abcd")
         assert runs_until(state, ["no such"], 3, "random") is None
-
-    def test_what_was_hidden_is_in_the_first(self):
-        state = state_of("abcd", "abc", k=1, outcome="not-reached")
-        assert hidden_of(state) == ["a", "b", "c"]
-        assert runs_until(state, "abc", 0) == 1
 
     @given(
         st.integers(1, 8),

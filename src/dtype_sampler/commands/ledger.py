@@ -251,6 +251,7 @@ def _plan(options: argparse.Namespace) -> int:
     try:
         coverage = assess(store.tests(), store.cells(), pattern=options.tests)
         runs = store.runs()
+        hidden = store.history(verdicts=False).hidden
     finally:
         store.close()
     last = outlook.last_runs(coverage, runs)
@@ -262,7 +263,8 @@ def _plan(options: argparse.Namespace) -> int:
             # As the selection that takes this test goes on, with what it takes on top.
             run = last.get((state.test.key, state.test.device), newest)
             first = seed_after(0) if run is None else outlook.seed_following(run, runs)
-            again = [*outlook.hidden_of(state), *(one.cell.label for one in state.failing)]
+            again = [one.cell.label for one in state.failing]
+            again += hidden.get(state.test.device, {}).get(state.test.key, ())
         for number in range(options.runs):
             seed = seed_after(first, number)
             taken = (*sample_of(state, seed), *(again if number == 0 else ()))

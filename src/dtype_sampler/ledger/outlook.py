@@ -98,8 +98,6 @@ def runs_until(
     test, missing = state.test, set(wanted)
     unsupported = {one.cell.label for one in state.cells if one.state == UNSUPPORTED}
     verdicts = {one.cell.label: one.verdict_at for one in state.cells if one.verdict_at is not None}
-    # On top of the first sample.
-    hidden = hidden_of(state)
     families = [family_of(label) for label in test.declared]
     limit = _DRAWS
     if strategy != "random":
@@ -121,7 +119,7 @@ def runs_until(
             available=lambda label: label not in unsupported and (reach is None or label in reach),
             verdicts=verdicts,
         )
-        missing -= {*taken, *hidden}
+        missing -= set(taken)
         # Newer than all that is known, and each run newer than the one before.
         verdicts |= dict.fromkeys(taken, 1e300 + run * 1e290)
     return None

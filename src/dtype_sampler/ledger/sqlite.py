@@ -55,6 +55,12 @@ _LANES = (
     " (PARTITION BY lane, part ORDER BY started DESC, uid DESC) AS place FROM runs WHERE in_series)"
     " WHERE place = 1 ORDER BY started DESC, uid DESC LIMIT 1000"
 )
+# What ended the test of a cell that it did not come to: none where it left its loop by itself.
+_STOPPED = (
+    "SELECT 1 FROM cells AS other JOIN observations ON run = cells.last_run AND cell = other.id"
+    " WHERE other.test = cells.test AND outcome IN"
+    f" ({', '.join(str(_NUMBERS[outcome]) for outcome in (FAILED, XFAILED, SKIPPED, CRASHED))})"
+)
 _CELLS_OF_TEST = (
     f"SELECT id, label, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells WHERE test = ?"
 )
@@ -233,7 +239,7 @@ class SqliteStore(Store):
         names = ", ".join(f"'{outcome}'" for outcome in sorted(FAILURES))
         for found, condition in (
             (failing, f"verdict IN ({names})"),
-            (hidden, f"last = '{NOT_REACHED}'"),
+            (hidden, f"last = '{NOT_REACHED}' AND EXISTS ({_STOPPED})"),
         ):
             for device, key, label, _ in self._rows(sql.format(condition)):
                 found.setdefault(device, {}).setdefault(key, []).append(label)

@@ -26,7 +26,8 @@ class RunPlan:
     else cpu. kept: node ids that are never left out, as somebody asked for them by name or they
     failed last. recheck: device type -> test key -> the labels whose last verdict was a failure,
     the oldest such verdict first. hidden: likewise, the labels that a loop did not get to the last
-    time. verdicts: device type -> test key -> label -> when its last verdict was, for `oldest`.
+    time, as it was stopped there.
+    verdicts: device type -> test key -> label -> when its last verdict was, for `oldest`.
     lane, part: see `lanes.Lane`. in_series: whether the seed is the lane's next one, from which the
     lane's next run will count on; a seed that was given, or drawn, is not.
     """
@@ -68,8 +69,9 @@ class History:
     last_seed: what a new lane counts on from; None if there are no runs. failing: the labels whose
     last verdict was a failure, the oldest such verdict first.
     verdicts: label -> when its last verdict was, in seconds since 1970; empty unless asked for.
-    hidden: the labels that a loop ended before, the last time; those without a verdict first, then
-    by its age. lanes: the seed that each lane has come to, the newest first.
+    hidden: the labels that a loop did not get to the last time, as it failed or was skipped; those
+    without a verdict first, then by its age.
+    lanes: the seed that each lane has come to, the newest first.
     """
 
     last_seed: int | None = None

@@ -167,7 +167,11 @@ def draw(
         turns = (
             as_named(declared, plan.only)
             if plan.only
-            else in_turn(declared, hidden=hidden, failing=failing)
+            else in_turn(
+                declared,
+                hidden=hidden,
+                failing=failing,
+            )
         )
     return SampleRecord(
         key,
