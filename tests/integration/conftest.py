@@ -46,12 +46,12 @@ class Project:
         lines = [f"{key} = {value}" for key, value in keys.items()]
         self.pytester.makeini("\n".join(["[pytest]", *lines]))
 
-    def run(self, *args: str) -> pytest.RunResult:
+    def run(self, *args: str, plugins: Sequence[object] = ()) -> pytest.RunResult:
         """pytest in this process: fast, as torch is loaded already."""
         # This one of pytest's own collects garbage at the end of each run, five times and with all
         # of torch in memory, which takes longer than the rest of the run.
         fast = ("-p", "no:unraisableexception")
-        return self.pytester.runpytest_inprocess(*fast, *self._args(args))
+        return self.pytester.runpytest_inprocess(*fast, *self._args(args), plugins=[*plugins])
 
     def run_process(self, *args: str) -> pytest.RunResult:
         """pytest in a process of its own."""
@@ -107,10 +107,20 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ids(project: Project) -> Callable[..., list[str]]:
-    """The node ids that a run would run."""
+    """The node ids that a run would run: its sample, which `--collect-only` does not show."""
+
+    class Staying:
+        def __init__(self) -> None:
+            self.ids: list[str] = []
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtestloop(self, session: pytest.Session) -> bool:
+            self.ids = [item.nodeid for item in session.items]
+            return True
 
     def ids(*args: str) -> list[str]:
-        result = project.run("--collect-only", "-q", *args)
-        return [line for line in result.outlines if "::" in line]
+        staying = Staying()
+        project.run(*args, plugins=[staying])
+        return staying.ids
 
     return ids

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -170,11 +172,15 @@ class TestOlderLedgers:
     def test_the_last_seed_is_where_the_first_lane_begins(self, two):
         two.run("--dtype-seed=41")
         path = two.pytester.path / LEDGER
-        store = SqliteStore.open(path)
-        for column in ("lane", "part", "in_series"):
-            store._rows(f"ALTER TABLE runs DROP COLUMN {column}")
-        store._rows("PRAGMA user_version = 2")
-        store.close()
+        with closing(sqlite3.connect(path)) as connection:
+            for table, columns in (
+                ("runs", ("lane", "part", "in_series")),
+                ("tests", ("whole_at", "times")),
+            ):
+                for column in columns:
+                    connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+            connection.execute("PRAGMA user_version = 2")
+            connection.commit()
         assert seed_of(two.run("a")) == 42
         assert seed_of(two.run("b")) == 43
         assert seed_of(two.run("a")) == 43

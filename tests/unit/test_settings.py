@@ -205,7 +205,7 @@ class TestPlan:
 
     def test_the_ledger_has_no_part_in_a_replay(self):
         failing, hidden = {"cpu": {"t": ["a"]}}, {"cpu": {"t": ["b"]}}
-        history = History(1, failing, {}, hidden)
+        history = History(1, failing, hidden=hidden)
         for cli, env, ini, by_nodeid, part in (
             ({"seed": "5"}, {}, {}, True, False),
             ({"seed": "last"}, {}, {}, True, False),

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import gcd
 
-from dtype_sampler.ledger.coverage import NEVER, Coverage, TestState, k_of, sample_of
-from dtype_sampler.ledger.outcomes import NOT_REACHED, UNSUPPORTED
+from dtype_sampler.ledger.coverage import NEVER, Coverage, TestState, k_of, sample_of, samples_of
+from dtype_sampler.ledger.outcomes import NOT_REACHED
 from dtype_sampler.ledger.records import RunRecord
-from dtype_sampler.sampling.candidates import family_of
 from dtype_sampler.sampling.lanes import Lane, next_seed
-from dtype_sampler.sampling.rule import choose, runs_to_cover, seed_after
+from dtype_sampler.sampling.rule import runs_to_cover, seed_after
 
 # Test key and type of device.
 Name = tuple[str, str]
@@ -96,32 +95,18 @@ def runs_until(
     leaves of the test; None means all of it.
     """
     test, missing = state.test, set(wanted)
-    unsupported = {one.cell.label for one in state.cells if one.state == UNSUPPORTED}
-    verdicts = {one.cell.label: one.verdict_at for one in state.cells if one.verdict_at is not None}
-    families = [family_of(label) for label in test.declared]
     limit = _DRAWS
     if strategy != "random":
         # Twice, as the seed after the largest begins anew.
         limit = 2 * runs_to_cover(len(test.declared), k_of(test), len(test.always))
+        limit += sum(map(len, state.suspects))
+    if strategy == "all":
+        return int(bool(missing))
+    samples = samples_of(state, first, strategy, reach)
     for run in range(limit + 1):
         if not missing:
             return run
-        if strategy == "all":
-            return 1
-        taken = choose(
-            seed=seed_after(first, run),
-            strategy=strategy,
-            key=test.key,
-            labels=test.declared,
-            families=families,
-            k=k_of(test),
-            always=test.always,
-            available=lambda label: label not in unsupported and (reach is None or label in reach),
-            verdicts=verdicts,
-        )
-        missing -= set(taken)
-        # Newer than all that is known, and each run newer than the one before.
-        verdicts |= dict.fromkeys(taken, 1e300 + run * 1e290)
+        missing -= set(next(samples))
     return None
 
 

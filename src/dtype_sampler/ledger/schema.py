@@ -2,7 +2,9 @@
 
 Version 1: the first.
 Version 2: `tests.met_at`, when a run last met a test that it took no sample of.
-Version 3: `runs.lane`, `runs.part` and `runs.in_series`: whose seeds a run's seed is one of.
+Version 3: `tests.whole_at` and `tests.times`, which tell a view of all that a test declares from
+one of a part; what was written before may be either. The outcome `suspect`, which older programs
+can't read. `runs.lane`, `runs.part` and `runs.in_series`: whose seeds a run's seed is one of.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -47,6 +49,8 @@ TABLES = (
         k INTEGER NOT NULL,
         always TEXT NOT NULL, -- JSON: labels
         met_at REAL NOT NULL DEFAULT 0, -- 0: never without a sample
+        whole_at REAL NOT NULL DEFAULT 0, -- 0: never seen whole
+        times TEXT NOT NULL DEFAULT '[]', -- JSON: of each label when seen last, and at which place
         UNIQUE (key, device)
     )""",
     """CREATE TABLE cells (
@@ -78,5 +82,7 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "ALTER TABLE runs ADD COLUMN lane TEXT",
         "ALTER TABLE runs ADD COLUMN part TEXT NOT NULL DEFAULT ''",
         "ALTER TABLE runs ADD COLUMN in_series INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE tests ADD COLUMN whole_at REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE tests ADD COLUMN times TEXT NOT NULL DEFAULT '[]'",
     ),
 }

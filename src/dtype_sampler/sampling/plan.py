@@ -13,7 +13,7 @@ from dtype_sampler.sampling.lanes import Lane
 WIRE = "dtype_sampler"
 # Where pytest's cache keeps the seed for `--dtype-seed=last`.
 CACHE_SEED = "dtype_sampler/seed"
-_AS_TEXT = ("recheck", "hidden", "verdicts")
+_AS_TEXT = ("recheck", "suspects", "alone", "hidden", "verdicts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,10 @@ class RunPlan:
     `--dtype-only` takes them; empty means every dtype. device: None means the current accelerator,
     else cpu. kept: node ids that are never left out, as somebody asked for them by name or they
     failed last. recheck: device type -> test key -> the labels whose last verdict was a failure,
-    the oldest such verdict first. hidden: likewise, the labels that a loop did not get to the last
-    time, as it was stopped there.
+    the oldest such verdict first. suspects: likewise, those of which one failed and which one is
+    not known: they are taken one at a time. alone: likewise, those of which that was told so: they
+    failed alone. hidden: likewise, the labels that a loop did not get to the last time, as it was
+    stopped there.
     verdicts: device type -> test key -> label -> when its last verdict was, for `oldest`.
     lane, part: see `lanes.Lane`. in_series: whether the seed is the lane's next one, from which the
     lane's next run will count on; a seed that was given, or drawn, is not.
@@ -44,6 +46,8 @@ class RunPlan:
     reseed: bool = True
     kept: tuple[str, ...] = ()
     recheck: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    suspects: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    alone: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     hidden: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     verdicts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     lane: str = ""
@@ -69,6 +73,8 @@ class History:
     last_seed: what a new lane counts on from; None if there are no runs. failing: the labels whose
     last verdict was a failure, the oldest such verdict first.
     verdicts: label -> when its last verdict was, in seconds since 1970; empty unless asked for.
+    suspect: the labels of which one failed, it is not known which. alone: those that were suspects
+    once, and failed when nothing else of the test ran.
     hidden: the labels that a loop did not get to the last time, as it failed or was skipped; those
     without a verdict first, then by its age.
     lanes: the seed that each lane has come to, the newest first.
@@ -77,5 +83,7 @@ class History:
     last_seed: int | None = None
     failing: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     verdicts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    suspect: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    alone: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     hidden: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     lanes: Mapping[Lane, int] = field(default_factory=dict)

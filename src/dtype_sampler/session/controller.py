@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally
+from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally, blamed
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.session import terminal
 from dtype_sampler.session.nodeids import argument_of_nodeid
 from dtype_sampler.session.settings import INI, Settings
+from dtype_sampler.session.subtests import name_dtypes
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 _LOOKED_AT = 200
 # The labels that the items of this process's tests declare, kept where `--dtype-only` needs them.
 DECLARED = pytest.StashKey[list[str]]()
+# The arguments of this process's tests, as `parametrization.Parametrizations` has them.
+ARGUMENTS = pytest.StashKey[dict[str, bool]]()
+ARGUMENTS_WIRE = f"{WIRE}_arguments"
 
 
 class Controller:
@@ -39,15 +43,22 @@ class Controller:
         settings: Settings,
         plan: RunPlan,
         books: Books | None,
+        *,
+        idle: bool = False,
     ) -> None:
+        """idle: the session runs no test, and keeps no books."""
         self.config = config
         self.settings = settings
         self.plan = plan
         self.tally = Tally()
-        self.books = books
+        self.books = None if idle else books
+        self._idle = idle
+        self._pid = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
         self._durations: dict[str, float] = {}
+        # The node ids of what was called and came to its end: it has asked for all it asks for.
+        self._came_to_end: set[str] = set()
         self._coverage: Coverage | None = None
         # By test key and device: the labels that this selection leaves of each test it takes.
         self._reach: dict[tuple[str, str], dict[str, None]] = {}
@@ -55,9 +66,17 @@ class Controller:
         self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
+        self._arguments: dict[str, bool] = {}
 
     def pytest_report_header(self) -> str:
+        if self.config.getoption("collectonly"):
+            return terminal.listing_header(self.plan)
         return terminal.header(self.plan)
+
+    @property
+    def _forked(self) -> bool:
+        """Whether this is a child of the session's process: its books are the parent's to keep."""
+        return os.getpid() != self._pid
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self) -> None:
@@ -70,6 +89,10 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        name_dtypes(report)
+        if self._forked:
+            # A child of pytest-forked: its parent is told, and keeps the books.
+            return
         payload = getattr(report, WIRE, None)
         if payload is not None and not self.tally.used:
             self._remember_seed()
@@ -77,20 +100,26 @@ class Controller:
         observation = _observation(report, payload)
         finished = self.tally.add(report.nodeid, observation)
         if payload is not None and observation.outcome == "failed":
+            sure, doubtful = blamed(observation)
+            payload = payload | {"under_test": sure, "one_of": doubtful}
             self._add_replay(report, payload, ended=not observation.subtest)
         if self.books is None:
             return
         self._met.add(report.nodeid)
         if payload is not None and report.when == "call" and payload["function"] is not None:
             self._durations[report.nodeid] = report.duration
+        if payload is not None and report.when == "call" and not observation.subtest:
+            self._came_to_end.discard(report.nodeid)
+            if observation.outcome == "passed":
+                self._came_to_end.add(report.nodeid)
         if finished is not None:
             for sample in finished.samples:
                 left = sample["declared"] if sample["left"] is None else sample["left"]
                 reach = self._reach.setdefault((sample["key"], sample["device"]), {})
                 reach.update(dict.fromkeys(left))
             duration = self._durations.pop(report.nodeid, None)
-            nodeid = payload["nodeid"] if payload is not None else report.nodeid
-            self.books.record(*_records(finished, nodeid, self.books.now(), duration))
+            at_end = report.nodeid in self._came_to_end
+            self.books.record(*_records(finished, self.books.now(), duration, came_to_end=at_end))
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         # Of xdist's workers nobody hears what they deselect.
@@ -123,7 +152,7 @@ class Controller:
     def _remember_seed(self) -> None:
         """For `--dtype-seed=last`; not before a sample was used, as this makes a file."""
         cache = getattr(self.config, "cache", None)
-        if cache is not None:
+        if cache is not None and not self._idle:
             cache.set(CACHE_SEED, self.plan.seed)
 
     def _add_replay(
@@ -153,9 +182,13 @@ class Controller:
         # A worker that died has left nothing.
         output = getattr(node, "workeroutput", {})
         self._collected.update(dict.fromkeys(output.get(WIRE, ())))
+        # All workers collect the same tests.
+        self._arguments.update(output.get(ARGUMENTS_WIRE, {}))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._forked:
+            return
         from dtype_sampler.session import junit
 
         junit.add_properties(self.config, self.plan, self.tally)
@@ -167,7 +200,10 @@ class Controller:
         ):
             # Nothing can have run with what was asked for by name: that is no success.
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        left = self.tally.close()
         if self.books is not None:
+            for finished in left:
+                self.books.record(*_records(finished, self.books.now(), None, came_to_end=False))
             self.books.end(self._met)
             self._gate(session)
 
@@ -183,8 +219,11 @@ class Controller:
             self._write_step_summary(self._coverage, runs)
         if self._coverage is not None and self.books.run is not None:
             self._ahead = self._look_ahead(self._coverage, self.books.run, runs)
-        percent = self._coverage.percent if self._coverage is not None else 0.0
-        missed = wanted is not None and percent < wanted
+        missed = wanted is not None and (
+            self._coverage is None
+            or self._coverage.nothing_to_judge() is not None
+            or self._coverage.percent < wanted
+        )
         if missed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -242,6 +281,8 @@ class Controller:
         return unknown_names(self.plan.only, labels)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self._forked:
+            return
         if self._replays and _sections_hidden(self.config):
             terminalreporter.section(f"{terminal.SECTION}: replay")
             for nodeid, text in self._replays.items():
@@ -255,8 +296,40 @@ class Controller:
                 self.books, self._coverage, self.settings, self._ahead
             ):
                 terminalreporter.write_line(line, red=red)
+        for message in self._unmatched_argnames():
+            message = f"{terminal.SECTION}: dtype_sampler_argnames: {message}"
+            terminalreporter.write_line(message, yellow=True)
         for message in self._unknown:
             terminalreporter.write_line(f"ERROR: --dtype-only: {message}", red=True)
+
+    def _unmatched_argnames(self) -> list[str]:
+        """What to say of names that match nothing, where all of the suite was looked at.
+
+        A part of a suite may well have no such test.
+        """
+        arguments = self._arguments | self.config.stash.get(ARGUMENTS, dict[str, bool]())
+        if not (arguments and self.settings.argnames and _collects_all(self.config)):
+            return []
+        from dtype_sampler.session.parametrization import unmatched
+
+        return unmatched(self.settings.argnames, arguments)
+
+
+def _collects_all(config: pytest.Config) -> bool:
+    """Whether pytest was asked to collect all that it collects of itself."""
+    options = ("ignore", "ignore_glob", "lf")
+    if any(config.getoption(name, None) for name in options):
+        return False
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("error"):
+        # What can't be imported may have them.
+        return False
+    if config.args_source is config.ArgsSource.TESTPATHS:
+        return True
+    root, start = config.rootpath, config.invocation_params.dir
+    whole = [root / path for path in config.getini("testpaths")] or [root]
+    named = [Path(os.path.normpath(start / arg)) for arg in config.args]
+    return all(any(path.is_relative_to(one) for one in named) for path in whole)
 
 
 def open_books(config: pytest.Config, settings: Settings) -> Books | None:
@@ -279,9 +352,12 @@ def open_books(config: pytest.Config, settings: Settings) -> Books | None:
 
 
 def _records(
-    finished: Finished, nodeid: str, now: float, duration: float | None
+    finished: Finished, now: float, duration: float | None, *, came_to_end: bool
 ) -> tuple[list[TestRecord], list[Observed]]:
-    """What the ledger is told of a test that has ended."""
+    """What the ledger is told of a test that has ended.
+
+    came_to_end: it passed, so that it has asked for all it asks for.
+    """
     from dtype_sampler.ledger.records import Observed, TestRecord
 
     tests: dict[tuple[str, str], TestRecord] = {}
@@ -289,6 +365,8 @@ def _records(
         key, device = sample["key"], sample["device"]
         before = tests.get((key, device))
         declared = (*(before.declared if before else ()), *sample["declared"])
+        whole = came_to_end if sample["whole"] is None else sample["whole"]
+        whole = whole and (before is None or before.is_whole)
         tests[key, device] = TestRecord(
             key,
             device,
@@ -296,8 +374,18 @@ def _records(
             now,
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
+            whole_at=now if whole else 0.0,
         )
-    seen = [Observed(c, nodeid, outcome, now, duration) for c, outcome in finished.cells.items()]
+    marked = {
+        Cell(sample["key"], label, sample["device"])
+        for sample in finished.samples
+        for label in sample.get("skipped", ())
+    }
+    seen = [
+        # No node id for what a mark skips: nothing ran it.
+        Observed(cell, "" if cell in marked else finished.nodeid, outcome, now, duration)
+        for cell, outcome in finished.cells.items()
+    ]
     return list(tests.values()), seen
 
 
@@ -314,16 +402,24 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
     # pytest 9 and pytest-subtests both say by a context that a report is a subtest's.
     subtest = hasattr(getattr(report, "context", None), "kwargs")
     outcome: str = report.outcome
-    if payload is not None and outcome == "failed" and not subtest:
+    rerun = outcome == "rerun"
+    if payload is not None and (rerun or outcome == "failed") and not subtest:
         # What made it fail on the way here are its subtests, which have their own reports.
         outcome = payload.get("outcome", outcome)
+    xfail = hasattr(report, "wasxfail")
+    if xfail and str(report.wasxfail).removeprefix("reason: ").startswith("[NOTRUN]"):
+        # `xfail(run=False)`: pytest calls it an expected failure, though nothing has run.
+        xfail = False
+    worker = getattr(getattr(getattr(report, "node", None), "gateway", None), "id", "")
     return Observation(
         # xdist reports a test whose worker died with a phase of "???".
         when="crash" if report.when not in ("setup", "call", "teardown") else report.when,
         outcome=outcome,
-        xfail=hasattr(report, "wasxfail"),
+        xfail=xfail,
         subtest=subtest,
         samples=payload,
+        rerun=rerun,
+        worker=worker,
     )
 
 

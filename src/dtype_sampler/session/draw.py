@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from math import gcd
 from operator import index
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
@@ -18,7 +19,7 @@ from dtype_sampler.sampling.candidates import (
     POOL_NAMES,
     Pool,
     each_of,
-    matches,
+    is_wanted,
     number_of,
     parse_device,
 )
@@ -98,6 +99,7 @@ def draw(
     full: bool,
     device: str | None,
     left: Container[str] | None = None,
+    skipped: Mapping[str, str] | None = None,
     probe: bool = True,
     loop: bool = False,
 ) -> SampleRecord:
@@ -105,10 +107,13 @@ def draw(
 
     device: the one that the test itself asks for; None means the run's. If this machine lacks it,
     nothing is supported there; a run's device that is lacking is an error.
-    left: the labels that other selections (`-k`, `-m`) have left; None means all. probe: whether to
-    pass over what the device refuses. loop: whether one dtype can hide the next, so that it matters
-    which comes first.
+    left: the labels that other selections (`-k`, `-m`) have left; None means all. skipped: label ->
+    why, of those that the suite's own marks skip: they are passed over too, unless nothing is left
+    out: then pytest skips them, and shows each. probe: whether to pass over what the device
+    refuses. loop: whether one dtype can hide the next, so that it matters which comes first.
     """
+    everything = full or bool(plan.only)
+    sampled = not everything and k < len(pool.labels)
     unsupported: dict[str, str] = {}
     absent = absence(device) if probe and device is not None else None
     if device is None and plan.device is not None:
@@ -116,7 +121,7 @@ def draw(
     device = device or plan.device
 
     def available(label: str) -> bool:
-        if plan.only and not any(matches(name, label) for name in plan.only):
+        if plan.only and not is_wanted(plan.only, label):
             return False
         # What a string or an object of the test's own means to a device, only the test knows.
         asked = pool.is_dtype(label)
@@ -124,6 +129,8 @@ def draw(
             unsupported[label] = _lacking(label)
             return False
         if left is not None and label not in left:
+            return False
+        if sampled and skipped and label in skipped:
             return False
         if absent is not None:
             unsupported[label] = absent
@@ -134,12 +141,11 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
-    if plan.verdicts or plan.recheck or plan.hidden:
+    if plan.verdicts or plan.recheck or plan.suspects or plan.alone or plan.hidden:
         # The device decides whose history counts, and importing torch, as this does for a pool of
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
-    everything = full or bool(plan.only)
     chosen = choose(
         seed=plan.seed,
         strategy=plan.strategy,
@@ -152,41 +158,52 @@ def draw(
         available=available,
         verdicts=plan.verdicts.get(where, {}).get(key),
     )
+
+    def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
+        labels = past.get(where, {}).get(key, ())
+        return [label for label in labels if label in pool.labels and available(label)]
+
     # What failed last stays until it passes, on top of what the seed picks; and so does what a loop
     # did not get to, until it does.
-    failing = plan.recheck.get(where, {}).get(key, ())
-    hidden = plan.hidden.get(where, {}).get(key, ())
-    again = {
-        label
-        for label in dict.fromkeys((*hidden, *failing))
-        if label in pool.labels and label not in chosen and available(label)
-    }
+    failing, hidden = known(plan.recheck), known(plan.hidden)
+    again = [label for label in dict.fromkeys((*hidden, *failing)) if label not in chosen]
+    loners: list[str] = []
+    if left is None and not everything:
+        # A loop, where together it may not be possible to tell which one fails.
+        if suspects := in_order(pool, known(plan.suspects)):
+            chosen, again = (), [suspects[plan.seed % len(suspects)]]
+        elif loners := in_order(pool, known(plan.alone)):
+            # After so many seeds the samples come again.
+            rest = len(pool.labels) - len(always)
+            period = rest // gcd(rest, k - len(always)) if rest else 1
+            chosen = beside(chosen, loners, plan.seed // period)
+            again = [label for label in again if label not in loners]
     declared = tuple(label for label in pool.labels if label in chosen or label in again)
     turns = declared
-    if loop:
-        turns = (
-            as_named(declared, plan.only)
-            if plan.only
-            else in_turn(
-                declared,
-                hidden=hidden,
-                failing=failing,
-            )
-        )
+    if loop and plan.only:
+        turns = as_named(declared, plan.only)
+    elif loop:
+        turns = in_turn(declared, hidden=hidden, failing=failing)
     return SampleRecord(
         key,
-        device_type(device_in_use(device)),
+        where,
         pool.labels,
         turns,
         {label: unsupported[label] for label in pool.labels if label in unsupported},
         k=k,
         always=always,
         left=_left(plan, pool, left),
+        skipped=dict(skipped or {}),
         # With --dtype-only, the command line says all of it.
-        by_name=bool(again)
+        by_name=bool(again or loners)
         or (turns != declared and not plan.only)
         or (plan.strategy == "oldest" and not everything),
     )
+
+
+def in_order(pool: Pool, some: Collection[str]) -> list[str]:
+    """These labels as the pool declares them."""
+    return [label for label in pool.labels if label in some]
 
 
 def _left(plan: RunPlan, pool: Pool, left: Container[str] | None) -> tuple[str, ...] | None:
@@ -196,9 +213,21 @@ def _left(plan: RunPlan, pool: Pool, left: Container[str] | None) -> tuple[str, 
     return tuple(
         label
         for label in pool.labels
-        if (left is None or label in left)
-        and (not plan.only or any(matches(name, label) for name in plan.only))
+        if (left is None or label in left) and (not plan.only or is_wanted(plan.only, label))
     )
+
+
+def beside(chosen: tuple[str, ...], loners: Sequence[str], turn: int) -> tuple[str, ...]:
+    """What to take of a sample in which some are to run alone: it without them, or one of them.
+
+    turn: how often the seeds have been round all samples. Every other time those that are to run
+    alone have their turn, and the others in between, so that nobody starves.
+    """
+    picked = [label for label in chosen if label in loners]
+    others = tuple(label for label in chosen if label not in loners)
+    if picked and (turn % 2 or not others):
+        return (picked[turn // 2 % len(picked)],)
+    return others
 
 
 def _lacking(label: str) -> str:
@@ -210,7 +239,7 @@ def _lacking(label: str) -> str:
 def why_nothing(record: SampleRecord, plan: RunPlan) -> str:
     """The reason to skip a test of which no dtype can run."""
     if plan.only and not record.unsupported:
-        wanted = ",".join(plan.only)
-        return f"--dtype-only={wanted}: this test declares {', '.join(record.declared)}"
+        asked, declared = ",".join(plan.only), ", ".join(record.declared)
+        return f"--dtype-only={asked}: this test declares {declared}"
     refused = "; ".join(f"{label}: {why}" for label, why in record.unsupported.items())
     return f"{record.device} supports none of this test's dtypes ({refused})"

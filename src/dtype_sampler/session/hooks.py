@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack
+from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +20,23 @@ from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
 from dtype_sampler.session.planning import make_plan
 from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, resolve
+from dtype_sampler.session.subtests import name_dtypes
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.session.parametrization import Parametrizations
     from dtype_sampler.session.running import RunningTest
     from dtype_sampler.session.selection import Group
+    from dtype_sampler.session.trace import Trace
 
 PLAN = pytest.StashKey[RunPlan]()
 SEEN: pytest.StashKey[Parametrizations] = pytest.StashKey()
 RUNNING: pytest.StashKey[RunningTest] = pytest.StashKey()
 MEMBERS: pytest.StashKey[dict[int, Group]] = pytest.StashKey()
 RESEEDED = pytest.StashKey[bool]()
+TRACE: pytest.StashKey[Trace] = pytest.StashKey()
+# How many items this process has begun to run, one that is run again counted again.
+EXECUTIONS = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -84,17 +90,47 @@ def pytest_configure(config: pytest.Config) -> None:
     if wire is not None:
         config.stash[PLAN] = RunPlan.from_wire(wire)
         config.pluginmanager.register(WorkerReports(), "dtype-sampler-worker")
+        _leave_traces(config)
         return
     from dtype_sampler.session.controller import Controller, open_books
 
+    idle = any(config.getoption(name, False) for name in _IDLE)
     try:
         settings = _settings(config)
         books = open_books(config, settings)
-        plan = config.stash[PLAN] = _plan(config, settings, books)
+        plan = config.stash[PLAN] = _plan(config, settings, books, idle=idle)
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None
-    controller = Controller(config, settings, plan, books)
+    controller = Controller(config, settings, plan, books, idle=idle)
     config.pluginmanager.register(controller, "dtype-sampler-controller")
+    _leave_traces(config)
+
+
+def _leave_traces(config: pytest.Config) -> None:
+    """Where a process may die and another one tells of it, have the former leave what is known."""
+    if not any(map(config.pluginmanager.has_plugin, ("dsession", "xdist", "pytest_forked"))):
+        return
+    from dtype_sampler.session.trace import LastWords, Phases
+
+    last_words = LastWords(config)
+    config.pluginmanager.register(last_words, "dtype-sampler-last-words")
+    if last_words.own is not None:
+        config.stash[TRACE] = last_words.own
+        config.pluginmanager.register(Phases(), "dtype-sampler-phases")
+
+
+# What pytest may be asked for instead of running tests: that is no run, and touches no ledger.
+_IDLE = (
+    "collectonly",
+    "setupplan",
+    "setuponly",
+    "help",
+    "version",
+    "markers",
+    "showfixtures",
+    "show_fixtures_per_test",
+    "cacheshow",
+)
 
 
 class WorkerReports:
@@ -107,6 +143,7 @@ class WorkerReports:
         execnet sends builtins only. pytest 9 does this itself; before, `subTest(dtype=dtype)` is an
         internal error under xdist.
         """
+        name_dtypes(report)
         context: Any = getattr(report, "context", None)
         values = getattr(context, "kwargs", {})
         if any(type(value) not in (str, int, float, bool, NoneType) for value in values.values()):
@@ -127,7 +164,7 @@ def _getini(config: pytest.Config, name: str) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _plan(config: pytest.Config, settings: Settings, books: Books | None) -> RunPlan:
+def _plan(config: pytest.Config, settings: Settings, books: Books | None, *, idle: bool) -> RunPlan:
     if settings.device not in (None, "cpu") and settings.came_from("device") == CLI:
         from dtype_sampler.roundtrip.support import check_device
 
@@ -137,7 +174,10 @@ def _plan(config: pytest.Config, settings: Settings, books: Books | None) -> Run
             raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
     from dtype_sampler.session.lane import by_nodeid, lane_of
 
-    history = books.read(verdicts=settings.strategy == "oldest") if books is not None else None
+    history = None
+    if books is not None:
+        look = books.peek if idle else books.read
+        history = look(verdicts=settings.strategy == "oldest")
     if settings.strategy == "oldest" and history is None:
         raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
     try:
@@ -206,6 +246,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrization.generate(metafunc, plan, seen)
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    # Innermost, as `--lf` leaves items out here, and node ids on the command line do afterwards.
+    report = yield
+    if SEEN in collector.config.stash:
+        collector.config.stash[SEEN].note(collector, report.result)
+    return report
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
@@ -213,10 +264,17 @@ def pytest_collection_modifyitems(
     seen = config.stash.get(SEEN, None)
     if seen is None:
         return (yield)
+    from dtype_sampler.session.marks import Marks
     from dtype_sampler.session.parametrization import group_items
-    from dtype_sampler.session.selection import select
+    from dtype_sampler.session.selection import everything, select
 
     plan = config.stash[PLAN]
+    if plan.argnames:
+        from dtype_sampler.session.controller import ARGUMENTS, ARGUMENTS_WIRE
+
+        getattr(config, "workeroutput", {})[ARGUMENTS_WIRE] = seen.arguments
+        config.stash[ARGUMENTS] = seen.arguments
+    listing = config.getoption("collectonly", False)
     try:
         groups = group_items(items, plan, seen)
     except DtypeSamplerError as error:
@@ -230,7 +288,8 @@ def pytest_collection_modifyitems(
     result = yield
     # -k, -m and --deselect have acted: the sample is taken from what they left.
     try:
-        selection = select(plan, items, groups, _name_among(plan.kept))
+        choose = everything if listing else select
+        selection = choose(plan, items, groups, _name_among(plan.kept), Marks().why_skipped)
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None
     for item, reason in selection.skipped:
@@ -248,13 +307,24 @@ def pytest_collection_modifyitems(
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     from dtype_sampler.session.running import RunningTest
 
+    stash = item.config.stash
+    stash[EXECUTIONS] = stash.get(EXECUTIONS, 0) + 1
     nodeid = _replayable(item)
     full = item.get_closest_marker("all_dtypes") is not None
+    trace = stash.get(TRACE, None)
     test = item.stash[RUNNING] = RunningTest(
-        item.config.stash[PLAN], nodeid, full=full, skip=pytest.skip
+        stash[PLAN],
+        nodeid,
+        full=full,
+        skip=pytest.skip,
+        execution=stash[EXECUTIONS],
+        note=None if trace is None else partial(trace.note, item.nodeid),
     )
     with running(test):
-        return (yield)
+        result = yield
+    if trace is not None:
+        trace.clear()
+    return result
 
 
 def _name_among(kept: Collection[str]) -> Callable[[pytest.Item], str]:
@@ -290,6 +360,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         item.get_closest_marker("random_dtypes") is not None
         # A marker for all of a module says nothing to its doctests.
         and isinstance(item, pytest.Function)
+        # It has made items, but a parameter set is empty, and pytest will skip the one for it.
+        and not hasattr(item, "callspec")
     ):
         pytest.fail(
             "@pytest.mark.random_dtypes makes no items here, as pytest parametrizes functions but"
@@ -339,12 +411,20 @@ def _reseed(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    with item.stash[RUNNING].examples.watching(getattr(item, "obj", None)):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     test = item.stash.get(RUNNING, None)
-    payload = test.to_wire() if test is not None else None
+    error = call.excinfo.value if isinstance(call.excinfo, pytest.ExceptionInfo) else None
+    error = error if call.when == "call" else None
+    payload = test.to_wire(error=error) if test is not None else None
     if payload is not None:
         # A worker's pytest makes a test with failed subtests a failure itself, later than this.
         setattr(report, WIRE, payload | {"outcome": report.outcome})

@@ -6,7 +6,7 @@ The pytest side of `selection`: reads markers, `Metafunc` and `callspec`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.roundtrip.support import check_device
 from dtype_sampler.sampling.candidates import Pool, each_of, ids_of, label_of, parse_device
 from dtype_sampler.sampling.plan import RunPlan
@@ -46,11 +46,22 @@ class Parametrizations:
     """What was seen while tests were generated, by the node id of the test function.
 
     calls: the argument names of each `parametrize` call, in order: one part of an item's id each.
-    requests: by argument name.
+    requests: by argument name. arguments: the names of all arguments of tests, and whether a test
+    is parametrized over it. made: the items that a module or class (by its identity, which lasts as
+    long as they do) has made of a function, before any was left out.
     """
 
     calls: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
     requests: dict[str, dict[str, MarkerRequest]] = field(default_factory=dict)
+    arguments: dict[str, bool] = field(default_factory=dict)
+    made: dict[tuple[int, str], list[Any]] = field(default_factory=dict)
+
+    def note(self, collector: pytest.Collector, nodes: Sequence[object]) -> None:
+        """Keep the parametrized items that a collector has made."""
+        for node in nodes:
+            if getattr(node, "callspec", None) is not None:
+                where = id(collector), node.originalname  # type: ignore[attr-defined]  # Function's
+                self.made.setdefault(where, []).append(node)
 
 
 def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -> None:
@@ -58,6 +69,8 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
 
     Must run before anybody else parametrizes the test.
     """
+    for name in metafunc.fixturenames:
+        seen.arguments.setdefault(name, False)
     marks = list(metafunc.definition.iter_markers(MARKER))
     if not marks and not any(is_sampled(name, plan.argnames) for name in metafunc.fixturenames):
         return
@@ -93,6 +106,35 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
 def is_sampled(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether an argument of that name is one of those that `dtype_sampler_argnames` means."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def unmatched(patterns: Sequence[str], arguments: Mapping[str, bool]) -> list[str]:
+    """What to say of the names of `dtype_sampler_argnames` that no test is parametrized over.
+
+    Where some match, a name that matches nothing may be there for later, or for other suites: it is
+    told only if there is one so near that it is a typing error. arguments: as in
+    `Parametrizations`.
+    """
+    parametrized = [name for name, yes in arguments.items() if yes]
+    found = {name for name in parametrized if is_sampled(name, tuple(patterns))}
+    problems = []
+    for pattern in patterns:
+        fitting = [name for name in arguments if fnmatchcase(name, pattern)]
+        if found.intersection(fitting):
+            continue
+        known = parametrized if found else [*parametrized, *arguments]
+        near = [name for name in known if name not in found]
+        guess = None if fitting else nearest(pattern, tuple(dict.fromkeys(near)))
+        if guess:
+            problems.append(f"{pattern}: no test has such an argument, did you mean {guess!r}?")
+        elif fitting and not found:
+            problems.append(
+                f"{pattern}: no test is parametrized over {fitting[0]}, which is an argument of"
+                " tests"
+            )
+        elif not found:
+            problems.append(f"{pattern}: no test has such an argument")
+    return problems
 
 
 def _recording(
@@ -194,6 +236,8 @@ class _Function:
     device_arg: bool
     full: bool
     groups: dict[object, Group] = field(default_factory=dict)
+    # By the identity of the item.
+    members: dict[int, tuple[Group, str]] = field(default_factory=dict)
     # By the identity of the value, as one object stands for a dtype in many items.
     labels: dict[int, str] = field(default_factory=dict)
     unstable: int = 0
@@ -204,7 +248,8 @@ def group_items(
 ) -> dict[int, Group]:
     """`id(item)` -> its group, for every item that stands for a dtype.
 
-    A group is the items of one test that agree in all other parameters.
+    A group is the items of one test that agree in all other parameters. What it declares is what
+    its function was parametrized with, also where just some of that were asked for.
     """
     functions: dict[tuple[int, str], _Function | None] = {}
     found: dict[int, Group] = {}
@@ -218,35 +263,54 @@ def group_items(
             function = functions[where]
         except KeyError:
             function = functions[where] = _function_of(item, params, plan, seen)
+            # All that it was parametrized with, in that order, whatever was asked for of it.
+            if function is not None:
+                for one in seen.made.get(where, ()):
+                    function.members[id(one)] = _member(function, one.callspec, seen)
         if function is None:
             continue
-        label = _label(function, params)
-        values = tuple([_identity(params[name]) for name in function.others])
-        try:
-            group = function.groups.get(values)
-        except Exception:  # noqa: BLE001  # values of the suite's own are compared: any may come
-            values = tuple([id(params[name]) for name in function.others])
-            group = function.groups.get(values)
-        if group is None:
-            group = function.groups[values] = _new_group(function, callspec, params, seen)
-        if label not in group.candidates:
-            candidates = [params[name] for name in function.sampled]
-            # A combination of dtypes is no dtype that a device could be asked for.
-            group.candidates[label] = candidates[0] if len(candidates) == 1 else tuple(candidates)
         # By identity: hashing an item hashes its whole node id.
         number = id(item)
+        try:
+            group, label = function.members[number]
+        except KeyError:
+            group, label = _member(function, callspec, seen)
+            # Somebody else made it, who may have left out others.
+            group.whole = False
         group.labels[number] = label
         found[number] = group
+    # Of these, what was not asked for is needed no more.
+    seen.made.clear()
     return found
+
+
+def _member(function: _Function, callspec: Any, seen: Parametrizations) -> tuple[Group, str]:
+    """The group of an item, and the label that it stands for."""
+    params = callspec.params
+    label = _label(function, params)
+    values = tuple([_identity(params[name]) for name in function.others])
+    try:
+        group = function.groups.get(values)
+    except Exception:  # noqa: BLE001  # values of the suite's own are compared: any may come
+        values = tuple([id(params[name]) for name in function.others])
+        group = function.groups.get(values)
+    if group is None:
+        group = function.groups[values] = _new_group(function, callspec, params, seen)
+    if label not in group.candidates:
+        candidates = [params[name] for name in function.sampled]
+        # A combination of dtypes is no dtype that a device could be asked for.
+        group.candidates[label] = candidates[0] if len(candidates) == 1 else tuple(candidates)
+    return group, label
 
 
 def _function_of(
     item: Any, params: dict[str, Any], plan: RunPlan, seen: Parametrizations
 ) -> _Function | None:
     nodeid = f"{stable_nodeid(item.parent)}::{item.originalname}"
+    seen.arguments.update(dict.fromkeys(params, True))
     requests = seen.requests.get(nodeid, {})
     sampled = tuple(name for name in params if name in requests or is_sampled(name, plan.argnames))
-    if not sampled:
+    if not sampled or any(map(_is_empty, params.values())):
         return None
     if len(sampled) > 1 and any(one.always or one.device for one in requests.values()):
         raise DtypeSamplerError(
@@ -262,6 +326,12 @@ def _function_of(
     ]
     full = item.get_closest_marker(FULL_MARKER) is not None
     return _Function(nodeid, sampled, others, calls, "device" in others, full)
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a parameter stands for an empty set of parameters, of which nothing can ever run."""
+    kind = type(value)
+    return kind.__name__ == "NotSetType" and kind.__module__.startswith("_pytest.")
 
 
 def _label(function: _Function, params: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ def make_plan(
     seed, words = _seed(settings, last_seed, history, lane)
     given = settings.came_from("seed") in (CLI, ENV) and settings.seed not in ("next", "random")
     past = (history if not (by_nodeid and given) else None) or History()
+    again = past if settings.recheck_failed else History()
     return RunPlan(
         seed=seed,
         seed_origin=words,
@@ -45,7 +46,9 @@ def make_plan(
         argnames=settings.argnames,
         reseed=settings.reseed,
         kept=kept,
-        recheck=past.failing if settings.recheck_failed else {},
+        recheck=again.failing,
+        suspects=again.suspect,
+        alone=again.alone,
         hidden=past.hidden,
         verdicts=history.verdicts if history is not None else {},
         lane=lane.selection,

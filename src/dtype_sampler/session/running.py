@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
+from dtype_sampler.sampling.candidates import short_name
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
 from dtype_sampler.sampling.turns import in_turn
 from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.draw import draw, make_request, own_device, why_nothing
+from dtype_sampler.session.examples import Examples
 from dtype_sampler.session.seeding import reseed
 
 if TYPE_CHECKING:
@@ -29,20 +32,29 @@ class RunningTest:
     nodeid: what replays it; also its test key, except for the dtype that an item stands for.
     full: the test is exempt from sampling (`@pytest.mark.all_dtypes`). skip: how to skip a test, by
     raising something, for a reason. shared: it is no test but a fixture that many tests share.
+    execution: the number of this execution in its process, as one item may be run again. note:
+    called with this test, and what it sets up, whenever what it does has changed.
     """
 
     __slots__ = (
         "__weakref__",
         "_adopted",
+        "_candidates",
         "_function",
+        "_lock",
         "_made",
+        "_note",
         "_records",
         "_shared",
         "_skip",
         "attempt",
+        "examples",
+        "execution",
         "full",
         "nodeid",
+        "phase",
         "plan",
+        "subtests",
         "under_test",
     )
 
@@ -54,13 +66,20 @@ class RunningTest:
         full: bool = False,
         skip: Callable[[str], Any] = _skip_in_unittest,
         shared: bool = False,
+        execution: int = 0,
+        note: Callable[..., object] | None = None,
     ) -> None:
         self.plan = plan
         self.nodeid = nodeid
         self.full = full or plan.all_dtypes
         self._skip = skip
         self._shared = shared
-        self.under_test = UnderTest()
+        self._note = note
+        self.under_test = UnderTest(None if note is None else self._noted)
+        self.examples = Examples(self.under_test)
+        self.execution = execution
+        # Setup, call or teardown; known only where somebody takes note of it.
+        self.phase = "setup"
         # Counts from 1 on, once an attempt has begun.
         self.attempt = 0
         self._records: list[SampleRecord] = []
@@ -68,12 +87,38 @@ class RunningTest:
         # By the identity of the record of the fixture that drew the sample, which is kept here too.
         self._adopted: dict[int, tuple[SampleRecord, SampleRecord]] = {}
         self._function: str | None = None
+        # A test's own threads ask at the same time.
+        self._lock = Lock()
+        # What subtests of this attempt said, for where their own reports get lost: pytest-forked
+        # brings home those of the test itself only.
+        self.subtests: list[dict[str, Any]] = []
+        # By label, those that were chosen: what the parameters of a subtest may name.
+        self._candidates: dict[str, object] = {}
+
+    def _noted(self) -> None:
+        if self._note is not None:
+            self._note(self)
+
+    def enter_phase(self, phase: str) -> None:
+        """The test goes on to its call, or to its teardown."""
+        self.phase = phase
+        if self._records:
+            self._noted()
+
+    def state(self) -> object:
+        """Something that differs once `to_wire` gives anything new, but for what is under test."""
+        entered = sum([len(record.entered) for record in self._records])
+        told = len(self.subtests)
+        return self.execution, self.attempt, self.phase, len(self._records), entered, told
 
     def begin_attempt(self) -> None:
         """Forget what an earlier attempt took: a retry starts anew, with the same samples."""
         self.attempt += 1
+        self.phase = "setup"
         self.under_test.clear()
+        self.examples = Examples(self.under_test)
         self._records.clear()
+        self.subtests = []
         self._made.clear()
         self._adopted.clear()
 
@@ -100,17 +145,59 @@ class RunningTest:
         if self.plan.reseed:
             reseed(self.plan.seed, key, label)
 
-    def to_wire(self) -> dict[str, Any] | None:
-        """What happened so far, in plain builtins; None if no dtype was involved."""
-        if not self._records:
+    def to_wire(
+        self, *fixtures: RunningTest, error: BaseException | None = None
+    ) -> dict[str, Any] | None:
+        """What happened so far, in plain builtins; None if no dtype was involved.
+
+        fixtures: those that are being set up, whose samples are told with this test's. error: what
+        has ended the phase that is reported, if anything has.
+        """
+        records = list(self._records)
+        for fixture in fixtures:
+            records += fixture._records  # noqa: SLF001  # of its own kind
+        if not records:
             return None
+        blamed = self.examples.blamed(error)
         return {
-            "samples": [record.to_wire() for record in self._records],
-            "under_test": self.under_test.labels(),
+            "samples": [
+                record.to_wire() | {"entered": self._entered(record)} for record in records
+            ],
+            "under_test": self.under_test.labels() if blamed is None else blamed,
             "nodeid": self.nodeid,
             "function": self._function,
+            "execution": self.execution,
             "attempt": self.attempt,
+            "subtests": list(self.subtests),
         }
+
+    def _entered(self, record: SampleRecord) -> tuple[str, ...]:
+        """The labels of which something is known."""
+        nothing = self.examples.says_nothing_of
+        return tuple(one for one in record.entered if not nothing(record, one))
+
+    def named_by(self, parameters: Iterable[object]) -> list[str]:
+        """The labels of this test's samples that the parameters of a subtest name.
+
+        By value, by label, or by how either is shown, as pytest hands parameters on as text; a
+        short name such as `float32` counts where no label is exactly that.
+        """
+        texts = {one if isinstance(one, str) else _shown(one) for one in parameters}
+        labels = dict.fromkeys(label for record in self._records for label in record.chosen)
+        named = [
+            label
+            for label in labels
+            if not texts.isdisjoint(
+                (label, repr(label), _shown(self._candidates.get(label, label)))
+            )
+        ]
+        if named:
+            return named
+        return [
+            label
+            for label in labels
+            if not texts.isdisjoint((short_name(label), repr(short_name(label))))
+        ]
 
     def sample(
         self,
@@ -130,20 +217,22 @@ class RunningTest:
         named = own_device(device)
         # Everything but the seed, the strategy and the key, which stay the same while a test runs.
         request = (pool.labels, fixed, k, named)
-        record = self._made.get(request)
-        if record is None:
-            record = draw(
-                self.plan,
-                self.nodeid,
-                pool,
-                k=k,
-                always=fixed,
-                full=self.full,
-                device=named,
-                loop=True,
-            )
-            self._made[request] = record
-            self._records.append(record)
+        with self._lock:
+            record = self._made.get(request)
+            if record is None:
+                record = draw(
+                    self.plan,
+                    self.nodeid,
+                    pool,
+                    k=k,
+                    always=fixed,
+                    full=self.full,
+                    device=named,
+                    loop=True,
+                )
+                self._made[request] = record
+                self._records.append(record)
+                self._candidates.update((label, pool.candidate(label)) for label in record.chosen)
         if not record.chosen:
             self._skip(why_nothing(record, self.plan))
         return DtypeSample(
@@ -151,6 +240,7 @@ class RunningTest:
             record.chosen,
             seed=self.plan.seed,
             hand_out=self._hand_out_of(record),
+            owner=record,
             turns=self._turns_of(record) if self._shared else None,
         )
 
@@ -159,8 +249,10 @@ class RunningTest:
             # A sample that a fixture has drawn for many tests is taken by the test that runs.
             test = running_test() or self if self._shared else self
             taken = record if test is self else test._adopt(record)  # noqa: SLF001
+            test.examples.take(taken, label)
             taken.entered[label] = None
-            test.reseed(taken.key, label)
+            if not test.examples.drawing:
+                test.reseed(taken.key, label)
             return test.under_test
 
         return hand_out
@@ -174,25 +266,24 @@ class RunningTest:
 
     def _adopt(self, record: SampleRecord) -> SampleRecord:
         """This test's own record of a sample that a fixture of a wider scope has drawn."""
-        if id(record) not in self._adopted:
-            turns = record.chosen
-            if not self.plan.only:
-                # What each test hid and failed with is its own matter.
-                hidden, failing = (
-                    of.get(record.device, {}).get(self.nodeid, ())
-                    for of in (self.plan.hidden, self.plan.recheck)
-                )
-                turns = in_turn(record.chosen, hidden=hidden, failing=failing)
-            own = replace(
-                record,
-                key=self.nodeid,
-                chosen=turns,
-                by_name=record.by_name or turns != record.chosen,
-                entered={},
-            )
-            self._adopted[id(record)] = record, own
-            self._records.append(own)
+        with self._lock:
+            if id(record) not in self._adopted:
+                own = self._in_turn(replace(record, key=self.nodeid, entered={}))
+                self._adopted[id(record)] = record, own
+                self._records.append(own)
         return self._adopted[id(record)][1]
+
+    def _in_turn(self, record: SampleRecord) -> SampleRecord:
+        """The record in this test's own order: what it hid and failed with is its own matter."""
+        if self.plan.only:
+            return record
+        hidden, failing = (
+            past.get(record.device, {}).get(self.nodeid, ())
+            for past in (self.plan.hidden, self.plan.recheck)
+        )
+        turns = in_turn(record.chosen, hidden=hidden, failing=failing)
+        by_name = record.by_name or turns != record.chosen
+        return replace(record, chosen=turns, by_name=by_name)
 
     @contextmanager
     def setting_up(self, key: str, param: object) -> Iterator[None]:
@@ -201,7 +292,9 @@ class RunningTest:
         key: the fixture's. param: of a parametrized fixture. What the fixture hands out itself,
         while it is set up, this test reports, as it is the one that fails then.
         """
-        fixture = RunningTest(self.plan, key, skip=self._skip, shared=True)
+        outer = self._note
+        note = None if outer is None else lambda *inner: outer(self, *inner)
+        fixture = RunningTest(self.plan, key, skip=self._skip, shared=True, note=note)
         if self.is_item:
             # Its own parameter alone: the rest of the item is that of the test that comes first.
             fixture.reseed(key, "" if param is None else str(param))
@@ -211,6 +304,14 @@ class RunningTest:
         finally:
             self._records += [record for record in fixture._records if record.entered]
             self.under_test.add(fixture.under_test)
+
+
+def _shown(value: object) -> str:
+    """How a subtest's parameter is shown."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001  # of the suite's own values: any may come
+        return f"<{type(value).__name__}>"
 
 
 def running_test() -> RunningTest | None:
