@@ -103,6 +103,11 @@ def test_a_failing_teardown_of_an_item_is_its_dtypes_failure():
     assert labels(observations) == {"a": "failed", "b": "suspect", "c": "not-reached"}
 
 
+def test_a_failure_of_an_item_after_its_own_loop_is_the_items():
+    failed = Observation("call", "failed", samples=payload("ab", "a", function="t"))
+    assert labels([failed]) == {"a": "failed", "b": "passed", "c": "not-reached"}
+
+
 def test_failing_subtests():
     # The test's own report says "passed".
     observations = [

@@ -282,6 +282,7 @@ def _plan(options: argparse.Namespace) -> int:
 def _history(options: argparse.Namespace) -> int:
     from difflib import get_close_matches
 
+    from dtype_sampler.ledger.outcomes import SUSPECT
     from dtype_sampler.reports.ledger.data import iso
     from dtype_sampler.reports.words import short_commit
 
@@ -306,11 +307,15 @@ def _history(options: argparse.Namespace) -> int:
     for test in tests:
         say(f"{test.key} ({test.device}), newest first\n")
         for run, seen in rows:
-            told = [
-                f"{label} {seen[test.device, label]}"
+            said = {
+                label: seen[test.device, label]
                 for label in test.declared
                 if (test.device, label) in seen
-            ]
+            }
+            suspects = [label for label, outcome in said.items() if outcome == SUSPECT]
+            together = suspects if len(suspects) > 1 else []
+            told = [f"{label} {said[label]}" for label in said if label not in together]
+            told += [f"one of {', '.join(together)} failed"] if together else []
             if told:
                 commit = f", commit {short_commit(run.commit)}" if run.commit else ""
                 say(

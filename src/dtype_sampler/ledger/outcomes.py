@@ -68,6 +68,11 @@ class Cell(NamedTuple):
     device: str
 
 
+def heavier(one: str, other: str) -> str:
+    """Of two outcomes of one cell the one that stands."""
+    return max(one, other, key=_WEIGHT.__getitem__)
+
+
 def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
     """The outcome of each cell that the sample of one attempt at a test holds.
 
@@ -316,6 +321,14 @@ class Tally:
             yield from attempts.values()
         for places in self._open.values():
             yield from map(_finished, places.values())
+
+    def drop(self, nodeid: str) -> None:
+        """Forget what is known of a test that has not ended, as a part of it is lost."""
+        for where in [where for where in self._open if where[0] == nodeid]:
+            del self._open[where]
+        for execution in [one for one in self._retried if one[0] == nodeid]:
+            del self._retried[execution]
+        self._crashed.pop(nodeid, None)
 
     def _declare(self, samples: Mapping[str, Any]) -> None:
         for sample in samples["samples"]:

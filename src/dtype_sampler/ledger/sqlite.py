@@ -85,8 +85,24 @@ _STOPPED = (
     " WHERE other.test = cells.test AND outcome IN"
     f" ({', '.join(str(_NUMBERS[one]) for one in (FAILED, XFAILED, SKIPPED, CRASHED, SUSPECT))})"
 )
+_HIDDEN = (
+    "SELECT device, key, label FROM cells JOIN tests ON tests.id = test"
+    f" WHERE last = ? AND EXISTS ({_STOPPED}) ORDER BY key, verdict_at, label"
+)
 _CELLS_OF_TEST = (
     f"SELECT id, label, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells WHERE test = ?"
+)
+# What failed last, and suspects; whether it was tried since; whether it failed alone, in a run that
+# took no other cell of its test, after it had been a suspect.
+_WORRYING = (
+    "SELECT device, key, label, verdict, last_at > verdict_at, CASE WHEN"
+    " (SELECT count(*) FROM cells AS others JOIN observations ON cell = others.id"
+    " AND run = cells.verdict_run WHERE others.test = cells.test) = 1"
+    " THEN EXISTS (SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
+    " WHERE outcome = ?) END"
+    " FROM cells JOIN tests ON tests.id = test WHERE verdict IN"
+    f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), SUSPECT))})"
+    " ORDER BY key, verdict_at, label"
 )
 _MARKS_MEAN = dict(zip(_MARKS, MARKS_MEAN, strict=True))
 # SQLite's names of a value's types, and what none of a cell's marks can be.
@@ -297,41 +313,23 @@ class SqliteStore(Store):
         alone: dict[str, dict[str, list[str]]] = {}
         suspect: dict[str, dict[str, list[str]]] = {}
         ages: dict[str, dict[str, dict[str, float]]] = {}
-        sql = "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test WHERE"
-        names = ", ".join(f"'{outcome}'" for outcome in sorted(FAILURES))
-        rows = self._rows(f"{sql} verdict IN ({names}) ORDER BY key, verdict_at, label")
-        for device, key, label, _ in self._all(_verdict_of, rows):
-            failing.setdefault(device, {}).setdefault(key, []).append(label)
-        # How many cells of the test that run took; and whether the cell was ever a suspect.
-        taken = (
-            "SELECT count(*) FROM cells AS others JOIN observations ON cell = others.id"
-            " AND run = cells.verdict_run WHERE others.test = cells.test"
-        )
-        doubted = (
-            "SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
-            " WHERE outcome = ?"
-        )
-        rows = self._rows(
-            f"{sql} verdict IN ({names}) AND ({taken}) = 1 AND EXISTS ({doubted})"
-            " ORDER BY key, verdict_at, label",
-            _NUMBERS[SUSPECT],
-        )
-        for device, key, label, _ in self._all(_verdict_of, rows):
-            alone.setdefault(device, {}).setdefault(key, []).append(label)
-        # One that has been tried since, in vain, takes its chance among the others again.
-        rows = self._rows(
-            f"{sql} verdict = ? AND last_at <= verdict_at ORDER BY key, verdict_at, label", SUSPECT
-        )
-        for device, key, label, _ in self._all(_verdict_of, rows):
-            suspect.setdefault(device, {}).setdefault(key, []).append(label)
-        rows = self._rows(
-            f"{sql} last = ? AND EXISTS ({_STOPPED}) ORDER BY key, verdict_at, label", NOT_REACHED
-        )
-        for device, key, label in self._all(_names_of, rows):
+        rows = self._rows(_WORRYING, _NUMBERS[SUSPECT])
+        for device, key, label, verdict, tried, lone in self._all(_worrying_of, rows):
+            if verdict != SUSPECT:
+                failing.setdefault(device, {}).setdefault(key, []).append(label)
+                if lone:
+                    alone.setdefault(device, {}).setdefault(key, []).append(label)
+            elif not tried:
+                suspect.setdefault(device, {}).setdefault(key, []).append(label)
+            # Else it has been tried in vain, and takes its chance among the others again.
+        for device, key, label in self._all(_names_of, self._rows(_HIDDEN, NOT_REACHED)):
             hidden.setdefault(device, {}).setdefault(key, []).append(label)
         if verdicts:
-            rows = self._rows(f"{sql} verdict != ?", SUSPECT)
-            for device, key, label, at in self._all(_verdict_of, rows):
+            sql = (
+                "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
+                " WHERE verdict != ?"
+            )
+            for device, key, label, at in self._all(_verdict_of, self._rows(sql, SUSPECT)):
                 ages.setdefault(device, {}).setdefault(key, {})[label] = at
         return History(seed, failing, ages, suspect, alone, hidden, lanes)
 
@@ -636,7 +634,7 @@ def _text(value: object) -> object:
 
 
 def _names_of(row: Sequence[Any]) -> tuple[str, str, str]:
-    device, key, label, _ = row
+    device, key, label = row
     return text(device, "tests.device"), text(key, "tests.key"), text(label, "cells.label")
 
 
@@ -659,6 +657,13 @@ def _verdict_of(row: Sequence[Any]) -> tuple[str, str, str, float]:
         text(label, "cells.label"),
         moment(at, "cells.verdict_at"),
     )
+
+
+def _worrying_of(row: Sequence[Any]) -> tuple[str, str, str, str, bool, bool]:
+    device, key, label, verdict, tried, lone = row
+    # The verdict is one of those that were asked for, and the others are SQLite's own.
+    names = text(device, "tests.device"), text(key, "tests.key"), text(label, "cells.label")
+    return *names, str(verdict), bool(tried), bool(lone)
 
 
 def _activity_of(row: Sequence[Any]) -> tuple[Cell, tuple[int, float]]:

@@ -22,7 +22,8 @@ class SampleRecord:
     `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
     whole: of items, whether all that the test was parametrized with is known; None for what a test
     asks for while it runs, which may be more if it ends otherwise. entered: the labels handed out
-    so far, in that order.
+    so far, in that order. order: the seed and the key that the order of the candidates was made
+    from.
     """
 
     key: str
@@ -38,6 +39,7 @@ class SampleRecord:
     skipped: dict[str, str] = field(default_factory=dict)
     whole: bool | None = None
     entered: dict[str, None] = field(default_factory=dict)
+    order: tuple[int, str] = (0, "")
 
     def to_wire(self) -> dict[str, Any]:
         """A snapshot in plain builtins, fit for a report that crosses a process border."""
@@ -56,6 +58,10 @@ class SampleRecord:
             "whole": self.whole,
             "entered": tuple(self.entered),
         }
+
+
+# A loop, what it has handed out, and of which sample, where that is known.
+_Entry = tuple[ref[Any], str, SampleRecord | None]
 
 
 class UnderTest:
@@ -77,12 +83,12 @@ class UnderTest:
     def clear(self) -> None:
         """Forget all: in this thread the next attempt at the test begins."""
         self._here = local()
-        self._threads: list[list[tuple[ref[Any], str]]] = []
+        self._threads: list[list[_Entry]] = []
         self._tests_own = self._loops()
 
-    def _loops(self) -> list[tuple[ref[Any], str]]:
+    def _loops(self) -> list[_Entry]:
         """The loops of this thread."""
-        loops: list[tuple[ref[Any], str]] | None = getattr(self._here, "loops", None)
+        loops: list[_Entry] | None = getattr(self._here, "loops", None)
         if loops is None:
             loops = self._here.loops = []
             self._threads.append(loops)
@@ -93,31 +99,50 @@ class UnderTest:
 
         Those of threads that the test has started come last, in an order that is always the same.
         """
-        others = {label for loops in self._threads[1:] for _, label in loops}
-        return tuple(dict.fromkeys([*(label for _, label in self._tests_own), *sorted(others)]))
+        others = {label for loops in self._threads[1:] for _, label, _ in loops}
+        return tuple(dict.fromkeys([*(label for _, label, _ in self._tests_own), *sorted(others)]))
 
-    def here(self) -> Mapping[int, tuple[object, str]]:
+    def here(self) -> Mapping[int, tuple[object, ...]]:
         """The loops that this thread is in, each with its label, for `since` and `back_to`."""
         # Held, so that no other one can have the identity of one of them.
         return {id(entry): entry for entry in self._loops()}
 
-    def since(self, before: Mapping[int, tuple[object, str]]) -> tuple[str, ...]:
+    def since(self, before: Mapping[int, tuple[object, ...]]) -> tuple[str, ...]:
         """The labels of the loops that this thread has entered since then, and is in."""
         return tuple(entry[1] for entry in self._loops() if id(entry) not in before)
 
-    def back_to(self, before: Mapping[int, tuple[object, str]]) -> None:
+    def back_to(self, before: Mapping[int, tuple[object, ...]]) -> None:
         """This thread is out of all loops that it has entered since then."""
         loops = self._loops()
         loops[:] = [entry for entry in loops if id(entry) in before]
 
-    def enter(self, loop: object, label: str) -> None:
-        """*loop* hands out *label*."""
+    def around(self, loop: object = None) -> list[tuple[str, SampleRecord | None]]:
+        """The label and the sample of each loop that is going on around *loop*, outermost first.
+
+        loop: one that has begun or is about to; None means one that is not known yet.
+        """
+        found = []
+        for owner, label, record in self._loops():
+            one = owner()
+            if one is not None and one is loop:
+                break
+            # A candidate that was taken by number is in no loop, however long it stays in hand.
+            if one is not None and one is not record:
+                found.append((label, record))
+        return found
+
+    def holds(self, loop: object) -> bool:
+        """Whether *loop* has handed out something, and is not over."""
+        return any(owner() is loop for owner, _, _ in self._loops())
+
+    def enter(self, loop: object, label: str, record: SampleRecord | None = None) -> None:
+        """*loop* hands out *label*, which is of the sample *record*."""
         self._drop(loop)
         loops = self._loops()
         if loops is self._tests_own:
             # Loops whose iterator is gone were left early, and the test went on.
             loops[:] = [entry for entry in loops if entry[0]() is not None]
-        loops.append((ref(loop), label))
+        loops.append((ref(loop), label, record))
         if self._moved is not None:
             self._moved()
 
@@ -133,7 +158,7 @@ class UnderTest:
 
     def _drop(self, loop: object) -> None:
         loops = self._loops()
-        for depth, (owner, _) in enumerate(loops):
+        for depth, (owner, _, _) in enumerate(loops):
             if owner() is loop:
                 del loops[depth:]
                 return
@@ -156,15 +181,16 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
         labels: Sequence[str],
         *,
         seed: int,
-        hand_out: Callable[[str], UnderTest],
+        hand_out: Callable[[object, str], UnderTest],
         owner: object = None,
         turns: Callable[[], Sequence[str]] | None = None,
     ) -> None:
-        """hand_out: called with a label just before its candidate is given to the test; returns
-        what is under test in that test. owner: stands for the loop that a candidate taken by number
-        is in, as long as it lives; default: this object, which a test may drop at once. turns: the
-        order of the labels in a loop of the test that runs then, where many tests share the sample;
-        None for the order that they are given in.
+        """hand_out: called with the loop and a label just before its candidate is given to the
+        test; returns what is under test in that test, of which the label then is a part. owner:
+        stands for the loop that a candidate taken by number is in, as long as it lives; default:
+        this object, which a test may drop at once. turns: the order of the labels in a loop of the
+        test that runs then, where many tests share the sample; None for the order that they are
+        given in.
         """
         self._candidates = tuple(candidates)
         self._labels = tuple(labels)
@@ -221,7 +247,7 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
                 turns=self._turns,
             )
         label = self._labels[index]
-        self._hand_out(label).enter(self if self._owner is None else self._owner, label)
+        self._hand_out(self if self._owner is None else self._owner, label)
         return self._candidates[index]
 
 
@@ -233,7 +259,7 @@ class _Loop(Iterator[T]):
     def __init__(
         self,
         pairs: Sequence[tuple[str, T]],
-        hand_out: Callable[[str], UnderTest],
+        hand_out: Callable[[object, str], UnderTest],
     ) -> None:
         self._left = iter(pairs)
         self._hand_out = hand_out
@@ -241,8 +267,7 @@ class _Loop(Iterator[T]):
 
     def __next__(self) -> T:
         for label, candidate in self._left:
-            self._under_test = self._hand_out(label)
-            self._under_test.enter(self, label)
+            self._under_test = self._hand_out(self, label)
             return candidate
         if self._under_test is not None:
             self._under_test.leave(self)

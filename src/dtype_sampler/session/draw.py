@@ -19,12 +19,13 @@ from dtype_sampler.sampling.candidates import (
     POOL_NAMES,
     Pool,
     each_of,
+    family_of,
     is_wanted,
     number_of,
     parse_device,
 )
 from dtype_sampler.sampling.plan import RunPlan
-from dtype_sampler.sampling.rule import choose
+from dtype_sampler.sampling.rule import choose, turn_of
 from dtype_sampler.sampling.sample import SampleRecord
 from dtype_sampler.sampling.turns import as_named, in_turn
 
@@ -102,6 +103,8 @@ def draw(
     skipped: Mapping[str, str] | None = None,
     probe: bool = True,
     loop: bool = False,
+    order: tuple[int, str] | None = None,
+    sharing: Sequence[str] = (),
 ) -> SampleRecord:
     """Choose a test's dtypes for this run.
 
@@ -110,7 +113,9 @@ def draw(
     left: the labels that other selections (`-k`, `-m`) have left; None means all. skipped: label ->
     why, of those that the suite's own marks skip: they are passed over too, unless nothing is left
     out: then pytest skips them, and shows each. probe: whether to pass over what the device
-    refuses. loop: whether one dtype can hide the next, so that it matters which comes first.
+    refuses. order: the seed and the key that the order of the candidates is made from; None means
+    the run's seed and the test key. sharing: the test keys whose history `oldest` goes by; none
+    means *key*. loop: whether one dtype can hide the next, so that it matters which comes first.
     """
     everything = full or bool(plan.only)
     sampled = not everything and k < len(pool.labels)
@@ -146,17 +151,18 @@ def draw(
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
+    seed, order_key = order or (plan.seed, key)
     chosen = choose(
-        seed=plan.seed,
+        seed=seed,
         strategy=plan.strategy,
-        key=key,
+        key=order_key,
         labels=pool.labels,
         families=pool.families,
         # Dtypes that were asked for by name all run: an explicit wish is not cut down to k.
         k=len(pool.labels) if everything else k,
         always=always,
         available=available,
-        verdicts=plan.verdicts.get(where, {}).get(key),
+        verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,)),
     )
 
     def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
@@ -198,6 +204,7 @@ def draw(
         by_name=bool(again or loners)
         or (turns != declared and not plan.only)
         or (plan.strategy == "oldest" and not everything),
+        order=(seed, order_key),
     )
 
 
@@ -215,6 +222,43 @@ def _left(plan: RunPlan, pool: Pool, left: Container[str] | None) -> tuple[str, 
         for label in pool.labels
         if (left is None or label in left) and (not plan.only or is_wanted(plan.only, label))
     )
+
+
+def _verdicts(
+    known: Mapping[str, Mapping[str, float]], keys: Sequence[str]
+) -> Mapping[str, float] | None:
+    """label -> when its last verdict was; of several tests, of that which waits for it longest."""
+    if len(keys) == 1:
+        return known.get(keys[0])
+    each = [known.get(key, {}) for key in keys]
+    # What one of them never ran has no verdict here either.
+    return {
+        label: min(one[label] for one in each)
+        for label in each[0]
+        if all(label in one for one in each)
+    }
+
+
+def draw_within(plan: RunPlan, outer: SampleRecord, label: str) -> tuple[int, str]:
+    """The seed and the key for a loop inside one over the same candidates.
+
+    outer: the sample of the loop around it, which has *label* in hand. Were the inner loop to take
+    what the outer one takes, most pairs would never meet. So each dtype of the outer loop has an
+    order of its own for the inner one, which goes on by one step whenever that dtype comes again.
+    """
+    seed, key = outer.order
+    if plan.strategy != "random":
+        seed = turn_of(
+            label,
+            seed=seed,
+            key=key,
+            labels=outer.declared,
+            families=tuple(map(family_of, outer.declared)),
+            k=outer.k,
+            always=outer.always,
+        )
+    # No test key has this character.
+    return seed, f"{key}\0{label}"
 
 
 def beside(chosen: tuple[str, ...], loners: Sequence[str], turn: int) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ class Group:
     items that the test was parametrized into. whole: whether these are known to be all. labels:
     `id(item)` -> the label it stands for, of the items that were asked for.
     pool: what the test declares; None means just these candidates. k: None means the run's.
-    probe: whether to ask the device which dtypes it supports.
+    probe: whether to ask the device which dtypes it supports. order: the key that orders the
+    candidates, of a fixture that many tests share; empty means the test key.
 
     What `select` fills in: left, the labels that other selections have left; skipped, why marks of
     the suite's own skip some of these; live, the labels with an item that they don't skip; record,
@@ -40,6 +41,7 @@ class Group:
     full: bool = False
     device: str | None = None
     probe: bool = True
+    order: str = ""
     left: dict[str, None] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     live: set[str] = field(default_factory=set)
@@ -63,9 +65,12 @@ def select(
     members: Mapping[int, Group],
     nodeid_of: Callable[[ItemT], str],
     why_skipped: Callable[[ItemT], str | None] = lambda _: None,
+    *,
+    left: Sequence[ItemT] | None = None,
 ) -> Selection[ItemT]:
     """Choose among the items that other selections have left; their order is kept.
 
+    left: the items to take the samples from, of which some may run elsewhere; None means *items*.
     members: `id(item)` -> its group; an item that is in no group stays. An item that the plan keeps
     (`RunPlan.kept`) stays whatever the sample is. Of a group of which no dtype can run, one item
     stays to be skipped. why_skipped: the reason why an item is known to be skipped already, by
@@ -74,7 +79,8 @@ def select(
     # A suite may have 100,000 items: nothing is made here for each of them that a list can hold.
     places = [members.get(id(item)) for item in items]
     groups = []
-    for item, group in zip(items, places, strict=True):
+    for item in items if left is None else left:
+        group = members.get(id(item))
         if group is not None:
             if not group.left:
                 groups.append(group)
@@ -84,8 +90,12 @@ def select(
                 group.skipped.setdefault(label, reason)
             else:
                 group.live.add(label)
+    sharing: dict[str, list[str]] = {}
     for group in groups:
-        _decide(plan, group)
+        if group.order:
+            sharing.setdefault(group.order, []).append(group.key)
+    for group in groups:
+        _decide(plan, group, sharing.get(group.order, ()))
     kept = frozenset(plan.kept)
     selection: Selection[ItemT] = Selection([], [], [])
     for item, group in zip(items, places, strict=True):
@@ -106,6 +116,8 @@ def everything(
     members: Mapping[int, Group],
     nodeid_of: Callable[[ItemT], str],
     why_skipped: Callable[[ItemT], str | None] = lambda _: None,  # noqa: ARG001  # as `select`
+    *,
+    left: Sequence[ItemT] | None = None,  # noqa: ARG001  # likewise
 ) -> Selection[ItemT]:
     """Take no sample: a list of tests names all that there are, but for `--dtype-only`."""
     selection: Selection[ItemT] = Selection([], [], [])
@@ -121,8 +133,11 @@ def everything(
     return selection
 
 
-def _decide(plan: RunPlan, group: Group) -> None:
-    """Fill in a group's sample, the labels whose items stay, and the reason to skip those."""
+def _decide(plan: RunPlan, group: Group, sharing: Sequence[str]) -> None:
+    """Fill in a group's sample, the labels whose items stay, and the reason to skip those.
+
+    sharing: the test keys of all groups that have this one's order.
+    """
     pool = group.pool or Pool.of_labels(group.candidates)
     for label in group.live:
         group.skipped.pop(label, None)
@@ -137,6 +152,8 @@ def _decide(plan: RunPlan, group: Group) -> None:
         left=group.left,
         skipped=group.skipped,
         probe=group.probe,
+        order=(plan.seed, group.order) if group.order else None,
+        sharing=sharing,
     )
     record.whole = group.whole or group.pool is not None
     group.chosen = frozenset(record.chosen)
