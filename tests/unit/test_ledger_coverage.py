@@ -4,6 +4,7 @@ import pytest
 
 from dtype_sampler.ledger.coverage import NEVER, STALE, assess, sample_of, samples_of
 from dtype_sampler.ledger.outcomes import Cell
+from dtype_sampler.ledger.outlook import runs_until
 from dtype_sampler.ledger.records import CellRecord, Mark, TestRecord
 from dtype_sampler.reports.ledger.data import iso, report
 from dtype_sampler.reports.ledger.data import summary as summary_of
@@ -69,7 +70,7 @@ def test_devices_and_patterns():
 
 def test_nothing_is_no_success():
     coverage = assess([], [])
-    assert (coverage.percent, coverage.oldest, coverage.runs_needed(0)) == (0.0, None, 0)
+    assert (coverage.percent, coverage.oldest) == (0.0, None)
 
 
 def test_the_worst_come_first():
@@ -83,17 +84,6 @@ def test_the_worst_come_first():
     ]
     order = [state.test.key for state in assess(tests, records).worst_first()]
     assert order == ["failing", "never", "half", "covered"]
-
-
-@pytest.mark.parametrize("seed", [0, 5, 2**63 - 1])
-def test_runs_needed_are_enough_and_no_more_than_the_rule_says(seed):
-    assert assess([a_test(declared="abcdefg", k=3)], []).runs_needed(seed) == 3
-    covered = [cell(label, "passed") for label in "abcdefg"]
-    assert assess([a_test(declared="abcdefg", k=3)], covered).runs_needed(seed) == 0
-    assert assess([a_test(declared="abcdefg", k=3)], covered[1:]).runs_needed(seed) <= 3
-    # What no device takes is not waited for.
-    assert assess([a_test(declared="a")], [cell("a", "unsupported")]).runs_needed(seed) == 0
-    assert assess([a_test(declared="abc", k=1, always=("a",))], []).runs_needed(seed) == 2
 
 
 @pytest.mark.parametrize(
@@ -198,7 +188,7 @@ def test_suspects_come_first_and_one_at_a_time():
     assert {next(samples), next(samples)} == {("a",), ("b",)}
     assert next(samples) == sample_of(state, 9)
     # They cost as many runs.
-    assert coverage.runs_needed(7) in (3, 4)
+    assert runs_until(state, "cdef", 7) in (3, 4)
 
 
 def test_nothing_that_a_ledger_says_steers_a_terminal():

@@ -20,6 +20,7 @@ from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
+from dtype_sampler.sampling.lanes import Lane
 from dtype_sampler.sampling.plan import History
 
 KEEP_ALL = 1000
@@ -99,6 +100,9 @@ def test_what_was_written_is_read_back(path):
         torch="2.6",
         plugin="0.1",
         device="cuda",
+        lane="tests -k 'a b'",
+        part="2/4",
+        in_series=False,
     )
     tests = [a_test("t1", k=3, always=("b",)), a_test("t2", "cuda", declared=())]
     seen = [
@@ -266,6 +270,52 @@ def test_the_history_is_the_newest_seed_and_what_fails(path):
         assert store.history(verdicts=True) == History(7, failing, verdicts)
 
 
+def test_the_history_of_lanes(path):
+    for number, (lane, part, seed, in_series) in enumerate(
+        [
+            ("a", "", 1, True),
+            ("b", "1/2", 2, True),
+            ("b", "2/2", 3, True),
+            ("a", "", 4, True),
+            ("a", "", 77, False),
+            ("c", "", 78, False),
+        ]
+    ):
+        run = a_run(f"r{number}", 1000.0 + number, seed=seed)
+        record(path, replace(run, lane=lane, part=part, in_series=in_series), [])
+    # Of copies that were combined, at one moment, always the same one.
+    for uid, seed in (("x1", 9), ("x0", 8)):
+        record(path, replace(a_run(uid, 1003.0, seed=seed), lane="a"), [])
+    with opened(path) as store:
+        history = store.history(verdicts=False)
+        newest = store.runs()[-1]
+    assert (newest.lane, newest.part, newest.in_series) == ("c", "", False)
+    assert history.last_seed == 9
+    assert list(history.lanes.items()) == [
+        (Lane("a"), 9),
+        (Lane("b", "2/2"), 3),
+        (Lane("b", "1/2"), 2),
+    ]
+
+
+def test_the_history_of_what_was_hidden(path):
+    first = [an_outcome("a", "failed", 1001.0), an_outcome("b", "passed", 1002.0)]
+    record(path, a_run("u", 1000.0), [*first, an_outcome("d", "failed", 1003.0)])
+    second = [an_outcome(label, "not-reached", 2001.0) for label in "abc"]
+    other = [
+        an_outcome("x", "not-reached", 2001.0, key="left"),
+        an_outcome("y", "passed", 2002.0, key="left"),
+    ]
+    record(path, a_run("v", 2000.0), [*second, an_outcome("d", "failed", 2002.0), *other])
+    # What stopped it was run again since, alone.
+    record(path, a_run("w", 3000.0), [an_outcome("d", "failed", 3001.0)])
+    with opened(path) as store:
+        history = store.history(verdicts=False)
+    # Without a verdict first, then by its age.
+    assert history.hidden == {"cpu": {"t": ["c", "a", "b"]}}
+    assert history.failing == {"cpu": {"t": ["a", "d"]}}
+
+
 # Folding away, and forgetting.
 
 
@@ -298,6 +348,16 @@ def test_of_runs_that_are_folded_away_those_that_a_cell_speaks_of_stay_by_name(f
             ("r5", 6, 5, "c5"),
         ]
         assert all(run.counts == {"passed": 2} for run in store.runs())
+
+
+def test_the_newest_run_of_each_lane_stays_by_name(path):
+    for number, lane in enumerate(["rare", "rare", "often", "often", "often"]):
+        record(
+            path, replace(a_run(f"r{number}", 1000.0 + number, seed=number), lane=lane), [], keep=1
+        )
+    with opened(path) as store:
+        assert [run.uid for run in store.runs()] == ["r1", "r4"]
+        assert store.history(verdicts=False).lanes == {Lane("often"): 4, Lane("rare"): 1}
 
 
 def test_the_newest_runs_stay_whole(folded):
@@ -952,6 +1012,8 @@ def test_a_file_of_an_older_version_is_read_on(path, version):
     record(path, a_run("u"), [an_outcome("a", "passed", 1001.0)])
     expected = dump(path)
     with closing(sqlite3.connect(path)) as connection:
+        for column in ("lane", "part", "in_series"):
+            connection.execute(f"ALTER TABLE runs DROP COLUMN {column}")
         for column in LACKING[version]:
             connection.execute(f"ALTER TABLE tests DROP COLUMN {column}")
         connection.execute(f"PRAGMA user_version = {version}")

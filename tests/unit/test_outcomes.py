@@ -350,6 +350,31 @@ class TestTally:
         assert tally.cells()[Cell("t", "a", "cpu")] == "crashed"
         assert finished.cells == {Cell("t", "a", "cpu"): "crashed"}
 
+    def test_what_a_test_did_not_come_to(self):
+        tally = Tally()
+        end = seen("teardown", "passed", "ab", "b")
+        for nodeid, outcome in (("stopped", "failed"), ("skipped", "skipped"), ("left", "passed")):
+            key = payload("ab", "b")
+            key |= {"samples": [{**key["samples"][0], "key": nodeid}], "nodeid": nodeid}
+            call = Observation("call", outcome, samples=key)
+            for observation in (SETUP, call, replace(end, samples=key)):
+                tally.add(nodeid, observation)
+        for when in ("setup", "call", "teardown"):
+            item = payload("a", "a", chosen="a")
+            tally.add("done", Observation(when, "passed", samples=item))
+        assert tally.hidden == {
+            "stopped": (("b",), ("c",)),
+            "skipped": (("b",), ("c",)),
+            "left": ((), ("c",)),
+        }
+
+    def test_what_another_item_of_the_test_came_to_is_not_hidden(self):
+        tally = Tally()
+        for nodeid, entered in (("one", "a"), ("other", "abc")):
+            for when in ("setup", "call", "teardown"):
+                tally.add(nodeid, Observation(when, "passed", samples=payload(entered)))
+        assert tally.hidden == {}
+
     def test_the_words_of_a_refusal(self):
         tally = Tally()
         tally.add("t", Observation("call", "passed", samples=payload("a", unsupported="b")))

@@ -147,3 +147,15 @@ def test_relative_paths(monkeypatch):
 
     monkeypatch.setattr("os.path.relpath", no_way)
     assert relative(Path("/a/c.py"), Path("/d")) == "/a/c.py"
+
+
+def test_what_a_loop_hid_behind_the_failure():
+    a_payload = payload()
+    (sample,) = a_payload["samples"]
+    a_payload["samples"] = [sample | {"entered": sample["declared"][:1]}]
+    hidden = ", ".join(sample["declared"][1:])
+    told = f"hidden behind {', '.join(a_payload['under_test'])}: {hidden}"
+    assert told in replay(a_payload)
+    # After a failing subtest the loop goes on; and items hide nothing.
+    assert told not in replay(a_payload, ended=False)
+    assert told not in replay({**a_payload, "function": "t.py::test"})

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.sampling.candidates import number_of
+from dtype_sampler.sampling.lanes import Lane
 from dtype_sampler.sampling.plan import History, RunPlan
 from dtype_sampler.sampling.rule import MAX_SEED
 from dtype_sampler.session.planning import make_plan, random_seed
@@ -187,6 +188,40 @@ class TestPlan:
         assert RunPlan.from_wire(plan.to_wire()) == plan
         off = resolve({}, {}, {"dtype_sampler_recheck_failed": False})
         assert make_plan(off, last_seed=None, history=history).recheck == {}
+
+    def test_a_lane_goes_on_from_its_own_last_seed(self):
+        history = History(last_seed=41, lanes={Lane("b"): 41, Lane("a"): 7})
+        for lane, seed, words in (
+            (Lane("a"), 8, "next after this selection's last"),
+            (Lane("b"), 42, "next after the ledger's last"),
+            (Lane("new"), 42, "next after the ledger's last"),
+        ):
+            plan = make_plan(Settings(), last_seed=None, history=history, lane=lane)
+            assert (plan.seed, plan.seed_origin, plan.lane) == (seed, words, lane.selection)
+            assert plan.in_series
+        for seed in ("5", "random", "last"):
+            plan = make_plan(resolve({"seed": seed}, {}, {}), last_seed=9, history=history)
+            assert not plan.in_series
+
+    def test_the_ledger_has_no_part_in_a_replay(self):
+        failing, hidden = {"cpu": {"t": ["a"]}}, {"cpu": {"t": ["b"]}}
+        history = History(1, failing, hidden=hidden)
+        for cli, env, ini, by_nodeid, part in (
+            ({"seed": "5"}, {}, {}, True, False),
+            ({"seed": "last"}, {}, {}, True, False),
+            ({}, {"DTYPE_SAMPLER_SEED": "5"}, {}, True, False),
+            ({"seed": "5"}, {}, {}, False, True),
+            ({"seed": "random"}, {}, {}, True, True),
+            ({"seed": "next"}, {}, {}, True, True),
+            ({}, {}, {"dtype_sampler_seed": "5"}, True, True),
+            ({}, {}, {}, True, True),
+        ):
+            settings = resolve(cli, env, ini)
+            plan = make_plan(settings, last_seed=3, history=history, by_nodeid=by_nodeid)
+            assert (plan.recheck, plan.hidden) == ((failing, hidden) if part else ({}, {}))
+        # What is hidden is no failure.
+        off = resolve({}, {}, {"dtype_sampler_recheck_failed": False})
+        assert make_plan(off, last_seed=None, history=history).hidden == hidden
 
     def test_the_last_seed(self):
         settings = resolve({"seed": "last"}, {}, {})

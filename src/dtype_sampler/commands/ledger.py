@@ -249,20 +249,33 @@ def _combine(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
+    from dtype_sampler.ledger import outlook
     from dtype_sampler.ledger.coverage import assess, samples_of
     from dtype_sampler.sampling.rule import seed_after
 
     store = _open(options.ledger)
     try:
         coverage = assess(store.tests(), store.cells(), pattern=options.tests)
-        last = store.history(verdicts=False).last_seed
+        runs = store.runs()
+        hidden = store.history(verdicts=False).hidden
     finally:
         store.close()
-    first = options.seed if options.seed is not None else seed_after(last or 0)
+    last = outlook.last_runs(coverage, runs)
+    newest = outlook.newest_in_series(runs)
     for state in coverage.tests:
         say(f"{state.test.key} ({state.test.device})\n")
-        for run, sample in zip(range(options.runs), samples_of(state, first), strict=False):
-            say(f"  {seed_after(first, run)}: {', '.join(sample)}\n")
+        first, again = options.seed, []
+        if first is None:
+            # As the selection that takes this test goes on, with what it takes on top.
+            run = last.get((state.test.key, state.test.device), newest)
+            first = seed_after(0) if run is None else outlook.seed_following(run, runs)
+            if not state.suspects:
+                again = [one.cell.label for one in state.failing]
+                again += hidden.get(state.test.device, {}).get(state.test.key, ())
+        for number, sample in zip(range(options.runs), samples_of(state, first), strict=False):
+            taken = (*sample, *(again if number == 0 else ()))
+            shown = ", ".join(label for label in state.test.declared if label in taken)
+            say(f"  {seed_after(first, number)}: {shown}\n")
     return FINE
 
 

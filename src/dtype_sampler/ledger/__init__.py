@@ -4,5 +4,6 @@
 a store; `sqlite` is the one there is, `opening` opens its file, and `schema` has its tables. What
 somebody else's file may do is bounded by `guard`, and what its rows may say by `rows`.
 `books` writes a run down as it goes on, with a `journal` of what has just ended, and `origin` says
-where a run comes from. `coverage` says what all of it comes to.
+where a run comes from. `coverage` says what all of it comes to, and `outlook` what the next runs
+will come to.
 """

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _SKEW = 86400.0
 # How long what has finished stays in the journal alone, in seconds.
 _BETWEEN = 0.5
+# So many runs of a test show in which steps its seeds go.
+_RECENT = 10
 # How long a test run waits for another process that writes, in seconds; and at its end.
 _WAIT, _LAST_WAIT = 0.2, 10.0
 
@@ -210,6 +212,23 @@ class Books:
             return assess(store.tests(), store.cells(), device=devices), store.runs()
         finally:
             store.close()
+
+    def seeds(self, tests: Iterable[TestRecord]) -> list[list[tuple[int, bool]]]:
+        """The seeds of the last runs of each of these tests, as `Store.seeds` gives them.
+
+        Empty if the ledger can't tell.
+        """
+        if not self._usable:
+            return []
+        try:
+            store = self._open(wait=_LAST_WAIT)
+            try:
+                return [store.seeds(test.key, test.device, _RECENT) for test in tests]
+            finally:
+                store.close()
+        except LedgerError as error:
+            self.problems.append(str(error))
+            return []
 
     @property
     def added(self) -> int:

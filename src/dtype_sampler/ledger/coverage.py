@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import count
@@ -10,7 +10,7 @@ from itertools import count
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import CellRecord, TestRecord
 from dtype_sampler.sampling.candidates import family_of
-from dtype_sampler.sampling.rule import choose, runs_to_cover, seed_after
+from dtype_sampler.sampling.rule import choose, seed_after
 
 COVERED = "covered"
 STALE = "stale"
@@ -170,10 +170,6 @@ class Coverage:
             ),
         )
 
-    def runs_needed(self, next_seed: int) -> int:
-        """How many more runs of consecutive seeds, from this one on, reach all that never ran."""
-        return max((_runs_needed(test, next_seed) for test in self.tests), default=0)
-
 
 def assess(
     tests: Iterable[TestRecord],
@@ -220,24 +216,43 @@ def _percent(part: int, whole: int) -> float:
     return 100 * part / whole if whole else 0.0
 
 
-def samples_of(state: TestState, first: int) -> Iterator[tuple[str, ...]]:
+def samples_of(
+    state: TestState,
+    first: int,
+    strategy: str = "rotate",
+    reach: Collection[str] | None = None,
+) -> Iterator[tuple[str, ...]]:
     """The labels that a test takes with this seed and with the ones after it, for ever.
 
-    By the strategy `rotate`; suspects come first, one in each run.
+    Suspects come first, one in each run. strategy, reach: as for `sample_of`.
     """
     suspects = [one.cell.label for one in state.cells if one.state == SUSPECT]
+    verdicts = {one.cell.label: one.verdict_at for one in state.cells if one.verdict_at is not None}
     for run in count():
         seed = seed_after(first, run)
         if suspects:
             yield (suspects.pop(seed % len(suspects)),)
         else:
-            yield sample_of(state, seed)
+            taken = sample_of(state, seed, strategy, reach, verdicts)
+            # Newer than all that is known, and each run newer than the one before.
+            verdicts |= dict.fromkeys(taken, 1e300 + run * 1e290)
+            yield taken
 
 
-def sample_of(state: TestState, seed: int) -> tuple[str, ...]:
-    """The labels that a test takes with this seed, by the strategy `rotate`."""
+def sample_of(
+    state: TestState,
+    seed: int,
+    strategy: str = "rotate",
+    reach: Collection[str] | None = None,
+    verdicts: Mapping[str, float] | None = None,
+) -> tuple[str, ...]:
+    """The labels that a test takes with this seed.
+
+    reach: what the selection leaves of the test; None means all of it. verdicts: for the strategy
+    `oldest`, label -> when its last verdict was.
+    """
     test = state.test
-    k = _k(test)
+    k = k_of(test)
     out = {
         one.cell.label
         for one in state.cells
@@ -245,13 +260,14 @@ def sample_of(state: TestState, seed: int) -> tuple[str, ...]:
     }
     return choose(
         seed=seed,
-        strategy="rotate",
+        strategy=strategy,
         key=test.key,
         labels=test.declared,
         families=[family_of(label) for label in test.declared],
         k=k,
         always=test.always,
-        available=lambda label: label not in out,
+        available=lambda label: label not in out and (reach is None or label in reach),
+        verdicts=verdicts,
     )
 
 
@@ -260,18 +276,7 @@ def _marked(one: CellState) -> bool:
     return one.record is not None and one.record.last.outcome == SKIPPED and not one.record.nodeid
 
 
-def _k(test: TestRecord) -> int:
+def k_of(test: TestRecord) -> int:
+    """How many a test takes at a time."""
     # A run that takes all may have a k that leaves no place beside `always`.
     return max(test.k, len(test.always) + 1)
-
-
-def _runs_needed(state: TestState, next_seed: int) -> int:
-    wanted = {one.cell.label for one in state.cells if one.state == NEVER}
-    test, runs = state.test, 0
-    limit = runs_to_cover(len(test.declared), _k(test), len(test.always))
-    limit += sum(map(len, state.suspects))
-    samples = samples_of(state, next_seed)
-    while wanted and runs < limit:
-        wanted -= set(next(samples))
-        runs += 1
-    return runs

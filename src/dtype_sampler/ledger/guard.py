@@ -22,7 +22,12 @@ _LONGEST = 1 << 24
 # for each byte of it. The most thorough of ours takes 5 for each byte.
 BETWEEN = 100_000
 _STEPS, _STEPS_PER_BYTE = 20_000_000, 100
-_FUNCTIONS = frozenset({"coalesce", "count", "last_insert_rowid", "like", "max", "min", "typeof"})
+_FUNCTIONS = frozenset(
+    {
+        *("coalesce", "count", "instr", "last_insert_rowid", "like", "max", "min", "row_number"),
+        "typeof",
+    }
+)
 _PRAGMAS = frozenset({"busy_timeout", "journal_mode", "synchronous", "wal_autocheckpoint"})
 # Table -> its columns and constraints, as its statement says them.
 Tables = dict[str, frozenset[str]]

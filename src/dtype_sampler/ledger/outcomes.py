@@ -33,6 +33,8 @@ _WEIGHT = {
     CRASHED: 8,
 }
 OUTCOMES = frozenset(_WEIGHT)
+# With these a test ends before its loop does.
+_ENDINGS = frozenset({FAILED, XFAILED, SKIPPED, CRASHED, SUSPECT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +241,8 @@ class Tally:
         default_factory=dict
     )
     _cells: dict[Cell, str] = field(default_factory=dict)
+    # Node id -> the labels that ended the test, and the cells that it did not come to.
+    _missed: dict[str, tuple[tuple[str, ...], tuple[Cell, ...]]] = field(default_factory=dict)
     # Attempts to be repeated, until a later one has ended; and the latest that has, from 2 on.
     _retried: dict[_Execution, dict[int, Finished]] = field(default_factory=dict)
     _latest: dict[_Execution, int] = field(default_factory=dict)
@@ -299,6 +303,10 @@ class Tally:
     def _settle(self, finished: Finished) -> Finished:
         for cell, outcome in finished.cells.items():
             _say(self._cells, (cell,), outcome)
+        said = finished.cells.items()
+        if missed := tuple(cell for cell, outcome in said if outcome == NOT_REACHED):
+            ended = (cell.label for cell, outcome in said if outcome in _ENDINGS)
+            self._missed[finished.nodeid] = tuple(dict.fromkeys(ended)), missed
         return replace(finished, cells={cell: self._cells[cell] for cell in finished.cells})
 
     def close(self) -> list[Finished]:
@@ -353,6 +361,18 @@ class Tally:
     def unsupported(self) -> Mapping[tuple[str, str], str]:
         """(label, device type) -> the refusal."""
         return self._unsupported
+
+    @property
+    def hidden(self) -> Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]:
+        """Node id of each test that did not come to all of its sample -> the labels that it could
+        not get past, none where it left its loop by itself, and those that it did not come to.
+        """
+        found = {}
+        for nodeid, (ended, missed) in self._missed.items():
+            left = [cell.label for cell in missed if self._cells[cell] == NOT_REACHED]
+            if left:
+                found[nodeid] = ended, tuple(dict.fromkeys(left))
+        return found
 
     @property
     def skipped_by_marks(self) -> int:

@@ -178,6 +178,8 @@ class RunRecord:
     uid: unique on earth. number: counts the runs of the ledger it was written to, for people.
     started, ended: seconds since 1970, UTC; ended is None while it goes on and after it was killed.
     commit: of git, with a `+` if the tree was dirty. counts: cells by outcome, once it has ended.
+    lane, part: what it was told to run, as `sampling.lanes.Lane` has it; None for runs of before
+    lanes were kept. in_series: whether its seed was the lane's next one, not one that was given.
     """
 
     uid: str
@@ -195,6 +197,9 @@ class RunRecord:
     plugin: str = ""
     device: str = ""
     counts: Mapping[str, int] = field(default_factory=dict)
+    lane: str | None = None
+    part: str = ""
+    in_series: bool = True
 
     def merged(self, other: RunRecord) -> RunRecord:
         """One record of two copies of one run: the one that knows its end."""

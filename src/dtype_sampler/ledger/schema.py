@@ -4,7 +4,7 @@ Version 1: the first.
 Version 2: `tests.met_at`, when a run last met a test that it took no sample of.
 Version 3: `tests.whole_at` and `tests.times`, which tell a view of all that a test declares from
 one of a part; what was written before may be either. The outcome `suspect`, which older programs
-can't read.
+can't read. `runs.lane`, `runs.part` and `runs.in_series`: whose seeds a run's seed is one of.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -35,7 +35,10 @@ TABLES = (
         torch TEXT NOT NULL,
         plugin TEXT NOT NULL,
         device TEXT NOT NULL,
-        counts TEXT NOT NULL -- JSON: outcome -> number of cells
+        counts TEXT NOT NULL, -- JSON: outcome -> number of cells
+        lane TEXT, -- NULL: of before version 3
+        part TEXT NOT NULL DEFAULT '',
+        in_series INTEGER NOT NULL DEFAULT 1 -- 0: the seed was given, or drawn
     )""",
     """CREATE TABLE tests (
         id INTEGER PRIMARY KEY,
@@ -76,6 +79,9 @@ TABLES = (
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     1: ("ALTER TABLE tests ADD COLUMN met_at REAL NOT NULL DEFAULT 0",),
     2: (
+        "ALTER TABLE runs ADD COLUMN lane TEXT",
+        "ALTER TABLE runs ADD COLUMN part TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE runs ADD COLUMN in_series INTEGER NOT NULL DEFAULT 1",
         "ALTER TABLE tests ADD COLUMN whole_at REAL NOT NULL DEFAULT 0",
         "ALTER TABLE tests ADD COLUMN times TEXT NOT NULL DEFAULT '[]'",
     ),

@@ -50,6 +50,7 @@ from dtype_sampler.ledger.rows import (
     text,
 )
 from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
+from dtype_sampler.sampling.lanes import Lane
 from dtype_sampler.sampling.plan import History
 from dtype_sampler.sampling.rule import MAX_SEED
 
@@ -63,6 +64,7 @@ _NUMBERS = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
 _RUN_COLUMNS = (
     *("uid", "number", "started", "ended", "seed", "seed_origin", "strategy", "command"),
     *('"commit"', "host", "python", "torch", "plugin", "device", "counts"),
+    *("lane", "part", "in_series"),
 )
 _MARKS = ("last", "verdict", "passed", "failed")
 _MARK_COLUMNS = tuple(f"{mark}{part}" for mark in _MARKS for part in ("_at", "_run", ""))
@@ -71,6 +73,22 @@ _TEST_COLUMNS = (
     *("whole_at", "times"),
 )
 _NEWEST = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
+# The newest run of each lane.
+_LANES = (
+    "SELECT id, lane, part, seed FROM (SELECT *, row_number() OVER"
+    " (PARTITION BY lane, part ORDER BY started DESC, uid DESC) AS place FROM runs WHERE in_series"
+    " AND lane IS NOT NULL) WHERE place = 1 ORDER BY started DESC, uid DESC LIMIT 1000"
+)
+# What ended the test of a cell that it did not come to: none where it left its loop by itself.
+_STOPPED = (
+    "SELECT 1 FROM cells AS other JOIN observations ON run = cells.last_run AND cell = other.id"
+    " WHERE other.test = cells.test AND outcome IN"
+    f" ({', '.join(str(_NUMBERS[one]) for one in (FAILED, XFAILED, SKIPPED, CRASHED, SUSPECT))})"
+)
+_HIDDEN = (
+    "SELECT device, key, label FROM cells JOIN tests ON tests.id = test"
+    f" WHERE last = ? AND EXISTS ({_STOPPED}) ORDER BY key, verdict_at, label"
+)
 _CELLS_OF_TEST = (
     f"SELECT id, label, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells WHERE test = ?"
 )
@@ -83,7 +101,8 @@ _WORRYING = (
     " THEN EXISTS (SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
     " WHERE outcome = ?) END"
     " FROM cells JOIN tests ON tests.id = test WHERE verdict IN"
-    f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), SUSPECT))}) ORDER BY key, label"
+    f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), SUSPECT))})"
+    " ORDER BY key, verdict_at, label"
 )
 _MARKS_MEAN = dict(zip(_MARKS, MARKS_MEAN, strict=True))
 # SQLite's names of a value's types, and what none of a cell's marks can be.
@@ -283,9 +302,14 @@ class SqliteStore(Store):
 
     def history(self, *, verdicts: bool) -> History:
         """What the next run wants to know."""
-        last = self._rows("SELECT seed FROM runs ORDER BY started DESC, uid DESC LIMIT 1")
+        # A seed that was given is what a new lane goes on from only where nothing better is known.
+        last = self._rows(
+            "SELECT seed FROM runs ORDER BY in_series DESC, started DESC, uid DESC LIMIT 1"
+        )
         seed = self._checked(number, last[0][0], "runs.seed", MAX_SEED) if last else None
+        lanes = dict(self._all(_lane_of, self._rows(_LANES)))
         failing: dict[str, dict[str, list[str]]] = {}
+        hidden: dict[str, dict[str, list[str]]] = {}
         alone: dict[str, dict[str, list[str]]] = {}
         suspect: dict[str, dict[str, list[str]]] = {}
         ages: dict[str, dict[str, dict[str, float]]] = {}
@@ -298,6 +322,8 @@ class SqliteStore(Store):
             elif not tried:
                 suspect.setdefault(device, {}).setdefault(key, []).append(label)
             # Else it has been tried in vain, and takes its chance among the others again.
+        for device, key, label in self._all(_names_of, self._rows(_HIDDEN, NOT_REACHED)):
+            hidden.setdefault(device, {}).setdefault(key, []).append(label)
         if verdicts:
             sql = (
                 "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
@@ -305,7 +331,7 @@ class SqliteStore(Store):
             )
             for device, key, label, at in self._all(_verdict_of, self._rows(sql, SUSPECT)):
                 ages.setdefault(device, {}).setdefault(key, {})[label] = at
-        return History(seed, failing, ages, suspect, alone)
+        return History(seed, failing, ages, suspect, alone, hidden, lanes)
 
     def check(self) -> None:
         """Raise LedgerError if runs, tests or cells hold what none can."""
@@ -360,6 +386,20 @@ class SqliteStore(Store):
             " JOIN cells ON cells.id = cell JOIN tests ON tests.id = test"
         )
         return dict(self._all(_activity_of, rows))
+
+    def seeds(self, key: str, device: str, newest: int) -> list[tuple[int, bool]]:
+        """The seeds of the newest whole runs of `rotate` that took a sample of this test, and
+        whether each was the next one of its lane; the newest last. Without runs that named dtypes.
+        """
+        rows = self._rows(
+            "SELECT seed, in_series FROM runs WHERE strategy = 'rotate' AND lane IS NOT NULL"
+            " AND instr(lane, '--dtype-only') = 0 AND EXISTS (SELECT 1 FROM cells"
+            " JOIN observations ON observations.run = runs.id AND observations.cell = cells.id"
+            " WHERE test = (SELECT id FROM tests WHERE key = ? AND device = ?))"
+            " ORDER BY started DESC, uid DESC LIMIT ?",
+            *(key, device, newest),
+        )
+        return self._all(_seed_of, reversed(rows))
 
     def merge(self, other: Store, keep: int) -> None:
         """Take over all that *other* knows, and fold away all but the newest *keep* runs."""
@@ -424,6 +464,8 @@ class SqliteStore(Store):
         used = " UNION ".join(
             f"SELECT {mark}_run FROM cells WHERE {mark}_run IS NOT NULL" for mark in _MARKS
         )
+        # So does the newest run of a lane, so that the lane goes on where it ended.
+        used += f" UNION SELECT id FROM ({_LANES})"
         self._rows(
             "DELETE FROM observations WHERE run IN"
             f" (SELECT id FROM runs WHERE id NOT IN ({_NEWEST}))",
@@ -589,6 +631,22 @@ class SqliteStore(Store):
 
 def _text(value: object) -> object:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+
+
+def _names_of(row: Sequence[Any]) -> tuple[str, str, str]:
+    device, key, label = row
+    return text(device, "tests.device"), text(key, "tests.key"), text(label, "cells.label")
+
+
+def _seed_of(row: Sequence[Any]) -> tuple[int, bool]:
+    seed, in_series = row
+    return number(seed, "runs.seed", MAX_SEED), bool(in_series)
+
+
+def _lane_of(row: Sequence[Any]) -> tuple[Lane, int]:
+    _, lane, part, seed = row
+    told = Lane(text(lane, "runs.lane"), text(part, "runs.part"))
+    return told, number(seed, "runs.seed", MAX_SEED)
 
 
 def _verdict_of(row: Sequence[Any]) -> tuple[str, str, str, float]:

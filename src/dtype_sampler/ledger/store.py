@@ -63,6 +63,11 @@ class Store(Protocol):
     def activity(self) -> Mapping[Cell, tuple[int, float]]:
         """In how many whole runs each cell had a verdict, and when the first of these began."""
 
+    def seeds(self, key: str, device: str, newest: int) -> list[tuple[int, bool]]:
+        """The seeds of the newest whole runs of `rotate` that took a sample of this test, and
+        whether each was the next one of its lane; the newest last. Without runs that named dtypes.
+        """
+
     def merge(self, other: Store, keep: int) -> None:
         """Take over all that *other* knows, and fold away all but the newest *keep* runs."""
 

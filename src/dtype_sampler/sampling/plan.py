@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, fields
 from json import dumps, loads
 from typing import Any
 
+from dtype_sampler.sampling.lanes import Lane
+
 # The name under which things travel: in xdist's `workerinput` and `workeroutput`, and on reports.
 WIRE = "dtype_sampler"
 # Where pytest's cache keeps the seed for `--dtype-seed=last`.
 CACHE_SEED = "dtype_sampler/seed"
-_AS_TEXT = ("recheck", "suspects", "alone", "verdicts")
+_AS_TEXT = ("recheck", "suspects", "alone", "hidden", "verdicts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,13 @@ class RunPlan:
     `--dtype-only` takes them; empty means every dtype. device: None means the current accelerator,
     else cpu. attempt: which attempt's random data each test begins with. kept: node ids that are
     never left out, as somebody asked for them by name or they failed last. recheck: device type ->
-    test key -> the labels whose last verdict was a failure.
+    test key -> the labels whose last verdict was a failure, the oldest such verdict first.
     suspects: likewise, those of which one failed and which one is not known: they are taken one at
-    a time. alone: likewise, those of which that was told so: they failed alone. verdicts: device
-    type -> test key -> label -> when its last verdict was, for `oldest`.
+    a time. alone: likewise, those of which that was told so: they failed alone. hidden: likewise,
+    the labels that a loop did not get to the last time, as it was stopped there.
+    verdicts: device type -> test key -> label -> when its last verdict was, for `oldest`.
+    lane, part: see `lanes.Lane`. in_series: whether the seed is the lane's next one, from which the
+    lane's next run will count on; a seed that was given, or drawn, is not.
     """
 
     seed: int
@@ -44,7 +49,11 @@ class RunPlan:
     recheck: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     suspects: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     alone: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    hidden: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     verdicts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    lane: str = ""
+    part: str = ""
+    in_series: bool = True
 
     def to_wire(self) -> dict[str, Any]:
         """Plain builtins, fit for xdist's `workerinput`."""
@@ -62,10 +71,14 @@ class RunPlan:
 class History:
     """What the next run wants to know, by device type, then by test key.
 
-    last_seed: None if there are no runs. failing: the labels whose last verdict was a failure.
+    last_seed: what a new lane counts on from; None if there are no runs. failing: the labels whose
+    last verdict was a failure, the oldest such verdict first.
     verdicts: label -> when its last verdict was, in seconds since 1970; empty unless asked for.
     suspect: the labels of which one failed, it is not known which. alone: those that were suspects
     once, and failed when nothing else of the test ran.
+    hidden: the labels that a loop did not get to the last time, as it failed or was skipped; those
+    without a verdict first, then by its age.
+    lanes: the seed that each lane has come to, the newest first.
     """
 
     last_seed: int | None = None
@@ -73,3 +86,5 @@ class History:
     verdicts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
     suspect: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     alone: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    hidden: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    lanes: Mapping[Lane, int] = field(default_factory=dict)

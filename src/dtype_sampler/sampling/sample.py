@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import local
 from typing import Any, Generic, TypeVar, overload
@@ -17,8 +17,9 @@ class SampleRecord:
     """What one test declared, was given and took, on one type of device; all by label.
 
     unsupported: label -> the refusal. skipped: label -> why, of those that the suite's own marks
-    skip, which was known before anything ran. k, always: as asked for. together: the whole sample,
-    where `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
+    skip, which was known before anything ran. k, always: as asked for. left: the labels that `-k`
+    and its like have left, where they have left some out. together: the whole sample, where
+    `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
     whole: of items, whether all that the test was parametrized with is known; None for what a test
     asks for while it runs, which may be more if it ends otherwise. entered: the labels handed out
     so far, in that order. order: the seed and the key that the order of the candidates was made
@@ -32,6 +33,7 @@ class SampleRecord:
     unsupported: dict[str, str]
     k: int = 1
     always: tuple[str, ...] = ()
+    left: tuple[str, ...] | None = None
     together: tuple[str, ...] = ()
     by_name: bool = False
     skipped: dict[str, str] = field(default_factory=dict)
@@ -50,6 +52,7 @@ class SampleRecord:
             "skipped": dict(self.skipped),
             "k": self.k,
             "always": self.always,
+            "left": self.left,
             "together": self.together or self.chosen,
             "by_name": self.by_name,
             "whole": self.whole,
@@ -162,14 +165,15 @@ class UnderTest:
 
 
 class DtypeSample(Sequence[T_co], Generic[T_co]):
-    """The candidates that a test runs with this time, in the pool's declared order.
+    """The candidates that a test runs with this time, in the pool's declared order; but what the
+    ledger says that a loop did not come to is first, and what failed is last.
 
     A sequence. Iterate over it where you can: the candidate handed out last is the dtype under
     test, and what fails then counts as its failure. A candidate that was not handed out counts as
     not reached.
     """
 
-    __slots__ = ("__weakref__", "_candidates", "_hand_out", "_labels", "_owner", "_seed")
+    __slots__ = ("__weakref__", "_candidates", "_hand_out", "_labels", "_owner", "_seed", "_turns")
 
     def __init__(
         self,
@@ -179,17 +183,21 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
         seed: int,
         hand_out: Callable[[object, str], UnderTest],
         owner: object = None,
+        turns: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         """hand_out: called with the loop and a label just before its candidate is given to the
         test; returns what is under test in that test, of which the label then is a part. owner:
         stands for the loop that a candidate taken by number is in, as long as it lives; default:
-        this object, which a test may drop at once.
+        this object, which a test may drop at once. turns: the order of the labels in a loop of the
+        test that runs then, where many tests share the sample; None for the order that they are
+        given in.
         """
         self._candidates = tuple(candidates)
         self._labels = tuple(labels)
         self._seed = seed
         self._hand_out = hand_out
         self._owner = owner
+        self._turns = turns
 
     def __repr__(self) -> str:
         return f"<DtypeSample [{', '.join(map(repr, self._candidates))}] seed={self._seed}>"
@@ -198,12 +206,16 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
         return len(self._candidates)
 
     def __iter__(self) -> Iterator[T_co]:
-        return self._loop(range(len(self)))
+        places = range(len(self))
+        if self._turns is None:
+            return self._loop(places)
+        order = {label: place for place, label in enumerate(self._turns())}
+        return self._loop(sorted(places, key=lambda place: order[self._labels[place]]))
 
     def __reversed__(self) -> Iterator[T_co]:
         return self._loop(range(len(self) - 1, -1, -1))
 
-    def _loop(self, places: range) -> _Loop[T_co]:
+    def _loop(self, places: Iterable[int]) -> _Loop[T_co]:
         pairs = [(self._labels[i], self._candidates[i]) for i in places]
         return _Loop(pairs, self._hand_out)
 
@@ -232,6 +244,7 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
                 seed=self._seed,
                 hand_out=self._hand_out,
                 owner=self._owner,
+                turns=self._turns,
             )
         label = self._labels[index]
         self._hand_out(self if self._owner is None else self._owner, label)

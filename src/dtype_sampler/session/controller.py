@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.coverage import Coverage
     from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 
+# So many tests with cells that never ran are looked at for the steps that their seeds go in.
+_LOOKED_AT = 200
 # The labels that the items of this process's tests declare, kept where `--dtype-only` needs them.
 DECLARED = pytest.StashKey[list[str]]()
 # The arguments of this process's tests, as `parametrization.Parametrizations` has them.
@@ -66,6 +68,9 @@ class Controller:
         # The node ids of what was called and came to its end: it has asked for all it asks for.
         self._came_to_end: set[str] = set()
         self._coverage: Coverage | None = None
+        # By test key and device: the labels that this selection leaves of each test it takes.
+        self._reach: dict[tuple[str, str], dict[str, None]] = {}
+        self._ahead: list[tuple[str, bool]] = []
         self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
@@ -132,7 +137,8 @@ class Controller:
         if payload is not None and observation.outcome == "failed":
             with told(self.config, "making replay lines"):
                 sure, doubtful = blamed(observation)
-                self._add_replay(report, payload | {"under_test": sure, "one_of": doubtful})
+                blame = {"under_test": sure, "one_of": doubtful}
+                self._add_replay(report, payload | blame, ended=not observation.subtest)
         if self.books is None:
             return
         self._met.add(nodeid)
@@ -144,6 +150,10 @@ class Controller:
                 self._came_to_end.add(nodeid)
         if finished is not None:
             finished = self._with_repetitions(nodeid, finished)
+            for sample in finished.samples:
+                left = sample["declared"] if sample["left"] is None else sample["left"]
+                reach = self._reach.setdefault((sample["key"], sample["device"]), {})
+                reach.update(dict.fromkeys(left))
             duration = self._durations.pop(nodeid, None)
             at_end = nodeid in self._came_to_end
             self.books.record(*_records(finished, self.books.now(), duration, came_to_end=at_end))
@@ -187,6 +197,9 @@ class Controller:
                 command=shlex.join(["pytest", *without_secrets(map(str, arguments))]),
                 commit=commit_of(self.config.rootpath),
                 device=payload["samples"][0]["device"],
+                lane=self.plan.lane,
+                part=self.plan.part,
+                in_series=self.plan.in_series,
                 **where,
             )
         )
@@ -197,7 +210,9 @@ class Controller:
         if cache is not None and not self._idle:
             cache.set(CACHE_SEED, self.plan.seed)
 
-    def _add_replay(self, report: pytest.TestReport, payload: dict[str, Any]) -> None:
+    def _add_replay(
+        self, report: pytest.TestReport, payload: dict[str, Any], *, ended: bool
+    ) -> None:
         from dtype_sampler.session.replay import lines
 
         text = lines(
@@ -205,6 +220,7 @@ class Controller:
             self.settings,
             self.plan,
             relative=partial(argument_of_nodeid, self.config),
+            ended=ended,
             **self._invocation(),
         )
         if self.books is not None:
@@ -274,6 +290,8 @@ class Controller:
         self._coverage, runs = self.books.state(devices)
         if self._coverage is not None and self.settings.step_summary:
             self._write_step_summary(self._coverage, runs)
+        if self._coverage is not None and self.books.run is not None:
+            self._ahead = self._look_ahead(self._coverage, self.books.run, runs)
         missed = wanted is not None and (
             self._coverage is None
             or self._coverage.nothing_to_judge() is not None
@@ -281,6 +299,40 @@ class Controller:
         )
         if missed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _look_ahead(
+        self, coverage: Coverage, run: RunRecord, runs: Sequence[RunRecord]
+    ) -> list[tuple[str, bool]]:
+        """What the next runs of this selection come to, in lines."""
+        from dtype_sampler.ledger import outlook
+
+        assert self.books is not None
+        everything = self.plan.all_dtypes or bool(self.plan.only)
+        # A seed that was given speaks of others that will be; those of a lane go on by themselves.
+        stuck = []
+        if self.plan.strategy == "rotate" and not everything:
+            waiting = [
+                state
+                for state in coverage.tests
+                if state.never_ran and (state.test.key, state.test.device) in self._reach
+            ][:_LOOKED_AT]
+            past = self.books.seeds([state.test for state in waiting]) if len(runs) > 1 else []
+            for state, seeds in zip(waiting, past, strict=False):
+                met = [seed for seed, steady in seeds if steady or not run.in_series]
+                if found := outlook.out_of_step(state, met):
+                    stuck.append(found)
+        first = outlook.seed_following(run, runs)
+        ahead = outlook.foresee(
+            coverage,
+            self._reach,
+            first,
+            "all" if everything else self.plan.strategy,
+            but={(one.state.test.key, one.state.test.device) for one in stuck},
+        )
+        if self.plan.part:
+            # What other parts take of a test, this one never will.
+            ahead = replace(ahead, runs=None)
+        return terminal.looking_ahead(ahead, stuck, first, in_series=run.in_series)
 
     def _write_step_summary(self, coverage: Coverage, runs: Sequence[RunRecord]) -> None:
         path = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -320,7 +372,9 @@ class Controller:
                 terminalreporter.write_line(line)
         if self.books is not None:
             with told(self.config, "showing what the ledger says"):
-                told_of = terminal.ledger_summary(self.books, self._coverage, self.settings)
+                told_of = terminal.ledger_summary(
+                    self.books, self._coverage, self.settings, self._ahead
+                )
                 for line, red in told_of:
                     terminalreporter.write_line(line, red=red)
         with told(self.config, "looking for arguments that match nothing"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from math import gcd
 from operator import index
 
@@ -27,6 +27,7 @@ from dtype_sampler.sampling.candidates import (
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import choose, turn_of
 from dtype_sampler.sampling.sample import SampleRecord
+from dtype_sampler.sampling.turns import as_named, in_turn
 
 
 def make_request(
@@ -101,6 +102,7 @@ def draw(
     left: Container[str] | None = None,
     skipped: Mapping[str, str] | None = None,
     probe: bool = True,
+    loop: bool = False,
     order: tuple[int, str] | None = None,
     sharing: Sequence[str] = (),
 ) -> SampleRecord:
@@ -113,7 +115,7 @@ def draw(
     out: then pytest skips them, and shows each. probe: whether to pass over what the device
     refuses. order: the seed and the key that the order of the candidates is made from; None means
     the run's seed and the test key. sharing: the test keys whose history `oldest` goes by; none
-    means *key*.
+    means *key*. loop: whether one dtype can hide the next, so that it matters which comes first.
     """
     everything = full or bool(plan.only)
     sampled = not everything and k < len(pool.labels)
@@ -144,7 +146,7 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
-    if plan.verdicts or plan.recheck or plan.suspects or plan.alone:
+    if plan.verdicts or plan.recheck or plan.suspects or plan.alone or plan.hidden:
         # The device decides whose history counts, and importing torch, as this does for a pool of
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
@@ -165,32 +167,60 @@ def draw(
 
     def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
         labels = past.get(where, {}).get(key, ())
-        return [label for label in pool.labels if label in labels and available(label)]
+        return [label for label in labels if label in pool.labels and available(label)]
 
-    # What failed last stays until it passes, on top of what the seed picks.
-    again = [label for label in known(plan.recheck) if label not in chosen]
+    # What failed last stays until it passes, on top of what the seed picks; and so does what a loop
+    # did not get to, until it does.
+    failing, hidden = known(plan.recheck), known(plan.hidden)
+    again = [label for label in dict.fromkeys((*hidden, *failing)) if label not in chosen]
     loners: list[str] = []
     if left is None and not everything:
         # A loop, where together it may not be possible to tell which one fails.
-        if suspects := known(plan.suspects):
+        if suspects := in_order(pool, known(plan.suspects)):
             chosen, again = (), [suspects[plan.seed % len(suspects)]]
-        elif loners := known(plan.alone):
+        elif loners := in_order(pool, known(plan.alone)):
             # After so many seeds the samples come again.
             rest = len(pool.labels) - len(always)
             period = rest // gcd(rest, k - len(always)) if rest else 1
             chosen = beside(chosen, loners, plan.seed // period)
             again = [label for label in again if label not in loners]
+    declared = tuple(label for label in pool.labels if label in chosen or label in again)
+    turns = declared
+    if loop and plan.only:
+        turns = as_named(declared, plan.only)
+    elif loop:
+        turns = in_turn(declared, hidden=hidden, failing=failing)
     return SampleRecord(
         key,
         where,
         pool.labels,
-        tuple(label for label in pool.labels if label in chosen or label in again),
+        turns,
         {label: unsupported[label] for label in pool.labels if label in unsupported},
         k=k,
         always=always,
+        left=_left(plan, pool, left),
         skipped=dict(skipped or {}),
-        by_name=bool(again or loners) or (plan.strategy == "oldest" and not everything),
+        # With --dtype-only, the command line says all of it.
+        by_name=bool(again or loners)
+        or (turns != declared and not plan.only)
+        or (plan.strategy == "oldest" and not everything),
         order=(seed, order_key),
+    )
+
+
+def in_order(pool: Pool, some: Collection[str]) -> list[str]:
+    """These labels as the pool declares them."""
+    return [label for label in pool.labels if label in some]
+
+
+def _left(plan: RunPlan, pool: Pool, left: Container[str] | None) -> tuple[str, ...] | None:
+    """What this selection leaves of a pool; None for all of it."""
+    if left is None and not plan.only:
+        return None
+    return tuple(
+        label
+        for label in pool.labels
+        if (left is None or label in left) and (not plan.only or is_wanted(plan.only, label))
     )
 
 

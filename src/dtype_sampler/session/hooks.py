@@ -74,6 +74,17 @@ def _ini_type(name: str) -> Any:
     return name
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser
+) -> Generator[None, object, object]:
+    from dtype_sampler.session.lane import note_options
+
+    note_options(early_config, parser)
+    return (yield)
+
+
 @guarded
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
@@ -193,6 +204,8 @@ def _plan(config: pytest.Config, settings: Settings, books: Books | None, *, idl
             check_device(settings.device)
         except DtypeSamplerError as error:
             raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
+    from dtype_sampler.session.lane import by_nodeid, lane_of
+
     history = None
     if books is not None:
         history = History()
@@ -204,8 +217,18 @@ def _plan(config: pytest.Config, settings: Settings, books: Books | None, *, idl
     kept: tuple[str, ...] = ()
     with told(config, "reading pytest's cache"):
         kept = _kept(config)
+    lane = None
+    with told(config, "reading what was selected"):
+        lane = lane_of(config, settings)
     try:
-        return make_plan(settings, last_seed=_last_seed(config), kept=kept, history=history)
+        return make_plan(
+            settings,
+            last_seed=_last_seed(config),
+            kept=kept,
+            history=history,
+            lane=lane,
+            by_nodeid=by_nodeid(config),
+        )
     except LookupError as error:
         word = str(error.args[0])
         problem = (

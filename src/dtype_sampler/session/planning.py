@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from dtype_sampler.sampling.lanes import Lane, next_seed
 from dtype_sampler.sampling.plan import History, RunPlan
 from dtype_sampler.sampling.rule import seed_after
 from dtype_sampler.session.settings import CLI, DEFAULT, ENV, INI, Settings
@@ -15,15 +16,24 @@ def make_plan(
     last_seed: int | None,
     kept: tuple[str, ...] = (),
     history: History | None = None,
+    lane: Lane | None = None,
+    by_nodeid: bool = False,
 ) -> RunPlan:
     """Choose the seed and fix everything that decides a sample.
 
     last_seed: the seed of the run before, if it is known. history: what the ledger knows; None if
-    there is none. Raises LookupError with the word that asks for a seed, if what it needs is not
-    known: another seed would not replay what the person wants to see again.
+    there is none. lane: whose seeds are gone through. by_nodeid: whether nothing but node ids was
+    asked for: if a seed was given too, the run replays what these tests did with it, and what the
+    ledger has come to know since has no part in it.
+
+    Raises LookupError with the word that asks for a seed, if what it needs is not known: another
+    seed would not replay what the person wants to see again.
     """
-    seed, words = _seed(settings, last_seed, history)
-    again = history if history is not None and settings.recheck_failed else History()
+    lane = lane or Lane("")
+    seed, words = _seed(settings, last_seed, history, lane)
+    given = settings.came_from("seed") in (CLI, ENV) and settings.seed not in ("next", "random")
+    past = (history if not (by_nodeid and given) else None) or History()
+    again = past if settings.recheck_failed else History()
     return RunPlan(
         seed=seed,
         seed_origin=words,
@@ -40,18 +50,32 @@ def make_plan(
         recheck=again.failing,
         suspects=again.suspect,
         alone=again.alone,
+        hidden=past.hidden,
         verdicts=history.verdicts if history is not None else {},
+        lane=lane.selection,
+        part=lane.part,
+        in_series=settings.seed == "next",
     )
 
 
-def _seed(settings: Settings, last_seed: int | None, history: History | None) -> tuple[int, str]:
+def _seed(
+    settings: Settings, last_seed: int | None, history: History | None, lane: Lane
+) -> tuple[int, str]:
     """The seed, and words that say where it came from."""
     seed, origin = settings.seed, settings.came_from("seed")
     if isinstance(seed, int):
         return seed, _WORDS[origin]
     if seed == "next":
-        if history is not None and history.last_seed is not None:
-            return seed_after(history.last_seed), "next after the ledger's last"
+        following = (
+            next_seed(lane, history.lanes, history.last_seed) if history is not None else None
+        )
+        if history is not None and following is not None:
+            whose = (
+                "this selection's"
+                if following != seed_after(history.last_seed or 0)
+                else "the ledger's"
+            )
+            return following, f"next after {whose} last"
         if history is None and origin != DEFAULT:
             raise LookupError(seed)
         words = "random" if origin == DEFAULT else "random, as the ledger has no runs yet"

@@ -63,6 +63,7 @@ def lines(
     relative: Callable[[str], str] = str,
     common: Sequence[str] = (),
     filters: Sequence[str] = (),
+    ended: bool = True,
     overriding: Sequence[str] = (),
     program: str = "pytest",
 ) -> list[str]:
@@ -72,6 +73,7 @@ def lines(
     the failure is put down to, and `one_of` those of which one failed. relative: turns
     a node id into one that works from the folder in which pytest was called. common: options that
     every replay needs. filters: options such as `-k` that took part in choosing among items.
+    ended: whether the failure ended the test; after that of a subtest it goes on.
     overriding: those of the filters that a node id alone needs too. program: what runs pytest.
     """
     failed = tuple(payload["under_test"])
@@ -95,6 +97,9 @@ def lines(
         same = by_name(label for sample in payload["samples"] for label in sample["together"])
     text = [f"dtype under test: {', '.join(failed)}" if failed else _after_the_loop(payload)]
     if function is None:
+        hidden = _hidden(payload) if ended and failed else ()
+        if hidden:
+            text.append(f"hidden behind {', '.join(failed)}: {', '.join(hidden)}")
         text.append(f"same sample:     {command(node, [*same, *common, *overriding])}")
         if failed:
             only = [*by_name(failed), *common, *overriding]
@@ -110,6 +115,17 @@ def lines(
         options += [*common, *overriding]
         text.append(f"this dtype only: {command(node, options)}")
     return text
+
+
+def _hidden(payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels that the test was to take and did not come to."""
+    left = {
+        label: None
+        for sample in payload["samples"]
+        for label in sample["together"]
+        if label not in sample["entered"]
+    }
+    return tuple(left)
 
 
 def _after_the_loop(payload: Mapping[str, Any]) -> str:

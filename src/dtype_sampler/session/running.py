@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock
@@ -13,6 +13,7 @@ from unittest import SkipTest
 from dtype_sampler.sampling.candidates import short_name
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
+from dtype_sampler.sampling.turns import in_turn
 from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.draw import draw, draw_within, make_request, own_device, why_nothing
 from dtype_sampler.session.examples import Examples
@@ -266,6 +267,7 @@ class RunningTest:
                     always=fixed,
                     full=self.full,
                     device=named,
+                    loop=True,
                     order=order,
                 )
                 self._made[request] = record
@@ -279,6 +281,7 @@ class RunningTest:
             seed=self.plan.seed,
             hand_out=self._hand_out_of(record),
             owner=record,
+            turns=self._turns_of(record) if self._shared else None,
         )
 
     def _hand_out_of(self, record: SampleRecord) -> Callable[[object, str], UnderTest]:
@@ -294,6 +297,13 @@ class RunningTest:
             return test.under_test
 
         return hand_out
+
+    def _turns_of(self, record: SampleRecord) -> Callable[[], Sequence[str]]:
+        def turns() -> Sequence[str]:
+            test = running_test()
+            return record.chosen if test in (None, self) else test._adopt(record).chosen  # noqa: SLF001
+
+        return turns
 
     def _start(self, record: SampleRecord, loop: object, label: str) -> None:
         """Put the generators where this label's random data begin."""
@@ -313,10 +323,22 @@ class RunningTest:
         """This test's own record of a sample that a fixture of a wider scope has drawn."""
         with self._lock:
             if id(record) not in self._adopted:
-                own = replace(record, key=self.nodeid, entered={})
+                own = self._in_turn(replace(record, key=self.nodeid, entered={}))
                 self._adopted[id(record)] = record, own
                 self._records.append(own)
         return self._adopted[id(record)][1]
+
+    def _in_turn(self, record: SampleRecord) -> SampleRecord:
+        """The record in this test's own order: what it hid and failed with is its own matter."""
+        if self.plan.only:
+            return record
+        hidden, failing = (
+            past.get(record.device, {}).get(self.nodeid, ())
+            for past in (self.plan.hidden, self.plan.recheck)
+        )
+        turns = in_turn(record.chosen, hidden=hidden, failing=failing)
+        by_name = record.by_name or turns != record.chosen
+        return replace(record, chosen=turns, by_name=by_name)
 
     @contextmanager
     def setting_up(self, key: str, param: object) -> Iterator[None]:

@@ -164,8 +164,9 @@ OPTIONS = (
         parse_seed,
         "next",
         "The seed of every sample of this run: an integer, 'random', 'last' for the seed of the"
-        " last run, from pytest's cache, or 'next' for the one after the ledger's last. Default:"
-        " next, or random where the ledger has no runs; the header shows it.",
+        " last run, from pytest's cache, or 'next' for the one after the last that this selection"
+        " of tests came to by itself, from the ledger. Default: next, or random where the ledger"
+        " has no runs; the header shows it.",
         flag="--dtype-seed",
         metavar="INT|random|last|next",
         env="DTYPE_SAMPLER_SEED",
@@ -194,7 +195,7 @@ OPTIONS = (
         parse_only,
         (),
         "Run just these dtypes, all of them, wherever a test declares them: 'bfloat16' means the"
-        " dtype and the string, 'torch.bfloat16' the dtype alone.",
+        " dtype and the string, 'torch.bfloat16' the dtype alone. A loop gets them in this order.",
         flag="--dtype-only",
         metavar="DTYPE[,...]",
     ),

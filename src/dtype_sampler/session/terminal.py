@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
 from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
 from dtype_sampler.sampling.plan import RunPlan
-from dtype_sampler.sampling.rule import seed_after
 from dtype_sampler.session.settings import Settings
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.ledger.coverage import Coverage
+    from dtype_sampler.ledger.outlook import Outlook, OutOfStep
     from dtype_sampler.ledger.records import CellRecord, RunRecord
 
 SECTION = "dtype-sampler"
 # How the test keys of the checks that come with the plugin begin.
 CHECKS = "dtype_sampler/checks/"
+# So many tests are told one by one.
+_SHOWN = 5
 
 
 def header(plan: RunPlan) -> str:
@@ -83,12 +85,27 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
             f"{SECTION}: {key} failed with one of {', '.join(dict.fromkeys(labels))}; which one"
             " can't be told while they run together: runs with the ledger take them one at a time"
         )
+    lines += [f"{SECTION}: {text}" for text in _hidden(tally)]
     for nodeid, died in tally.crashed.items() if cells else ():
         lines.append(
             f"{SECTION}: {nodeid} crashed its worker"
             f"{' with ' * bool(died)}{', '.join(died)}; what all others ran counts"
         )
     return lines
+
+
+def _hidden(tally: Tally) -> Iterator[str]:
+    """What loops did not come to: it counts for nothing, and the next run takes it first."""
+    stopped = {nodeid: both for nodeid, both in tally.hidden.items() if both[0]}
+    for nodeid, (behind, labels) in list(stopped.items())[:_SHOWN]:
+        yield f"{nodeid}: hidden behind {', '.join(behind)}: {', '.join(labels)}"
+    more = len(stopped) - _SHOWN
+    if more > 0:
+        yield f"... and dtypes of {count_of(more, 'more test')} are hidden behind others"
+    left = [labels for behind, labels in tally.hidden.values() if not behind]
+    if left:
+        cells = count_of(sum(map(len, left)), "cell")
+        yield f"{count_of(len(left), 'test')} left a loop before its end: {cells} not reached"
 
 
 def histories(
@@ -111,13 +128,20 @@ def _history(record: CellRecord | None, run: RunRecord | None, now: float) -> st
 
 
 def ledger_summary(
-    books: Books, coverage: Coverage | None, settings: Settings
+    books: Books,
+    coverage: Coverage | None,
+    settings: Settings,
+    ahead: Iterable[tuple[str, bool]] = (),
 ) -> list[tuple[str, bool]]:
-    """What the ledger comes to after this run: lines, and whether each is a matter of concern."""
+    """What the ledger comes to after this run: lines, and whether each is a matter of concern.
+
+    ahead: as `looking_ahead` gives it.
+    """
     lines = []
     if coverage is not None and coverage.tests and books.run is not None:
         told = map(visible, _covered(books, coverage))
         lines = [(f"{SECTION}: ledger: {text}", False) for text in told]
+        lines += [(f"{SECTION}: ledger: {visible(text)}", red) for text, red in ahead]
     lines += [(f"{SECTION}: ledger: {problem}", True) for problem in books.problems]
     wanted = settings.fail_under
     if wanted is not None:
@@ -147,11 +171,42 @@ def _covered(books: Books, coverage: Coverage) -> Iterator[str]:
     if oldest is not None and at is not None and at < books.run.started:
         cell, old = oldest.cell, age(books.now() - at)
         yield f"the oldest verdict is {old} old: {cell.key} with {cell.label}"
-    never = sum(state.never_ran for state in coverage.tests)
-    if never:
-        more = coverage.runs_needed(seed_after(books.run.seed))
-        yield (
-            f"{count_of(never, 'test')} {'has' if never == 1 else 'have'} cells that never ran;"
-            f" {count_of(more, 'more run')} of consecutive seeds"
-            f" {'covers' if more == 1 else 'cover'} them"
+
+
+def looking_ahead(
+    ahead: Outlook, stuck: Sequence[OutOfStep], first: int, *, in_series: bool
+) -> list[tuple[str, bool]]:
+    """What the next runs of this selection come to: lines, and whether each is of concern.
+
+    first: the seed that its next run takes, if it is given none. in_series: whether this run's was
+    such a one too.
+    """
+    lines = []
+    if ahead.tests:
+        tests = f"{count_of(ahead.tests, 'test')} {'has' if ahead.tests == 1 else 'have'}"
+        if ahead.runs is None:
+            more = "how many more runs that takes can't be told"
+        else:
+            more = f"{count_of(ahead.runs, 'more run')} of this selection"
+            more += "" if in_series else f", from --dtype-seed={first} on,"
+            more += " covers them" if ahead.runs == 1 else " cover them"
+            more += ", if no loop ends before them again" if ahead.hidden else ""
+        lines.append((f"{tests} cells that never ran; {more}", False))
+    if ahead.outside:
+        tests = f"{count_of(ahead.outside, 'test')} {'has' if ahead.outside == 1 else 'have'}"
+        lines.append((f"{tests} cells that never ran and that this run left out", False))
+    for one in stuck[:_SHOWN]:
+        seeds = ", ".join(map(str, one.seeds[-_SHOWN:]))
+        text = f"the last runs of {one.state.test.key} had the seeds {seeds}: such steps never come"
+        lines.append((f"{text} to {', '.join(one.labels)}; {_remedy(in_series)}", True))
+    if len(stuck) > _SHOWN:
+        lines.append((f"... and likewise {count_of(len(stuck) - _SHOWN, 'more test')}", True))
+    return lines
+
+
+def _remedy(in_series: bool) -> str:
+    if in_series:
+        return (
+            "other runs take the seeds between: if they are another device's, give --dtype-device"
         )
+    return "leave out --dtype-seed, and each selection goes on by itself"

@@ -13,8 +13,8 @@ from typing import Any
 
 from dtype_sampler.ledger.coverage import NEVER, CellState, Coverage, TestState
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, Cell
+from dtype_sampler.ledger.outlook import foresee_all, lanes_of, newest_in_series, seed_following
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord
-from dtype_sampler.sampling.rule import seed_after
 
 FORMAT = 1
 
@@ -31,7 +31,9 @@ def _iso(second: int) -> str:
 
 def summary(coverage: Coverage, runs: Sequence[RunRecord]) -> dict[str, Any]:
     """What every report begins with. runs: oldest first."""
-    last = runs[-1].seed if runs else None
+    # Of the selection that ran last; each goes through the seeds by itself.
+    last = newest_in_series(runs)
+    ahead = foresee_all(coverage, runs)
     return {
         "cells": coverage.cells,
         "covered": coverage.covered,
@@ -42,7 +44,10 @@ def summary(coverage: Coverage, runs: Sequence[RunRecord]) -> dict[str, Any]:
         "unsupported": coverage.count(UNSUPPORTED),
         "skipped": coverage.count(SKIPPED),
         "runs": len(runs),
-        "next_seed": None if last is None else seed_after(last),
+        "selections": len(lanes_of(runs)[0]),
+        "next_seed": None if last is None else seed_following(last, runs),
+        "runs_needed": ahead.runs if last is not None else None,
+        "left_out": ahead.outside,
     }
 
 

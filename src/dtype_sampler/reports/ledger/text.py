@@ -88,10 +88,22 @@ def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterab
         cell = oldest.cell
         yield f"oldest verdict: {ago(oldest.verdict_at, now)}, {cell.key} with {cell.label}"
     if summary["next_seed"] is not None:
-        more = coverage.runs_needed(summary["next_seed"])
-        runs = count_of(summary["runs"], "run")
-        known = f"{runs} known, the next seed is {summary['next_seed']}"
-        yield f"{known}; runs until all that never ran are reached: {more}" if more else known
+        known = f"{count_of(summary['runs'], 'run')} known, the next seed is {summary['next_seed']}"
+        if summary["selections"] > 1:
+            known = (
+                f"{count_of(summary['runs'], 'run')} of {summary['selections']} selections known,"
+                f" the next seed of the last one is {summary['next_seed']}"
+            )
+        more = summary["runs_needed"]
+        if more is None:
+            known += "; how many runs reach all that never ran can't be told"
+        elif more:
+            known += f"; runs until all that never ran are reached: {more}"
+            known += " of each selection" if summary["selections"] > 1 else ""
+        yield known
+        if summary["left_out"]:
+            left = count_of(summary["left_out"], "test")
+            yield f"cells that never ran, and that the last selection leaves out, are of: {left}"
 
 
 def _worst(coverage: Coverage) -> list[TestState]:

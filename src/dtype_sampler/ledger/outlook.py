@@ -1,0 +1,226 @@
+"""What the next runs will do: how many it takes until all that never ran is reached. Pure.
+
+A promise is made for one selection of tests, its lane, as each goes through the seeds by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import gcd
+
+from dtype_sampler.ledger.coverage import NEVER, Coverage, TestState, k_of, sample_of, samples_of
+from dtype_sampler.ledger.outcomes import NOT_REACHED
+from dtype_sampler.ledger.records import RunRecord
+from dtype_sampler.sampling.lanes import Lane, next_seed
+from dtype_sampler.sampling.rule import runs_to_cover, seed_after
+
+# Test key and type of device.
+Name = tuple[str, str]
+# Three runs are two steps of one length: fewer say nothing.
+_EVIDENCE = 3
+# Independent draws may take for ever; so many are tried out.
+_DRAWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What the next runs of a selection come to.
+
+    tests: how many have cells that never ran and that it will take. runs: how many more runs that
+    takes; None if it can't be told. hidden: whether a loop ended before some of these the last
+    time: it may do so again. outside: how many tests have cells that never ran and that it leaves
+    out.
+    """
+
+    tests: int = 0
+    runs: int | None = 0
+    hidden: bool = False
+    outside: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfStep:
+    """A test whose seeds so far are equally far from each other, so that it misses some for ever.
+
+    seeds: of its last runs, the newest last. labels: what such seeds never come to.
+    """
+
+    state: TestState
+    seeds: tuple[int, ...]
+    labels: tuple[str, ...]
+
+
+def lanes_of(runs: Iterable[RunRecord]) -> tuple[dict[Lane, int], int | None]:
+    """The seed that each lane has come to, the newest first; and what a new lane goes on from.
+
+    runs: oldest first.
+    """
+    known = list(runs)
+    steady = [run for run in reversed(known) if run.in_series]
+    lanes: dict[Lane, int] = {}
+    for run in steady:
+        if run.lane is not None:
+            lanes.setdefault(Lane(run.lane, run.part), run.seed)
+    newest = steady[0] if steady else known[-1] if known else None
+    return lanes, None if newest is None else newest.seed
+
+
+def seed_following(run: RunRecord, runs: Iterable[RunRecord]) -> int:
+    """The seed that the next run of the same selection takes, if it is given none."""
+    lanes, newest = lanes_of(runs)
+    if run.lane is None:
+        # It was not kept what it was told to run: what begins now is a new lane.
+        return seed_after(run.seed if newest is None else newest)
+    found = next_seed(Lane(run.lane, run.part), lanes, newest)
+    return seed_after(run.seed) if found is None else found
+
+
+def newest_in_series(runs: Sequence[RunRecord]) -> RunRecord | None:
+    """The run whose selection is spoken of where none is named. runs: oldest first."""
+    return next((run for run in reversed(runs) if run.in_series), runs[-1] if runs else None)
+
+
+def runs_until(
+    state: TestState,
+    wanted: Collection[str],
+    first: int,
+    strategy: str = "rotate",
+    reach: Collection[str] | None = None,
+) -> int | None:
+    """How many runs of consecutive seeds take these labels of a test; None if too many.
+
+    first: the first of these seeds. strategy: as a run has it, or "all". reach: what the selection
+    leaves of the test; None means all of it.
+    """
+    test, missing = state.test, set(wanted)
+    limit = _DRAWS
+    if strategy != "random":
+        # Twice, as the seed after the largest begins anew.
+        limit = 2 * runs_to_cover(len(test.declared), k_of(test), len(test.always))
+        limit += sum(map(len, state.suspects))
+    if strategy == "all":
+        return int(bool(missing))
+    samples = samples_of(state, first, strategy, reach)
+    for run in range(limit + 1):
+        if not missing:
+            return run
+        missing -= set(next(samples))
+    return None
+
+
+def hidden_of(state: TestState) -> list[str]:
+    """The labels that a loop did not come to, the last time."""
+    return [
+        one.cell.label
+        for one in state.cells
+        if one.record is not None and one.record.last.outcome == NOT_REACHED
+    ]
+
+
+def never_ran(state: TestState) -> list[str]:
+    """The labels of a test that never ran."""
+    return [one.cell.label for one in state.cells if one.state == NEVER]
+
+
+def foresee(
+    coverage: Coverage,
+    reach: Mapping[Name, Collection[str]],
+    first: int,
+    strategy: str,
+    *,
+    but: Collection[Name] = (),
+) -> Outlook:
+    """What the next runs of one selection come to.
+
+    reach: the tests that it takes, with the labels that it leaves of each. first: its next seed.
+    but: tests of which nothing is promised.
+    """
+    tests, outside, hidden = 0, 0, False
+    runs: int | None = 0
+    for state in coverage.tests:
+        never = never_ran(state)
+        name = (state.test.key, state.test.device)
+        if not never or name in but:
+            continue
+        left = reach.get(name, ())
+        wanted = [label for label in never if label in left]
+        outside += len(wanted) < len(never)
+        if wanted:
+            tests += 1
+            hidden = hidden or any(label in wanted for label in hidden_of(state))
+            needed = runs_until(state, wanted, first, strategy, left)
+            runs = None if runs is None or needed is None else max(runs, needed)
+    return Outlook(tests, runs, hidden, outside)
+
+
+def last_runs(coverage: Coverage, runs: Sequence[RunRecord]) -> dict[Name, RunRecord]:
+    """The run that took each test last, and whose seed was the next one of its lane, if any was."""
+    by_uid = {run.uid: run for run in runs}
+    found = {}
+    for state in coverage.tests:
+        marks = [one.record.last.run for one in state.cells if one.record is not None]
+        took = [by_uid[uid] for uid in dict.fromkeys(marks) if uid in by_uid]
+        if took:
+            found[state.test.key, state.test.device] = max(
+                took, key=lambda run: (run.in_series, run.started, run.uid)
+            )
+    return found
+
+
+def foresee_all(coverage: Coverage, runs: Sequence[RunRecord]) -> Outlook:
+    """What the next runs come to if each selection that took a test goes on. runs: oldest first."""
+    tests, hidden, outside = 0, False, 0
+    needed: int | None = 0
+    last = last_runs(coverage, runs)
+    following: dict[str, int] = {}
+    for state in coverage.tests:
+        wanted = never_ran(state)
+        if not wanted:
+            continue
+        run = last.get((state.test.key, state.test.device))
+        if run is None or _left_out(state, run):
+            outside += 1
+            continue
+        if run.uid not in following:
+            following[run.uid] = seed_following(run, runs)
+        tests += 1
+        hidden = hidden or any(label in wanted for label in hidden_of(state))
+        more = runs_until(state, wanted, following[run.uid], run.strategy)
+        needed = None if needed is None or more is None else max(needed, more)
+    return Outlook(tests, needed, hidden, outside)
+
+
+def _left_out(state: TestState, run: RunRecord) -> bool:
+    """Whether the run, by its seed, should have taken a cell and did not: its selection, such as
+    `-k float16`, leaves that out.
+    """
+    if run.strategy == "all":
+        due = set(state.test.declared)
+    elif run.strategy == "rotate":
+        due = set(sample_of(state, run.seed))
+    else:
+        return False
+    # What has an outcome may have been taken then; who knows.
+    return any(one.record is None for one in state.cells if one.cell.label in due)
+
+
+def out_of_step(state: TestState, seeds: Sequence[int]) -> OutOfStep | None:
+    """Whether the seeds of a test's runs so far, if they go on in such steps, never come to a cell.
+
+    seeds: of its last runs, the newest last.
+    """
+    if len(seeds) < _EVIDENCE:
+        return None
+    step = gcd(*(after - before for before, after in pairwise(seeds)))
+    if step == 1:
+        return None
+    hidden = hidden_of(state)
+    wanted = [label for label in never_ran(state) if label not in hidden]
+    met: set[str] = set()
+    # Whatever the step is, places repeat after as many seeds as there are labels.
+    for number in range(len(state.test.declared)):
+        met.update(sample_of(state, seed_after(seeds[-1], step * number)))
+    missed = tuple(label for label in wanted if label not in met)
+    return OutOfStep(state, tuple(seeds), missed) if missed else None

@@ -1,0 +1,79 @@
+"""Lanes: which runs go through the seeds together. Pure.
+
+Consecutive seeds cover everything, but only for runs that take the same tests in the same way. Were
+the seeds counted for all runs together, `pytest a` and `pytest b` in turn would each get every
+second one, and with 2 of 4 dtypes a run every second seed takes the same two for ever. So each
+selection of tests, its lane, goes through the seeds by itself.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from dtype_sampler.sampling.rule import seed_after
+
+
+class Lane(NamedTuple):
+    """What a run was told to run.
+
+    selection: in the words of pytest's command line, normalised by `selection_of`. part: which
+    share of it, where a plugin splits the items among several processes: "2/4"; else empty.
+    """
+
+    selection: str
+    part: str = ""
+
+
+def selection_of(paths: Iterable[str], options: Iterable[tuple[str, str]]) -> str:
+    """One text for all ways to say the same.
+
+    paths: files, folders and node ids, relative to the root directory, with `/`. options: flags
+    and values that decide which tests run, or how samples are taken; a flag without a value has
+    an empty one. Order and repeats do not matter, nor does what another path holds already.
+    """
+    normal = sorted({_normal(path) for path in paths})
+    kept = [path for path in normal if not any(_within(path, other) for other in normal)]
+    words = [
+        f"{flag}={' '.join(value.split())}" if value else flag
+        for flag, value in sorted(set(options))
+    ]
+    text = " ".join(shlex.quote(word) for word in (*kept, *words))
+    # Names of files may be no text, which neither a database nor another process takes.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _normal(path: str) -> str:
+    name, between, inside = path.partition("::")
+    return posixpath.normpath(name) + between + inside
+
+
+def _within(path: str, other: str) -> bool:
+    """Whether *other* holds *path* too, and more."""
+    if path == other:
+        return False
+    if other == ".":
+        return not path.startswith(("/", ".."))
+    # A `[` begins the parameters of a test, whose node id without them means all.
+    return path.startswith((f"{other.rstrip('/')}/", f"{other}::", f"{other}["))
+
+
+def next_seed(lane: Lane, last: Mapping[Lane, int], newest: int | None) -> int | None:
+    """The seed that the next run of a lane takes; None if nothing is known.
+
+    last: of each lane, the seed that it has come to. newest: the one that a new lane goes on from.
+
+    It goes on from the newest, as two lanes over the same tests then begin with different seeds
+    and cover them together. A part of a run that was split goes along with the other parts, so
+    that all parts of one run take the same sample.
+    """
+    if lane in last:
+        return seed_after(last[lane])
+    if lane.part:
+        whole = lane.part.partition("/")[2]
+        for other, seed in last.items():
+            if other.selection == lane.selection and other.part.partition("/")[2] == whole:
+                return seed
+    return None if newest is None else seed_after(newest)
