@@ -90,7 +90,8 @@ def test_the_replay_lines_of_a_late_attempt_say_which(retried):
 def test_the_option_counts_on(retried):
     retried.run("--dtype-seed=5")
     first = [one for one in retried.took() if one[0].startswith("loop")]
-    retried.run("--dtype-seed=5", "--dtype-attempt=2", "-k", "loop")
+    # By its node id: a seed alone lets the ledger have its part in what comes first.
+    retried.run("--dtype-seed=5", "--dtype-attempt=2", "test_it.py::test_loop")
     second = retried.took()
     assert second[:2] == first[1:]
     assert second[2] not in first
@@ -179,7 +180,9 @@ def give(took):
 
 # As pytest-repeat does it.
 REPEAT = """
-def pytest_addoption(parser): parser.addoption("--count", type=int, default=1)
+def pytest_addoption(parser):
+    parser.addoption("--count", type=int, default=1)
+    parser.addoption("--repeat-scope", default="function")
 @pytest.hookimpl(trylast=True)
 def pytest_generate_tests(metafunc):
     count = metafunc.config.option.count
@@ -193,7 +196,9 @@ def __pytest_repeat_step_number(request): return request.param
 # As pytest-flakefinder does it.
 FLAKEFINDER = """
 import copy
-def pytest_addoption(parser): parser.addoption("--count", type=int, default=1)
+def pytest_addoption(parser):
+    parser.addoption("--flake-finder", action="store_true")
+    parser.addoption("--flake-runs", dest="count", type=int, default=1)
 class Finder:
     @pytest.hookimpl(tryfirst=True)
     def pytest_generate_tests(self, metafunc):
@@ -212,6 +217,7 @@ class Finder:
 def pytest_configure(config):
     if config.option.count > 1: config.pluginmanager.register(Finder())
 """
+TIMES = {REPEAT: "--count=3", FLAKEFINDER: "--flake-runs=3"}
 REPEATED = (
     DRAWS
     + """
@@ -248,7 +254,7 @@ def test_repetitions_are_one_test_with_data_of_their_own(project, plugin, xdist)
     project.file("test_it", REPEATED + (UNITTEST if plugin == FLAKEFINDER else ""))
     once = project.run("--dtype-seed=5", *xdist)
     first = dict(project.took())
-    result = project.run("--dtype-seed=5", "--count=3", *xdist)
+    result = project.run("--dtype-seed=5", TIMES[plugin], *xdist)
     taken = project.took()
     assert len(taken) == 3 * len(first)
     # The same dtypes, and the first repetition is what a run without any is.
@@ -280,7 +286,7 @@ def test_items(dtype, took, request):
     assert "2-3]" not in request.node.name and "[1-" not in request.node.name
 """,
     )
-    result = project.run("--dtype-seed=5", "--count=3")
+    result = project.run("--dtype-seed=5", TIMES[plugin])
     result.assert_outcomes(failed=1, passed=2, deselected=9)
     (_, failed) = next(one for one in project.took() if "2-3]" in one[0] or "[1-" in one[0])
     same, only = replay_lines(result)
@@ -289,6 +295,6 @@ def test_items(dtype, took, request):
         project.run(*line)
         assert [value for _, value in project.took()] == [failed]
     project.pytester.path.joinpath(".dtype-ledger.sqlite").unlink()
-    project.run("--dtype-seed=5", "--count=3")
+    project.run("--dtype-seed=5", TIMES[plugin])
     report = project.pytester.run(sys.executable, "-m", "dtype_sampler", "report")
     report.stdout.fnmatch_lines(["1 of 4 cells covered*1 failing"])

@@ -134,6 +134,9 @@ _SHAPELESS_OF_PLUGINS = {
     "--num-shards": "--num-shards --shard-id",
     "--test-group-count": "--test-group-count --test-group --test-group-by"
     " --test-group-random-seed --test-group-prescheduled",
+    # These repeat, which is no part of a test's name here: `--dtype-attempt` says which time.
+    "--repeat-scope": "--count --repeat-scope",
+    "--flake-finder": "--flake-finder --flake-runs --flake-max-minutes",
     # These choose by what has changed.
     "--testmon": "--testmon --testmon-noselect --testmon-nocollect --testmon-forceselect"
     " --no-testmon --testmon-env --tmnet",
