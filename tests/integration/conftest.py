@@ -10,6 +10,11 @@ from pathlib import Path
 import numpy.random  # noqa: F401
 import pytest
 import torch  # noqa: F401
+from hypothesis import settings
+
+# No clock decides about success: a busy machine may take any time for an example.
+settings.register_profile("suite", settings(), deadline=None)
+settings.load_profile("suite")
 
 # What a test inside a test writes down, as a file reaches us from every process.
 RECORDER = """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from books.machine import machine as make
+from books.mutations import MUTATIONS
+from books.suites import BEHAVIOURS, IN_WORKERS
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -21,21 +22,32 @@ BOUNDED = settings(
 
 @pytest.fixture
 def machine(pytester, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2])
-    from tests.books.machine import machine
-
     def of(**given):
-        return machine(pytester, monkeypatch, **given)
+        return make(pytester, monkeypatch, **given)
 
     return of
 
 
 def test_sessions_in_one_process(machine):
+    """Some hundred sessions."""
     run_state_machine_as_test(
-        machine(),
-        settings=settings(
-            BOUNDED,
-            max_examples=int(__import__("os").environ.get("NEX", "15")),
-            stateful_step_count=12,
-        ),
+        machine(), settings=settings(BOUNDED, max_examples=20, stateful_step_count=8)
     )
+
+
+def test_sessions_with_workers(machine):
+    pytest.importorskip("xdist", reason="needs pytest-xdist")
+    run_state_machine_as_test(
+        machine(workers=True, kinds=(*BEHAVIOURS, *IN_WORKERS)),
+        settings=settings(BOUNDED, max_examples=4, stateful_step_count=4),
+    )
+
+
+@pytest.mark.parametrize(
+    "mutation", [one for one in MUTATIONS if not one.slow], ids=lambda one: one.name
+)
+def test_a_mend_that_is_taken_back_is_found(machine, monkeypatch, mutation):
+    mutation.take_back(monkeypatch)
+    bounds = settings(BOUNDED, max_examples=30, stateful_step_count=5)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(machine(**mutation.given), settings=bounds)

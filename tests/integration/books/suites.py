@@ -127,7 +127,8 @@ class It:
         if how == "crashes":
             os._exit(3)
         if how == "crashes once":
-            mark = HERE / f"crashed-{os.environ['SESSION']}-{self.test.replace('/', '-').replace(':', '-')}"
+            name = self.test.replace("/", "-").replace(":", "-")
+            mark = HERE / f"crashed-{os.environ['SESSION']}-{name}"
             if not mark.exists():
                 mark.write_text("")
                 os._exit(3)

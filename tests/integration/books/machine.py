@@ -6,24 +6,31 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from tests.books import suites, witnessed
-from tests.books.suites import ITEMS, PASSES
 
+from books import suites, witnessed
+from books.suites import ITEMS, PASSES
 from dtype_sampler.commands.main import main
 from dtype_sampler.ledger.sqlite import SqliteStore
 
+if TYPE_CHECKING:
+    import pytest
+
 LEDGER = ".dtype-ledger.sqlite"
 FAILURES = frozenset({witnessed.FAILED, witnessed.CRASHED})
+
+
+def takes_part(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A precondition: the rule of this name is asked for."""
+    return precondition(lambda machine: not machine.only or name in machine.only)
 
 
 class Books(RuleBasedStateMachine):
@@ -31,7 +38,7 @@ class Books(RuleBasedStateMachine):
 
     Set on a subclass: pytester, what runs pytest; patch, for the environment; workers and kills,
     whether sessions with xdist's workers, and such that are killed, take part; shapes and kinds,
-    of the tests and of how they go.
+    of the tests and of how they go; only, the rules that take part, none means all.
     """
 
     pytester: pytest.Pytester
@@ -40,6 +47,7 @@ class Books(RuleBasedStateMachine):
     kills = False
     shapes: Sequence[str] = suites.SHAPES
     kinds: Sequence[str] = suites.BEHAVIOURS
+    only: Collection[str] = ()
     _suites = 0
 
     @initialize(data=st.data())
@@ -51,7 +59,7 @@ class Books(RuleBasedStateMachine):
         self.folder.mkdir()
         self.tests = {test.nodeid: test for test in tests}
         # Most of it passes, as elsewhere.
-        kinds = st.sampled_from([PASSES] * len(self.kinds) + list(self.kinds))
+        kinds = st.sampled_from([PASSES] * max(len(self.kinds), 1) + list(self.kinds))
         self.behaviours = {
             test.nodeid: {label: data.draw(kinds) for label in test.labels} for test in tests
         }
@@ -65,6 +73,7 @@ class Books(RuleBasedStateMachine):
 
     # What happens to the suite.
 
+    @takes_part("another_behaviour")
     @rule(data=st.data())
     def another_behaviour(self, data: st.DataObject) -> None:
         """A cell begins to fail, or is mended."""
@@ -72,6 +81,7 @@ class Books(RuleBasedStateMachine):
         label = data.draw(st.sampled_from(test.labels))
         self.behaviours[test.nodeid][label] = data.draw(st.sampled_from(self.kinds))
 
+    @takes_part("all_mended")
     @rule()
     def all_mended(self) -> None:
         """Nothing fails any more."""
@@ -87,6 +97,7 @@ class Books(RuleBasedStateMachine):
             for behaviour in self.behaviours.values()
         )
 
+    @takes_part("here")
     @precondition(_tame)
     @rule(data=st.data())
     def here(self, data: st.DataObject) -> None:
@@ -118,6 +129,7 @@ class Books(RuleBasedStateMachine):
         parts = st.lists(st.sampled_from([*nodes, *items, *files]), min_size=1, max_size=2)
         return whole | whole | parts.map(lambda some: tuple(dict.fromkeys(some)))
 
+    @takes_part("in_workers")
     @precondition(lambda self: self.workers)
     @rule(
         how=st.sampled_from(
@@ -134,6 +146,7 @@ class Books(RuleBasedStateMachine):
         """A session with xdist's workers."""
         self._check(self._pytest("-p", "xdist", *how), reruns=False, where=(), args=how)
 
+    @takes_part("killed")
     @precondition(lambda self: self.kills)
     @rule(data=st.data())
     def killed(self, data: st.DataObject) -> None:
@@ -154,6 +167,7 @@ class Books(RuleBasedStateMachine):
         self.behaviours[test.nodeid] = before
         self._check(done.returncode, reruns=False, where=(), args=(), died=done.returncode == 3)
 
+    @takes_part("in_shards")
     @precondition(_tame)
     @rule(data=st.data())
     def in_shards(self, data: st.DataObject) -> None:
@@ -179,6 +193,7 @@ class Books(RuleBasedStateMachine):
             Path(source).unlink()
         self._check_state()
 
+    @takes_part("consecutive_runs_cover_all")
     @precondition(_tame)
     @rule(between=st.booleans())
     def consecutive_runs_cover_all(self, between: bool) -> None:
@@ -193,7 +208,7 @@ class Books(RuleBasedStateMachine):
             self._check(self._pytest(), reruns=False, where=(), args=())
             if between:
                 # Another selection has seeds of its own.
-                part = (sorted(test.file for test in self.tests.values())[0],)
+                part = (min(test.file for test in self.tests.values()),)
                 self._check(self._pytest(*part), reruns=False, where=part, args=())
         blind = {test.nodeid for test in self.tests.values() if test.shape in suites.BLIND}
         for test in self.tests.values():

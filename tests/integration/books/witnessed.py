@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.books.suites import BLIND, SampledTest
+from books.suites import BLIND, SampledTest
 
 PASSED, SKIPPED, XFAILED, FAILED, CRASHED = "passed", "skipped", "xfailed", "failed", "crashed"
 # Of two things that happened to one cell in one run, the heavier one is what counts.
