@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dtype_sampler.weights import CheckpointError, sources
+from dtype_sampler.weights import CheckpointError, folders
 from dtype_sampler.weights.sources import INDEX_NAME, open_source, tensors_of
 
 A, B = torch.arange(3.0), torch.tensor(7)
@@ -166,7 +166,8 @@ class TestIndex:
         for target in ("../secret.safetensors", tmp_path / "secret.safetensors"):
             link.symlink_to(target)
             told = (
-                f"{link}: is a link that leads out of its folder, to {tmp_path}/secret.safetensors"
+                f"{link}: is a link that leads out of its folder, to {tmp_path}/secret.safetensors:"
+                " follow_links=True follows it, if whoever made the folder is to be trusted"
             )
             assert refusal(folder) == told
             (folder / INDEX_NAME).rename(tmp_path / "aside")
@@ -246,7 +247,7 @@ class TestIndex:
         assert refusal(missing) == f"{missing}: can't be read: No such file or directory"
 
     def test_an_index_that_is_large(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(sources, "MAX_HEADER", 100)
+        monkeypatch.setattr(folders, "MAX_HEADER", 100)
         folder = shards(tmp_path / "m", "x" * 101)
         assert "it is larger than 100 bytes" in refusal(folder)
 
@@ -270,9 +271,32 @@ class TestIndex:
             one={"a": A},
             two={"a": A, "b": B},
         )
-        assert refusal(folder) == (
-            f"{folder / INDEX_NAME}: a is in one.safetensors and again in two.safetensors"
+        told = (
+            f"a was read from {{}}.safetensors, as {INDEX_NAME} says, and not from {{}}.safetensors"
         )
+        # Equal or not: the index says which one is meant.
+        for value in (A, A + 1):
+            save_file({"a": value}, folder / "one.safetensors")
+            with closing(open_source(folder)) as source:
+                assert torch.equal(source.read("a"), value)
+                assert source.notes == [told.format("one", "two")]
+        listed = {"a": "two.safetensors", "b": "two.safetensors", "c": "one.safetensors"}
+        shards(folder, listed, one={"a": A + 1, "c": B}, two={"a": A, "b": B})
+        with closing(open_source(folder)) as source:
+            assert torch.equal(source.read("a"), A)
+            assert source.notes == [told.format("two", "one")]
+
+    def test_a_key_in_two_shards_between_which_nothing_decides(self, tmp_path):
+        listed = {"b": "two.safetensors", "c": "one.safetensors"}
+        folder = shards(tmp_path / "m", listed, one={"a": A, "c": B}, two={"a": A, "b": B})
+        with closing(open_source(folder)) as source:
+            assert source.notes == ["a is the same in two.safetensors and one.safetensors"]
+            assert torch.equal(source.read("a"), A)
+        for other in (A + 1, A.double(), A[:2]):
+            save_file({"a": other, "c": B}, folder / "one.safetensors")
+            assert refusal(folder) == (
+                f"{folder / INDEX_NAME}: a is in two.safetensors and again in one.safetensors"
+            )
 
     def test_a_bad_shard_is_named(self, tmp_path):
         folder = shards(tmp_path / "m", one={"a": A}, two={"b": B})

@@ -179,6 +179,14 @@ class Transpose:
         return self
 
 
+def known_by_shape(operations: Iterable[Operation]) -> bool:
+    """Whether shapes and dtypes alone tell what comes of these, or why nothing can."""
+    return all(type(operation) in _OURS for operation in operations)
+
+
+_OURS = (Stack, Unstack, Concatenate, Chunk, Split, Transpose)
+
+
 def _only(column: Sequence[torch.Tensor], operation: Operation) -> torch.Tensor:
     if len(column) != 1:
         raise OperationError(

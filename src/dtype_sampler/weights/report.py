@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from dtype_sampler.errors import DtypeSamplerError
@@ -43,7 +43,10 @@ class LoadReport:
     missing_keys: what the model has and the checkpoint lacks. unexpected_keys: the reverse, by the
     checkpoint's names. mismatched_keys: with both shapes. collisions: several sources for one
     target, of which none was taken. incomplete: groups with gaps. errors: anything else, such as a
-    tensor that could not be read. `str()` of each is a short table, and so is that of the report.
+    tensor that could not be read. ignored_keys: missing and unexpected ones that were asked to be
+    ignored. notes: what else there is to know, and is no problem. written: None, unless the load
+    failed while the model was being written: then what has its new value. `str()` of each is a
+    short table, and so is that of the report.
     """
 
     source: str
@@ -55,6 +58,15 @@ class LoadReport:
     incomplete: Listing[Incomplete]
     errors: Listing[Problem]
     plan: LoadPlan
+    ignored_keys: Listing[str] = field(default_factory=lambda: Listing("ignored"))
+    notes: Listing[str] = field(default_factory=lambda: Listing("to be told"))
+    written: Listing[str] | None = None
+
+    def broken_off(self, written: Iterable[str] | None, where: str, what: str) -> LoadReport:
+        """The report of a load that failed when the model was being written."""
+        errors = Listing(self.errors.title, [*self.errors, Problem(where, what)])
+        told = None if written is None else Listing("written already", written)
+        return replace(self, errors=errors, written=told)
 
     @property
     def problems(
@@ -87,7 +99,12 @@ class LoadReport:
         return "\n".join([head, *self._told()])
 
     def _told(self) -> list[str]:
-        return [*map(str, self.problems), *filter(None, [self.hint])]
+        told = (self.ignored_keys, self.notes, self.written)
+        return [
+            *map(str, self.problems),
+            *filter(None, [self.hint]),
+            *(str(one) for one in told if one),
+        ]
 
 
 def _prefix(missing: Sequence[str], there: Sequence[str]) -> str | None:
@@ -108,13 +125,19 @@ def _prefix(missing: Sequence[str], there: Sequence[str]) -> str | None:
 
 
 class LoadError(DtypeSamplerError):
-    """A checkpoint that does not fit the model, which is as it was. report: all that is wrong."""
+    """A checkpoint that does not fit the model, which is as it was. report: all that is wrong.
+
+    If `report.written` is a list, the load failed when the model was being written; what is in the
+    list has its new value, and the error names what may have a part of it.
+    """
 
     def __init__(self, report: LoadReport) -> None:
         tables = "\n".join(report._told())  # noqa: SLF001 -- of this module
-        super().__init__(
-            f"{report.source} does not fit the model, which is left as it was:\n{tables}"
-        )
+        if report.written is None:
+            head = "does not fit the model, which is left as it was"
+        else:
+            head = "could not be written into the model, which is no more as it was"
+        super().__init__(f"{report.source} {head}:\n{tables}")
         self.report = report
 
     def __reduce__(self) -> tuple[type[LoadError], tuple[LoadReport]]:
@@ -129,6 +152,7 @@ def report_of(
     missing: Iterable[str],
     mismatched: Iterable[Mismatch],
     errors: Iterable[Problem],
+    notes: Iterable[str] = (),
 ) -> LoadReport:
     """The report on what was planned and then met."""
     return LoadReport(
@@ -145,4 +169,5 @@ def report_of(
         incomplete=Listing("incomplete groups", plan.incomplete),
         errors=Listing("errors", [*plan.errors, *errors]),
         plan=plan,
+        notes=Listing("to be told", notes),
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from dtype_sampler.weights.filling import paired
 from dtype_sampler.weights.header import CheckpointError
-from dtype_sampler.weights.load import paired
 from dtype_sampler.weights.plan import LoadPlan, plan_load
 from dtype_sampler.weights.reversal import reverse
 from dtype_sampler.weights.rules import Rule, RuleError, listed
