@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dtype_sampler.candidates import DTYPE_NAMES, canonical_name, torch_dtype
 from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.progress import Progress
+from dtype_sampler.sampling.candidates import DTYPE_NAMES, canonical_name, torch_dtype
 from dtype_sampler.weights.filling import Filling, told
 from dtype_sampler.weights.memory import Memory, keep_the_rest, write
 from dtype_sampler.weights.plan import Group, LoadPlan, plan_load

@@ -1,7 +1,4 @@
-"""The command `dtype-sampler`: looks at the ledger, looks after it, and surveys devices.
-
-Exit codes: 0 fine, 1 an error, 2 a gate was missed.
-"""
+"""The commands of the ledger: `report`, `combine`, `plan`, `history` and `prune`."""
 
 from __future__ import annotations
 
@@ -11,73 +8,29 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from dtype_sampler.commands.exits import ERROR, FINE, GATE_MISSED
+from dtype_sampler.commands.output import write
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.paths import DEFAULT_LEDGER
-from dtype_sampler.reports import devices_command
-from dtype_sampler.settings import parse_percent, parse_runs, parse_seed
+from dtype_sampler.session.settings import parse_percent, parse_runs, parse_seed
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.sqlite import SqliteStore
 
-FINE, ERROR, GATE_MISSED = 0, 1, 2
-# As shells have it: 128 and the signal's number.
-INTERRUPTED = 130
 # So many runs are shown one by one in the HTML page, which holds them all.
 SHOWN_RUNS = 30
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        code: int = options.command(options)
-    except DtypeSamplerError as error:
-        sys.stderr.write(f"dtype-sampler: {error}\n")
-        return ERROR
-    except BrokenPipeError:
-        # Whoever read the output has seen enough. Python would complain when it flushes.
-        _drop_output()
-        return FINE
-    except KeyboardInterrupt:
-        sys.stderr.write("dtype-sampler: interrupted\n")
-        return INTERRUPTED
-    return code
+def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
+    """What can be said on the command line.
 
-
-def _drop_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        # argparse's own exit code for this is 2, which here means a gate.
-        self.print_usage(sys.stderr)
-        self.exit(ERROR, f"{self.prog}: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    what = "Looks at the ledger of pytest-dtype-sampler, looks after it, and surveys devices."
-    codes = "exit codes: 0 fine, 1 an error, 2 a gate was missed"
-    parser = _Parser(prog="dtype-sampler", description=what, epilog=codes)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def command(
-        name: str, run: Callable[[argparse.Namespace], int], what: str, example: str
-    ) -> argparse.ArgumentParser:
-        sub = commands.add_parser(
-            name,
-            help=what,
-            description=f"{what[0].upper()}{what[1:]}.",
-            epilog=f"example: {example}",
-        )
-        sub.set_defaults(command=run)
-        return sub
+    command: adds one command, of this name, with what runs it, what it does, and an example.
+    """
 
     def ledger(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
@@ -156,32 +109,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     _keep(sub, "fold away all but the newest N runs", default=None)
     sub.add_argument("--dry-run", action="store_true", help="only say what would be done")
-    sub = command(
-        "weights",
-        _weights,
-        "look at a checkpoint as the weight loader does",
-        r"dtype-sampler weights plan model.safetensors --rename '\.gamma$=.weight'",
-    )
-    from dtype_sampler.weights import command as weights
-
-    verbs = sub.add_subparsers(required=True, metavar="VERB")
-    what = "show where each key goes; exit with 2 if one has no place"
-    weights.add_arguments(verbs.add_parser("plan", help=what, description=f"{what.capitalize()}."))
-    sub = command(
-        "devices",
-        _devices,
-        "show which dtypes survive which trips on this machine, bit by bit",
-        "dtype-sampler devices --device cuda --format markdown",
-    )
-    devices_command.add_arguments(sub)
-    return parser
-
-
-def _weights(options: argparse.Namespace) -> int:
-    from dtype_sampler.weights.command import run
-
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    return FINE if run(options, width=width, write=lambda text: _write(text, None)) else GATE_MISSED
 
 
 def _keep(sub: argparse.ArgumentParser, what: str, *, default: int | None) -> None:
@@ -237,7 +164,7 @@ def _open(given: Path | None) -> SqliteStore:
 
 def _report(options: argparse.Namespace) -> int:
     from dtype_sampler.ledger.coverage import assess
-    from dtype_sampler.reports import data, text
+    from dtype_sampler.reports.ledger import data, text
 
     now = time.time()
     store = _open(options.ledger)
@@ -260,7 +187,7 @@ def _report(options: argparse.Namespace) -> int:
 
         shown = json.dumps(data.report(coverage, runs, activity, recent, now=now)) + "\n"
     elif options.format == "html":
-        from dtype_sampler.reports.html import render
+        from dtype_sampler.reports.ledger.html import render
 
         shown = render(data.report(coverage, runs, activity, recent, now=now))
     elif options.format == "markdown":
@@ -268,7 +195,7 @@ def _report(options: argparse.Namespace) -> int:
     else:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
         shown = text.text(coverage, data.summary(coverage, runs), now=now, width=width)
-    _write(shown, options.output)
+    write(shown, options.output)
     wanted = options.fail_under
     if wanted is None and options.max_age is not None:
         wanted = 100.0
@@ -281,25 +208,6 @@ def _report(options: argparse.Namespace) -> int:
     )
     sys.stderr.writelines(f"  {line}\n" for line in missing)
     return GATE_MISSED
-
-
-def _write(shown: str, output: Path | None) -> None:
-    if output is None:
-        # Test keys may hold what a narrow encoding, as of a pipe on Windows, does not.
-        encoding = sys.stdout.encoding or "utf-8"
-        try:
-            sys.stdout.write(shown.encode(encoding, "backslashreplace").decode(encoding))
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            _drop_output()
-            raise DtypeSamplerError(f"the output can't be written: {error.strerror}") from None
-        return
-    try:
-        output.write_text(shown, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise DtypeSamplerError(f"{output}: can't be written: {error.strerror}") from None
 
 
 def _combine(options: argparse.Namespace) -> int:
@@ -336,7 +244,7 @@ def _combine(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from dtype_sampler.ledger.coverage import assess, sample_of
-    from dtype_sampler.settings import seed_after
+    from dtype_sampler.sampling.rule import seed_after
 
     store = _open(options.ledger)
     try:
@@ -355,8 +263,8 @@ def _plan(options: argparse.Namespace) -> int:
 def _history(options: argparse.Namespace) -> int:
     from difflib import get_close_matches
 
-    from dtype_sampler.reports.data import iso
-    from dtype_sampler.reports.terminal import short_commit
+    from dtype_sampler.reports.ledger.data import iso
+    from dtype_sampler.reports.words import short_commit
 
     store = _open(options.ledger)
     try:
@@ -400,7 +308,7 @@ def _history(options: argparse.Namespace) -> int:
 def _prune(options: argparse.Namespace) -> int:
     if options.unseen_for is None and options.keep_runs is None:
         raise DtypeSamplerError("prune what? give --unseen-for AGE, --keep-runs N, or both")
-    from dtype_sampler.reports.terminal import count_of
+    from dtype_sampler.reports.words import count_of
 
     would = "would be " if options.dry_run else ""
     store = _open(options.ledger)
@@ -420,7 +328,3 @@ def _prune(options: argparse.Namespace) -> int:
     finally:
         store.close()
     return FINE
-
-
-def _devices(options: argparse.Namespace) -> int:
-    return FINE if devices_command.run(options, _write) else GATE_MISSED

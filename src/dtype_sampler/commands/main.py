@@ -1,0 +1,94 @@
+"""The command `dtype-sampler`: looks at the ledger, looks after it, and surveys devices.
+
+Exit codes: 0 fine, 1 an error, 2 a gate was missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from dtype_sampler.commands import devices, ledger, weights
+from dtype_sampler.commands.exits import ERROR, FINE, GATE_MISSED, INTERRUPTED
+from dtype_sampler.commands.output import drop_output, write
+from dtype_sampler.errors import DtypeSamplerError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except DtypeSamplerError as error:
+        sys.stderr.write(f"dtype-sampler: {error}\n")
+        return ERROR
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. Python would complain when it flushes.
+        drop_output()
+        return FINE
+    except KeyboardInterrupt:
+        sys.stderr.write("dtype-sampler: interrupted\n")
+        return INTERRUPTED
+    return code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse's own exit code for this is 2, which here means a gate.
+        self.print_usage(sys.stderr)
+        self.exit(ERROR, f"{self.prog}: {message}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    what = "Looks at the ledger of pytest-dtype-sampler, looks after it, and surveys devices."
+    codes = "exit codes: 0 fine, 1 an error, 2 a gate was missed"
+    parser = _Parser(prog="dtype-sampler", description=what, epilog=codes)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace], int], what: str, example: str
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=what,
+            description=f"{what[0].upper()}{what[1:]}.",
+            epilog=f"example: {example}",
+        )
+        sub.set_defaults(command=run)
+        return sub
+
+    ledger.add_commands(command)
+    sub = command(
+        "weights",
+        _weights,
+        "look at a checkpoint as the weight loader does",
+        r"dtype-sampler weights plan model.safetensors --rename '\.gamma$=.weight'",
+    )
+    verbs = sub.add_subparsers(required=True, metavar="VERB")
+    what = "show where each key goes; exit with 2 if one has no place"
+    weights.add_arguments(verbs.add_parser("plan", help=what, description=f"{what.capitalize()}."))
+    sub = command(
+        "devices",
+        _devices,
+        "show which dtypes survive which trips on this machine, bit by bit",
+        "dtype-sampler devices --device cuda --format markdown",
+    )
+    devices.add_arguments(sub)
+    return parser
+
+
+def _weights(options: argparse.Namespace) -> int:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return (
+        FINE
+        if weights.run(options, width=width, write=lambda text: write(text, None))
+        else GATE_MISSED
+    )
+
+
+def _devices(options: argparse.Namespace) -> int:
+    return FINE if devices.run(options, write) else GATE_MISSED

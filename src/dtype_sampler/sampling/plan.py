@@ -1,0 +1,65 @@
+"""`RunPlan`: what decides every sample of a run, the same in the controller and in every worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from json import dumps, loads
+from typing import Any
+
+# The name under which things travel: in xdist's `workerinput` and `workeroutput`, and on reports.
+WIRE = "dtype_sampler"
+# Where pytest's cache keeps the seed for `--dtype-seed=last`.
+CACHE_SEED = "dtype_sampler/seed"
+_AS_TEXT = ("recheck", "verdicts")
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """The settings of a run with its seed chosen.
+
+    seed_origin: words for the header that say where the seed came from. k: of tests that name none,
+    a number or a share such as "1/3" (`candidates.number_of`). only: names as
+    `--dtype-only` takes them; empty means every dtype. device: None means the current accelerator,
+    else cpu. kept: node ids that are never left out, as somebody asked for them by name or they
+    failed last. recheck: device type -> test key -> the labels whose last verdict was a failure.
+    verdicts: device type -> test key -> label -> when its last verdict was, for `oldest`.
+    """
+
+    seed: int
+    seed_origin: str
+    strategy: str = "rotate"
+    k: int | str = 3
+    all_dtypes: bool = False
+    only: tuple[str, ...] = ()
+    device: str | None = None
+    pool: tuple[str, ...] = ("floating",)
+    argnames: tuple[str, ...] = ()
+    reseed: bool = True
+    kept: tuple[str, ...] = ()
+    recheck: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    verdicts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain builtins, fit for xdist's `workerinput`."""
+        wire = {f.name: getattr(self, f.name) for f in fields(self)}
+        # As text: the many small objects of a long history are slow to send one by one.
+        return wire | {name: dumps(wire[name]) for name in _AS_TEXT}
+
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> RunPlan:
+        """The plan that `to_wire` packed."""
+        return cls(**{**data, **{name: loads(data[name]) for name in _AS_TEXT}})
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the next run wants to know, by device type, then by test key.
+
+    last_seed: None if there are no runs. failing: the labels whose last verdict was a failure.
+    verdicts: label -> when its last verdict was, in seconds since 1970; empty unless asked for.
+    """
+
+    last_seed: int | None = None
+    failing: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    verdicts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
