@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.weights.memory import Memory, copy, sample
+from dtype_sampler.weights.memory import Memory, copy, same_bits, sample
 from dtype_sampler.weights.operations import known_by_shape
 from dtype_sampler.weights.plan import Group, Numbered
 from dtype_sampler.weights.problems import Mismatch, Problem, excerpt
@@ -39,7 +39,8 @@ class Filling:
         }
         # How to get at values that are not written yet.
         self._again: dict[Slot, Callable[[], torch.Tensor]] = {}
-        self._probes: list[tuple[Slot, torch.Tensor, bytes]] = []
+        # With the place; None: that of the slot, when all is written.
+        self._probes: list[tuple[Slot, torch.Tensor | None, bytes]] = []
         self._every = 1 + len(slots) // _LOOKED_AT
         self._seen = 0
         self._pending = 0
@@ -112,7 +113,8 @@ class Filling:
     def differing(self) -> Iterator[str]:
         """The names at which something else stands than was read, as far as was looked."""
         for slot, place, expected in self._probes:
-            if sample(place, place.dtype) != expected:
+            stands = slot.place if place is None else place
+            if stands is None or sample(stands, stands.dtype) != expected:
                 yield slot.names[0]
 
     def _pend(self, slots: Sequence[Slot], write: Callable[[], None]) -> None:
@@ -257,7 +259,7 @@ class Filling:
         if slot.shard is not None and whole:
             value = slot.shard.of(value)
         if slot.filled:
-            if not _same(self._value(slot), value.to(slot.device, slot.dtype)):
+            if not same_bits(self._value(slot), value.to(slot.device, slot.dtype)):
                 # One tensor of the model by two names, of which the checkpoint has both.
                 self.errors.append(
                     Problem(
@@ -312,14 +314,14 @@ class Filling:
             raise DtypeSamplerError(
                 f"{list(value.shape)} was read for a place of {list(place.shape)}"
             )
-        self.writing = slot.names[0]
+        if slot.stays:
+            self.writing = slot.names[0]
         copy(place, value)
         self._probe(slot, value)
 
     def _probe(self, slot: Slot, value: torch.Tensor) -> None:
-        assert slot.place is not None
         if not self._seen % self._every:
-            self._probes.append((slot, slot.place, sample(value, slot.dtype)))
+            self._probes.append((slot, None, sample(value, slot.dtype)))
         self._seen += 1
 
     def _read(self, slot: Slot, key: str) -> torch.Tensor:
@@ -382,11 +384,6 @@ def paired(
         if len(known) != len(column):
             raise DtypeSamplerError(f"{len(column)} tensors come out for {len(known)} names")
         yield known, column
-
-
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    # As bytes: NaN is not equal to itself, and -0.0 is equal to 0.0.
-    return torch.equal(*(t.contiguous().reshape(-1).view(torch.uint8) for t in (one, other)))
 
 
 def told(error: Exception) -> str:

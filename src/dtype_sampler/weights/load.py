@@ -13,7 +13,7 @@ from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.progress import Progress
 from dtype_sampler.sampling.candidates import DTYPE_NAMES, canonical_name, torch_dtype
 from dtype_sampler.weights.filling import Filling, told
-from dtype_sampler.weights.memory import Memory, keep_the_rest, write
+from dtype_sampler.weights.memory import Memory, OtherStandsError, keep_the_rest, write
 from dtype_sampler.weights.plan import Group, LoadPlan, plan_load
 from dtype_sampler.weights.problems import Problem
 from dtype_sampler.weights.report import LoadError, LoadReport, report_of
@@ -68,6 +68,8 @@ def load_weights(
     if prefix is None:
         of_model = getattr(model, "base_model_prefix", None)
         prefix = of_model if isinstance(of_model, str) else None
+    if not isinstance(mmap, bool | None):
+        raise DtypeSamplerError(f"mmap={mmap!r}: give True, False or None")
     # What is made in inference mode could not be trained ever after.
     with torch.inference_mode(mode=False):
         slots = slots_of(model, wanted, place, keep_in_float32)
@@ -151,8 +153,9 @@ def _write(
     try:
         write(model, slots)
     except Exception as error:
+        changed = filling.written if isinstance(error, OtherStandsError) else filling.changed
         where = filling.writing or report.source
-        raise LoadError(report.broken_off(filling.changed, where, told(error))) from error
+        raise LoadError(report.broken_off(changed, where, told(error))) from error
     except BaseException as error:
         if filling.changed is not None:
             where = filling.writing or report.source

@@ -108,6 +108,10 @@ class MappedFile:
         whole = view.as_strided(shape, strides[::-1], info.begin // size)
         return whole if rows is None else whole[rows]
 
+    def close(self) -> None:
+        """Let go of the file; tensors of it keep it mapped."""
+        self._views.clear()
+
     def _view(self, dtype: str) -> torch.Tensor:
         found = dtype_named(dtype)
         whole = len(self._bytes) // found.itemsize * found.itemsize
@@ -144,6 +148,10 @@ class ReadFile:
         if len(memory):
             self._read(memoryview(memory.numpy()), begin)  # type: ignore[arg-type]  # an array is a buffer
         return memory.view(dtype).view(shape)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def _read(self, into: memoryview, at: int) -> None:
         while into:

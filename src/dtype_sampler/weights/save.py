@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from dtype_sampler.weights.filling import paired
+from dtype_sampler.weights.folders import SUFFIX, SUFFIXES
 from dtype_sampler.weights.header import CheckpointError
 from dtype_sampler.weights.plan import LoadPlan, plan_load
 from dtype_sampler.weights.reversal import reverse
 from dtype_sampler.weights.rules import Rule, RuleError, listed
-from dtype_sampler.weights.slots import not_dense_in, slots_of
-from dtype_sampler.weights.sources import SUFFIX
+from dtype_sampler.weights.sharding import agreed, is_first, whole, widest_mesh
+from dtype_sampler.weights.slots import Slots, not_dense_in, slots_of
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +31,8 @@ def save_weights(
 
     path: the file, or a folder, in which it becomes `model.safetensors`. rules: those that the
     checkpoint is loaded with; they are reversed. What is shared is written once, under its first
-    name. The file is there as a whole or not at all.
+    name. The file is there as a whole or not at all. Of a model that is spread over processes, all
+    of them call this: DTensors are put together, and the first process of their mesh writes.
 
     Returns the file's path. Raises RuleError, naming the rule, if one can't be reversed, or if
     loading with the rules would not give every tensor its name again; CheckpointError if the model
@@ -38,37 +40,54 @@ def save_weights(
     """
     if not isinstance(path, (str, os.PathLike)):
         raise CheckpointError(f"a place to save is a path, and {type(path).__name__} is none")
-    file = Path(path)
+    given = listed(rules)
+    slots = slots_of(model, None, None, ())
+    _check(model, slots)
+    mesh = widest_mesh(slot.shard for slot in slots.each if slot.shard is not None)
+    writes = mesh is None or is_first(mesh)
+    state = {}
+    for slot in slots.each:
+        if slot.persistent:
+            # All processes that have a part of it take part in putting it together.
+            value = whole(slot.tensor)
+            if writes:
+                state[slot.names[0]] = value
+    if mesh is None:
+        return _save(Path(path), state, given)
+    return Path(agreed(mesh, (lambda: str(_save(Path(path), state, given))) if writes else None))
+
+
+def _save(file: Path, state: dict[str, torch.Tensor], rules: Sequence[Rule]) -> Path:
     if file.is_dir():
         file /= f"model{SUFFIX}"
-    if file.suffix != SUFFIX:
+    if file.suffix not in SUFFIXES:
         raise CheckpointError(f"{file}: name a {SUFFIX} file, or a folder that is there")
     if not file.parent.is_dir():
         raise CheckpointError(f"{file}: there is no folder {file.parent}: make it first")
-    given = listed(rules)
-    _write(file, _renamed(_state_of(model), given))
+    _write(file, _renamed(state, rules))
     return file
 
 
-def _state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and persistent buffers, detached; shared ones once."""
-    named = slots_of(model, None, None, ())
-    slots = dict.fromkeys(named.values())
-    state = {slot.names[0]: slot.tensor.detach() for slot in slots if slot.persistent}
-    for name, tensor in state.items():
+def _check(model: torch.nn.Module, slots: Slots) -> None:
+    """Raise CheckpointError for a model that holds what a file can't, or what would be lost."""
+    for slot in slots.each:
+        name, tensor = slot.names[0], slot.memory
+        if not slot.persistent:
+            continue
+        if slot.refusal is not None:
+            raise CheckpointError(f"{name}: {slot.refusal}")
         if tensor.is_meta:
             raise CheckpointError(f"{name}: is on the meta device: there is nothing to save")
         if kind := not_dense_in(tensor):
             raise CheckpointError(f"{name}: is {kind}, which the format can't hold")
     # Packed weights, extra state, scales that a hook adds: `load_weights` has no place for them.
-    known = {id(slot.tensor) for slot in slots}
+    known = {id(tensor) for slot in slots.each for tensor in slot.tensors}
     for name, value in model.state_dict(keep_vars=True).items():
-        if name not in named and id(value) not in known:
+        if name not in slots and id(value) not in known:
             raise CheckpointError(
                 f"{name}: is in the model's state_dict, and is neither parameter nor buffer: it"
                 " would be lost"
             )
-    return state
 
 
 def _renamed(state: dict[str, torch.Tensor], rules: Sequence[Rule]) -> dict[str, torch.Tensor]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import nn
 
+from dtype_sampler.errors import DtypeSamplerError
+
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import FSDPModule
     from torch.distributed.tensor import DTensor
 
@@ -156,3 +159,49 @@ def _as_slice(places: torch.Tensor) -> Places:
         return slice(0, 0)
     first, last = int(places[0]), int(places[-1])
     return slice(first, last + 1) if last - first + 1 == len(places) else places
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor as it is, or put together from all processes that have a part of it."""
+    found = tensor.detach()
+    return found.full_tensor() if is_dtensor(found) else found
+
+
+def widest_mesh(shards: Iterable[Shard]) -> DeviceMesh | None:
+    """The mesh of most processes; None if there is none."""
+    meshes = {id(one.whole.device_mesh): one.whole.device_mesh for one in shards}
+    return max(meshes.values(), key=lambda mesh: mesh.size(), default=None)
+
+
+def is_first(mesh: DeviceMesh) -> bool:
+    """Whether this process is the first of a mesh."""
+    return not any(mesh.get_coordinate() or (1,))
+
+
+def agreed(mesh: DeviceMesh, make: Callable[[], str] | None) -> str:
+    """What the first process of a mesh makes, in all of its processes.
+
+    make: in the first process; None in the others. If it raises a DtypeSamplerError, all do.
+    """
+    from torch.distributed import broadcast_object_list, get_process_group_ranks
+
+    told: list[str | DtypeSamplerError | None] = [None]
+    interrupted: BaseException | None = None
+    if make is not None:
+        try:
+            told = [make()]
+        except DtypeSamplerError as error:
+            told = [error]
+        except BaseException as error:  # noqa: BLE001 -- raised below: the others must not wait
+            told, interrupted = [DtypeSamplerError(f"the first process failed: {error}")], error
+    if mesh.get_coordinate() is not None:
+        # Along the first dimension from who knows it, and then from all of those along the next.
+        for dim in range(mesh.ndim):
+            group = mesh.get_group(dim)
+            broadcast_object_list(told, src=get_process_group_ranks(group)[0], group=group)
+    if interrupted is not None:
+        raise interrupted
+    outcome = told[0]
+    if isinstance(outcome, DtypeSamplerError):
+        raise outcome
+    return outcome or ""

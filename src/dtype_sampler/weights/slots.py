@@ -147,6 +147,13 @@ def slots_of(
     persistent = model.state_dict(keep_vars=True).keys() if buffers else ()
     for name, buffer in buffers.items():
         add(name, buffer, of_buffer(name, buffer), persistent=name in persistent)
+    for slot in slots.each:
+        # FSDP2 notes the dtype of what it shards, and would compute with two.
+        if slot.shard and slot.dtype != slot.memory.dtype and not slot.memory.is_meta:
+            slot.refusal = (
+                f"is a DTensor of {slot.memory.dtype} in use, and can't become {slot.dtype}: give"
+                " the model its dtype before it is sharded"
+            )
     slots.notes += (
         f"keep_in_float32: the pattern {pattern!r} matches no name of the model"
         for pattern in kept.unused
@@ -183,8 +190,8 @@ def _new(
     shard, refusal = shard_of(tensor)
     if shard is None and refusal is None and (kind := wrapper_in(tensor)):
         refusal = (
-            f"is a {kind} in the model, which alone knows its memory: load before the model is"
-            " converted to it (as torchao's quantize_ does), or call the model's load_state_dict"
+            f"is a {kind} in the model, which alone knows its memory: load and save the model"
+            " before it is converted to it (as torchao's quantize_ does), or use its state_dict"
         )
     home = shard.device if shard else tensor.device
     if shard and device and device.type != home.type:

@@ -138,7 +138,7 @@ class FileSource:
             self._open(key)
             self._looked_at.add(file)
             if len(self._opened) > _KEPT_OPEN:
-                del self._opened[file]
+                self._let_go(file)
 
     def read(self, key: str, rows: slice | None = None) -> torch.Tensor:
         """A view of the file, mapped into memory; or a copy, of one that is not."""
@@ -161,11 +161,16 @@ class FileSource:
             self._due[file] -= 1
             if not self._due[file]:
                 del self._due[file]
-                self._opened.pop(file, None)
+                self._let_go(file)
 
     def close(self) -> None:
         """Let go of the files."""
-        self._opened.clear()
+        for file in list(self._opened):
+            self._let_go(file)
+
+    def _let_go(self, file: Path) -> None:
+        if file in self._opened:
+            self._opened.pop(file).close()
 
 
 class MappingSource:
