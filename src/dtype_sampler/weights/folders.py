@@ -95,7 +95,7 @@ class _Finder:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{shortened(path)}: can't be read: {reason_of(error)}") from None
         if not there:
-            raise CheckpointError(f"{path}: there is no such file or folder")
+            raise CheckpointError(f"{shortened(path)}: there is no such file or folder")
         blob = path.parent.name == "blobs" and _BLOB.fullmatch(path.name)
         if path.suffix not in SUFFIXES and not blob:
             raise CheckpointError(

@@ -149,7 +149,8 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 def shortened(path: Path) -> str:
     """A path as it can be shown: what an index names may be of any length."""
-    return str(path) if len(path.name) < 200 else str(path.with_name(excerpt(path.name)))
+    plain = len(path.name) < 200 and str(path).isprintable()
+    return str(path) if plain else f"{path.parent}{os.sep}{excerpt(path.name)}"
 
 
 def reason_of(error: Exception) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import islice
+from time import thread_time as _processor_time
+from typing import NoReturn
 
-from dtype_sampler.weights.patterns import compiled, is_compiled, longest, required
+from dtype_sampler.weights.patterns import compiled, is_compiled, longest, required, steps
 from dtype_sampler.weights.problems import (
     Collision,
     Incomplete,
@@ -32,6 +36,12 @@ from dtype_sampler.weights.rules import (
 MAX_KEY = 4096
 _MAX_INDEX_DIGITS = 9
 _SHOWN_GAPS = 8
+# Processor time that all searches of a plan may take, in seconds, and for each key. No single one
+# takes longer than a second or two: see `patterns.longest`.
+_SECONDS = 5.0
+_SECONDS_A_KEY = 0.0005
+# Searches of so few steps are bounded by the number of keys and rules alone.
+_FEW_STEPS = 2**12
 _FASTER = r"Make what is inside possessive, `(?:\w++)*`, or atomic, `(?>a|b)+`"
 
 
@@ -191,10 +201,18 @@ def plan_load(
     return _Planner(every, isinstance(rules, ReversedRules), known, base_model_prefix).plan(keys)
 
 
+@cache
+def _short(pattern: str) -> int:
+    """How long a key may be for a search of few steps."""
+    return bisect_right(range(MAX_KEY), _FEW_STEPS, key=lambda length: steps(pattern, length)) - 1
+
+
 class _Gate:
     """A pattern behind the text that it requires."""
 
-    __slots__ = ("literal", "longest", "number", "pattern", "rule", "search", "source")
+    __slots__ = (
+        *("literal", "longest", "number", "pattern", "rule", "search", "short", "source", "taken"),
+    )
 
     def __init__(self, rule: Rule, pattern: str, number: int, source: int = 0) -> None:
         self.rule = rule
@@ -205,13 +223,16 @@ class _Gate:
         # Without one it is empty, which is in every key.
         self.literal = required(pattern)
         self.longest = 0
+        # How long a key may be for few steps, and how many seconds all others took.
+        self.short = 0
+        self.taken = 0.0
         self.search: Callable[[str], re.Match[str] | None] | None = None
 
 
 class _Gathering:
     """A group that is being gathered."""
 
-    __slots__ = ("columns", "converter", "numbered", "targets")
+    __slots__ = ("columns", "converter", "more", "numbered", "targets")
 
     def __init__(
         self,
@@ -228,6 +249,18 @@ class _Gathering:
         # None if the model has none of them.
         self.targets = targets
         self.columns: list[dict[int, str]] = [{} for _ in gate.rule.sources]
+        # Keys for a place that another has taken.
+        self.more: list[str] = []
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Gathered:
+    """A group, its targets, all keys for it; torn: whether there are two of one of them."""
+
+    group: Group
+    names: tuple[str, ...]
+    keys: tuple[str, ...]
+    torn: bool
 
 
 class _KeyError(Exception):
@@ -258,6 +291,8 @@ class _Planner:
                     for source, pattern in enumerate(rule.sources)
                 )
         self.compile_count = 0
+        self.keys = 0
+        self.taken = 0.0
         self.direct: dict[str, str] = {}
         self.gatherings: dict[tuple[int, str], _Gathering] = {}
         self.applied: dict[str, tuple[int, ...]] = {}
@@ -268,7 +303,7 @@ class _Planner:
     def plan(self, keys: Iterable[str]) -> LoadPlan:
         # Looked up once, as there are keys by the ten thousand.
         rules, place, put = self.rules, self._place, self._put
-        for key in keys:
+        for self.keys, key in enumerate(keys, 1):
             if len(key) > MAX_KEY:
                 message = f"the key has {len(key)} characters: {MAX_KEY} is the most"
                 self.errors.append(Problem(excerpt(key), message))
@@ -279,12 +314,10 @@ class _Planner:
                     self.errors.append(Problem(excerpt(key), str(error)))
             else:
                 put(key, key, ())
-        groups, incomplete = self._groups()
-        for target in self.collided:
-            self.direct.pop(target, None)
-        groups = [group for group in groups if self.collided.keys().isdisjoint(group.names)]
+        gathered, incomplete = self._groups()
+        groups, collisions, collided = self._apart(gathered)
         reached = {name for group in groups for name in group.names}
-        reached.update(self.collided, *(one.targets for one in incomplete))
+        reached.update(collided, *(one.targets for one in incomplete))
         targets = self.targets or ()
         if len(self.direct) == len(targets):
             # Each has its key: none can be missing.
@@ -296,7 +329,7 @@ class _Planner:
                 name for name in targets if name not in self.direct and name not in reached
             ],
             unexpected_keys=self.unexpected,
-            collisions=[Collision(target, tuple(keys)) for target, keys in self.collided.items()],
+            collisions=collisions,
             incomplete=incomplete,
             errors=self.errors,
             compile_count=self.compile_count,
@@ -350,7 +383,24 @@ class _Planner:
                 f"the key has {len(name)} characters: a search for {gate.pattern!r} of"
                 f" {gate.rule!r} may take too long beyond {gate.longest}. {_FASTER}"
             )
-        return gate.search(name)
+        if len(name) <= gate.short:
+            return gate.search(name)
+        start = _processor_time()
+        match = gate.search(name)
+        taken = _processor_time() - start
+        gate.taken += taken
+        self.taken += taken
+        if self.taken > _SECONDS + _SECONDS_A_KEY * self.keys:
+            self._too_long(name)
+        return match
+
+    def _too_long(self, name: str) -> NoReturn:
+        slowest = max((*self.renames, *self.converters), key=lambda one: one.taken)
+        raise RuleError(
+            f"{slowest.rule!r}: {excerpt(name)}: searches for the pattern {slowest.pattern!r} have"
+            f" taken {slowest.taken:.1f} s for {self.keys} keys, and that is too long. Say more of"
+            " what it repeats, such as `[^.]+` for `.+`, or let it begin with `^`"
+        )
 
     def _compile(self, gate: _Gate, name: str) -> Callable[[str], re.Match[str] | None]:
         self.compile_count += not is_compiled(gate.pattern)
@@ -360,6 +410,7 @@ class _Planner:
             raise RuleError(f"{gate.rule!r}: the pattern {gate.pattern!r}: {error}") from None
         # Keys come from files that nobody vouches for.
         gate.longest = longest(gate.pattern)
+        gate.short = _short(gate.pattern) if gate.longest else 0
         if not gate.longest:
             raise RuleError(
                 f"{gate.rule!r}: {excerpt(name)}: the pattern {gate.pattern!r} repeats what repeats"
@@ -398,11 +449,8 @@ class _Planner:
         if gathering.targets is None:
             return False
         index = 0 if spread or gathering.numbered else _index_of(match)
-        other = gathering.columns[gate.source].setdefault(index, key)
-        if other != key:
-            names = [names for names in gathering.targets if not isinstance(names, Numbered)]
-            target = next((name for of in names for name in of if name), at[1])
-            self.collided.setdefault(target, [other]).append(key)
+        if gathering.columns[gate.source].setdefault(index, key) != key:
+            gathering.more.append(key)
         return True
 
     def _targets(
@@ -436,9 +484,9 @@ class _Planner:
             names.append(name)
         return tuple(names)
 
-    def _groups(self) -> tuple[list[Group], list[Incomplete]]:
+    def _groups(self) -> tuple[list[_Gathered], list[Incomplete]]:
         groups, incomplete = [], []
-        for gathering in self.gatherings.values():
+        for (_, name), gathering in self.gatherings.items():
             if gathering.targets is None:
                 continue
             group = Group(
@@ -449,18 +497,55 @@ class _Planner:
                 tuple(gathering.targets),
             )
             gaps = list(_gaps(gathering))
+            keys = (*group.keys, *gathering.more)
             if gaps:
-                incomplete.append(Incomplete(tuple(group.names), tuple(gaps), tuple(group.keys)))
+                incomplete.append(Incomplete(tuple(group.names), tuple(gaps), keys))
             else:
-                groups.append(group)
-        made: dict[str, str] = {}
-        for group in groups:
-            for name in group.names:
-                other = self.direct.get(name, made.get(name))
-                if other is not None:
-                    self.collided.setdefault(name, [other]).append(group.keys[0])
-                made[name] = group.keys[0]
+                names = tuple(group.names) or (name,)
+                groups.append(_Gathered(group, names, keys, bool(gathering.more)))
         return groups, incomplete
+
+    def _apart(
+        self, gathered: list[_Gathered]
+    ) -> tuple[list[Group], list[Collision], dict[str, None]]:
+        """The groups that are alone at their targets; the collisions; the targets of these.
+
+        Groups may be for several targets: those that they share with others, and those that these
+        share with still others, are one collision, so that each key is in one place.
+        """
+        claims: dict[str, list[_Gathered]] = {}
+        for one in gathered:
+            for name in one.names:
+                claims.setdefault(name, []).append(one)
+        disputed = dict.fromkeys(self.collided)
+        disputed.update(
+            (name, None)
+            for name, ones in claims.items()
+            if len(ones) > 1 or name in self.direct or (ones[0].torn and name == ones[0].names[0])
+        )
+        out: set[int] = set()
+        seen: set[str] = set()
+        collisions = []
+        for first in disputed:
+            if first in seen:
+                continue
+            seen.add(first)
+            targets, keys = [first], []
+            for name in targets:
+                if name in self.direct:
+                    keys += self.collided.get(name) or [self.direct[name]]
+                for one in claims.get(name, ()):
+                    if id(one) in out:
+                        continue
+                    out.add(id(one))
+                    keys += one.keys
+                    more = [n for n in one.names if n in disputed and n not in seen]
+                    seen.update(more)
+                    targets += dict.fromkeys(more)
+            collisions.append(Collision(", ".join(targets), tuple(keys)))
+        for name in disputed:
+            self.direct.pop(name, None)
+        return [one.group for one in gathered if id(one) not in out], collisions, disputed
 
 
 def _index_of(match: re.Match[str]) -> int:
