@@ -10,7 +10,7 @@ import torch
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.weights.memory import Memory, copy, same_bits, sample
-from dtype_sampler.weights.operations import known_by_shape
+from dtype_sampler.weights.operations import known_by_shape, run
 from dtype_sampler.weights.plan import Group, Numbered
 from dtype_sampler.weights.problems import Mismatch, Problem, excerpt
 from dtype_sampler.weights.slots import Pending, Slot, not_dense_in
@@ -96,8 +96,7 @@ class Filling:
                 slot.filled, slot.key = True, group.keys[0]
                 self._probe(slot, memory)
                 return
-            for operation in group.converter.operations:
-                columns = operation.convert(columns, len(group.targets))
+            columns = self._run(group, columns)
             self._store(group, columns)
         except Exception as error:  # noqa: BLE001 -- and so do operations of one's own
             self._tell_of(group, error)
@@ -148,8 +147,7 @@ class Filling:
                 good = self._parts_fit(group, outlines, slots[0])
             else:
                 write = partial(self._write_made, group)
-                for operation in group.converter.operations:
-                    outlines = operation.convert(outlines, len(group.targets))
+                outlines = self._run(group, outlines)
                 # All of them are told, not the first one alone.
                 fit = [self._fits(*one) for one in _named(group, outlines)]
                 good = all(fit)
@@ -191,8 +189,8 @@ class Filling:
                 return nowhere
             memory = self._memory.place(slot)
             places: Columns = [[memory]]
-            for operation in undone:
-                places = operation.convert(places, len(group.columns))
+            shapes = [[self._source.shape(key) for key in keys] for keys in group.columns]
+            places = run(undone, places, len(group.columns), shapes)
             for keys, column in zip(group.columns, places, strict=True):
                 for key, place in zip(keys, column, strict=True):
                     if self._source.shape(key) != place.shape:
@@ -235,9 +233,15 @@ class Filling:
 
     def _converted(self, group: Group) -> Iterator[tuple[str, torch.Tensor]]:
         columns: Columns = [[self._source.read(key) for key in keys] for keys in group.columns]
-        for operation in group.converter.operations:
-            columns = operation.convert(columns, len(group.targets))
-        return _named(group, columns)
+        return _named(group, self._run(group, columns))
+
+    def _run(self, group: Group, columns: Columns) -> Columns:
+        shapes = [
+            [None if name is None else tuple(self._slots[name].tensor.shape) for name in names]
+            for names in group.targets
+            if not isinstance(names, Numbered)
+        ]
+        return run(group.converter.operations, columns, len(group.targets), shapes)
 
     def _made(self, group: Group, slot: Slot) -> torch.Tensor:
         made = dict(self._converted(group))

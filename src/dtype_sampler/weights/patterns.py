@@ -65,6 +65,7 @@ class Atom:
 
     kind: `literal`, `group`, `look` (around), `anchor` or `other`. text: the character that a
     literal stands for; the pattern's own text of anything else, of a group without its brackets.
+    negative, behind: of a look around.
     """
 
     kind: str
@@ -73,6 +74,8 @@ class Atom:
     captures: bool = False
     name: str | None = None
     atomic: bool = False
+    negative: bool = False
+    behind: bool = False
     least: int = 1
     most: float = 1
     possessive: bool = False
@@ -355,7 +358,7 @@ class _Reader:
 
     def _group(self, depth: int) -> Atom | None:
         verbose = self.verbose
-        kind, captures, name, atomic = "group", True, None, False
+        kind, captures, name, atomic, around = "group", True, None, False, ""
         if self.pattern[self.at] == "?":
             captures = False
             if flags := _FLAGS.match(self.pattern, self.at):
@@ -373,7 +376,7 @@ class _Reader:
                 atomic = True
                 self.at += 2
             elif look := next((s for s in _LOOK if self.pattern.startswith(s, self.at)), None):
-                kind = "look"
+                kind, around = "look", look
                 self.at += len(look)
             elif self.pattern.startswith("?P=", self.at):
                 kind = "other"
@@ -391,7 +394,7 @@ class _Reader:
             raise _NotUnderstoodError
         self.at += 1
         self.verbose = verbose
-        return Atom(kind, body, branches, captures, name, atomic)
+        return Atom(kind, body, branches, captures, name, atomic, "!" in around, "<" in around)
 
     def _quantified(self, atom: Atom) -> Atom:
         least, most, after = 1, 1.0, self._skip()

@@ -211,7 +211,8 @@ class _Gate:
     """A pattern behind the text that it requires."""
 
     __slots__ = (
-        *("literal", "longest", "number", "pattern", "rule", "search", "short", "source", "taken"),
+        *("active", "literal", "longest", "number", "pattern", "rule", "scope", "search", "short"),
+        *("source", "taken"),
     )
 
     def __init__(self, rule: Rule, pattern: str, number: int, source: int = 0) -> None:
@@ -222,6 +223,9 @@ class _Gate:
         self.source = source
         # Without one it is empty, which is in every key.
         self.literal = required(pattern)
+        # Of which submodel's names alone, and whether its condition holds.
+        self.scope = rule.scope
+        self.active = True
         self.longest = 0
         # How long a key may be for few steps, and how many seconds all others took.
         self.short = 0
@@ -302,6 +306,9 @@ class _Planner:
 
     def plan(self, keys: Iterable[str]) -> LoadPlan:
         # Looked up once, as there are keys by the ten thousand.
+        if any(isinstance(rule, WeightRenaming) and rule.only_if for rule in self.rules):
+            keys = list(keys)
+            self._look_at_conditions(keys)
         rules, place, put = self.rules, self._place, self._put
         for self.keys, key in enumerate(keys, 1):
             if len(key) > MAX_KEY:
@@ -337,19 +344,55 @@ class _Planner:
             applied=self.applied,
         )
 
+    def _look_at_conditions(self, keys: list[str]) -> None:
+        """See which renames have a key that they are to be applied for."""
+        conditional = [gate for gate in self.renames if gate.rule.only_if]  # type: ignore[union-attr]  # renames have it
+        for gate in conditional:
+            gate.active = False
+        for gate in conditional:
+            assert isinstance(gate.rule, WeightRenaming)
+            assert gate.rule.only_if is not None
+            condition = _Gate(gate.rule, gate.rule.only_if, gate.number)
+            before = self.renames[: self.renames.index(gate)]
+            for key in keys:
+                if len(key) > MAX_KEY:
+                    continue
+                name = self._renamed(key, [], before)
+                if condition.literal in name and self._search(condition, name):
+                    gate.active = True
+                    break
+
+    def _scoped(self, gate: _Gate, name: str) -> str | None:
+        """What comes before the names of a rule's submodel; None if the name is not of it."""
+        if gate.scope is None:
+            return ""
+        scope = f"{gate.scope}." if gate.scope else ""
+        longer = (self.prefix or "") + scope
+        if name.startswith(longer):
+            return longer
+        return scope if name.startswith(scope) else None
+
+    def _find(self, gate: _Gate, name: str) -> tuple[str, re.Match[str]] | None:
+        """What comes before a submodel's own name, and the match in this."""
+        outer = self._scoped(gate, name)
+        if outer is None:
+            return None
+        match = self._search(gate, name[len(outer) :])
+        return None if match is None else (outer, match)
+
     def _place(self, key: str) -> None:
         applied: list[int] = []
         name = key
         if self.renames and not self.reverse:
-            name = self._renamed(key, applied)
+            name = self._renamed(key, applied, self.renames)
         for gate in self.converters:
-            if gate.literal in name and (match := self._search(gate, name)):
-                if self._gather(gate, match, key):
+            if gate.literal in name and (found := self._find(gate, name)):
+                if self._gather(gate, *found, key):
                     self.applied[key] = (*applied, gate.number)
                     return
                 break
         if self.reverse:
-            name = self._renamed(name, applied)
+            name = self._renamed(name, applied, self.renames)
         self._put(key, name, applied)
 
     def _put(self, key: str, name: str, applied: Sequence[int]) -> None:
@@ -366,12 +409,14 @@ class _Planner:
         if applied:
             self.applied[key] = tuple(applied)
 
-    def _renamed(self, name: str, applied: list[int]) -> str:
-        for gate in self.renames:
-            if gate.literal in name and (match := self._search(gate, name)):
+    def _renamed(self, name: str, applied: list[int], gates: Sequence[_Gate]) -> str:
+        for gate in gates:
+            if gate.active and gate.literal in name and (found := self._find(gate, name)):
                 assert isinstance(gate.rule, WeightRenaming)
+                outer, match = found
                 new = expand(match, gate.rule.target, gate.rule)
-                name = f"{name[: match.start()]}{new}{name[match.end() :]}"
+                own = match.string
+                name = f"{outer}{own[: match.start()]}{new}{own[match.end() :]}"
                 applied.append(gate.number)
         return name
 
@@ -433,11 +478,11 @@ class _Planner:
         longer = prefix + name
         return longer if longer in targets else None
 
-    def _gather(self, gate: _Gate, match: re.Match[str], key: str) -> bool:
+    def _gather(self, gate: _Gate, outer: str, match: re.Match[str], key: str) -> bool:
         converter = gate.rule
         assert isinstance(converter, WeightConverter)
         name = match.string
-        before, after = name[: match.start()], name[match.end() :]
+        before, after = outer + name[: match.start()], name[match.end() :]
         spread = INDEX not in match.re.groupindex
         first = converter.targets[0]
         new = first if spread and SLOT in first else expand(match, first, converter)
@@ -462,7 +507,7 @@ class _Planner:
         spread: bool,
     ) -> list[tuple[str | None, ...] | Numbered] | None:
         targets: list[tuple[str | None, ...] | Numbered] = []
-        finish = (lambda name: self._renamed(name, [])) if self.reverse else None
+        finish = (lambda name: self._renamed(name, [], self.renames)) if self.reverse else None
         for target in converter.targets:
             if spread and SLOT in target:
                 head, _, tail = target.partition(SLOT)
@@ -560,6 +605,8 @@ def _gaps(gathering: _Gathering) -> Iterator[str]:
     longest = max((max(column, default=-1) for column in gathering.columns), default=-1) + 1
     for pattern, column in zip(gathering.converter.sources, gathering.columns, strict=True):
         if not column:
+            if pattern in gathering.converter.optional:
+                continue
             yield f"no key matches {pattern}"
             continue
         if INDEX not in compiled(pattern).groupindex:

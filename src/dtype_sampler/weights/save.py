@@ -12,6 +12,7 @@ from uuid import uuid4
 from dtype_sampler.weights.filling import paired
 from dtype_sampler.weights.folders import SUFFIX, SUFFIXES
 from dtype_sampler.weights.header import CheckpointError
+from dtype_sampler.weights.operations import run
 from dtype_sampler.weights.plan import LoadPlan, plan_load
 from dtype_sampler.weights.reversal import reverse
 from dtype_sampler.weights.rules import Rule, RuleError, listed
@@ -100,8 +101,7 @@ def _renamed(state: dict[str, torch.Tensor], rules: Sequence[Rule]) -> dict[str,
     tensors = {key: state[name] for key, name in plan.direct.items()}
     for group in plan.groups:
         columns: Columns = [[state[name] for name in names] for names in group.columns]
-        for operation in group.converter.operations:
-            columns = operation.convert(columns, len(group.targets))
+        columns = run(group.converter.operations, columns, len(group.targets), ())
         for names, column in paired(group, columns):
             for name, tensor in zip(names, column, strict=True):
                 assert name is not None
