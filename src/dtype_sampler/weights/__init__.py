@@ -8,15 +8,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dtype_sampler.weights.families import from_transformers
 from dtype_sampler.weights.header import CheckpointError
 from dtype_sampler.weights.operations import (
     Chunk,
     Concatenate,
+    Interleave,
     Operation,
     OperationError,
+    PermuteForRope,
+    RegroupExperts,
+    Reshape,
+    Scale,
     Split,
     Stack,
     Transpose,
+    UngroupExperts,
     Unstack,
 )
 from dtype_sampler.weights.plan import LoadPlan, plan_load
@@ -42,23 +49,30 @@ __all__ = [
     "Collision",
     "Concatenate",
     "Incomplete",
+    "Interleave",
     "LoadError",
     "LoadPlan",
     "LoadReport",
     "Mismatch",
     "Operation",
     "OperationError",
+    "PermuteForRope",
     "Problem",
+    "RegroupExperts",
+    "Reshape",
     "ReversedRules",
     "Rule",
     "RuleError",
+    "Scale",
     "Split",
     "Stack",
     "Transpose",
+    "UngroupExperts",
     "Unstack",
     "WeightConverter",
     "WeightRenaming",
     "check_dtype_loading",
+    "from_transformers",
     "load_weights",
     "plan_load",
     "reverse",

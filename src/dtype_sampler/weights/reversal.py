@@ -167,7 +167,9 @@ def _depends(group: Atom) -> bool:
 
 
 def _refers(atom: Atom) -> bool:
-    return atom.kind == "other" and (bool(atom.branches) or atom.text[1:2].isdigit())
+    return atom.kind == "other" and (
+        bool(atom.branches) or re.match(r"\\[0-9]|\(?\?P=", atom.text) is not None
+    )
 
 
 def _pieces_of_target(target: str, numbers: Mapping[str, str]) -> list[_Piece]:
