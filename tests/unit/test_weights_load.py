@@ -1114,10 +1114,10 @@ class TestHint:
     @pytest.mark.parametrize(
         ("model", "checkpoint", "rules"),
         [
-            ("", "module.", ()),
-            ("module.", "", ()),
+            ("", "model.", ()),
+            ("model.", "", ()),
             ("", "a.b.", ()),
-            ("", "x.", [WeightRenaming("^x", "module")]),
+            ("", "x.", [WeightRenaming("^x", "model")]),
         ],
     )
     def test_a_prefix(self, model, checkpoint, rules):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ import torch
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.weights.memory import Memory, copy, same_bits, sample
 from dtype_sampler.weights.operations import known_by_shape, run
-from dtype_sampler.weights.plan import Group, Numbered
+from dtype_sampler.weights.plan import Group, LoadPlan, Numbered
 from dtype_sampler.weights.problems import Mismatch, Problem, excerpt
+from dtype_sampler.weights.rules import WeightConverter
 from dtype_sampler.weights.slots import Pending, Slot, not_dense_in
 from dtype_sampler.weights.sources import Source
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 # So many tensors are looked at again when all is written; of more, every second, third ...
 _LOOKED_AT = 1024
+# What the scales of float8 are called, behind the name of the weight.
+_SCALES = ("_scale_inv", "_scale")
 
 
 class Filling:
@@ -33,6 +37,8 @@ class Filling:
     def __init__(self, source: Source, slots: dict[str, Slot], memory: Memory) -> None:
         self._source = source
         self._slots = slots
+        self._keys = source.keys if isinstance(source.keys, Collection) else set(source.keys)
+        self._scaled: dict[str, tuple[str, str]] = {}
         self._memory = memory
         self._own = {
             slot.memory.untyped_storage().data_ptr() for slot in slots.values() if _has_own(slot)
@@ -48,11 +54,14 @@ class Filling:
         self.errors: list[Problem] = []
         # How far the writing has come, and what is being written to.
         self.written: list[str] = []
+        self.notes: list[str] = []
         self.writing: str | None = None
 
     def fill(self, target: str, key: str) -> None:
         """Read one tensor into its slot."""
         slot = self._slots[target]
+        if (scale := self._scale_of(key)) is not None and slot.tensor.itemsize > 1:
+            self._scaled[target] = key, scale
         shape = self._source.shape(key)
         if shape is not None and shape != tuple(slot.tensor.shape):
             self.mismatched.append(Mismatch(target, shape, tuple(slot.tensor.shape)))
@@ -70,6 +79,13 @@ class Filling:
                 self._source.done(key)
         except Exception as error:  # noqa: BLE001 -- promised tensors raise whatever they like
             self._tell(key, error)
+
+    def _scale_of(self, key: str) -> str | None:
+        """The key of a scale beside it, without which a tensor of float8 means something else."""
+        for ending in _SCALES:
+            if f"{key}{ending}" in self._keys:
+                return f"{key}{ending}"
+        return None
 
     def convert(self, group: Group) -> None:
         """Read a group's tensors, and fill the slots of what its converter makes of them."""
@@ -115,6 +131,37 @@ class Filling:
             stands = slot.place if place is None else place
             if stands is None or sample(stands, stands.dtype) != expected:
                 yield slot.names[0]
+
+    def settle_collisions(self, plan: LoadPlan) -> LoadPlan:
+        """Take what several keys give alike; the plan as it is then.
+
+        Rules may make one name of many keys, as of tables that each layer of a checkpoint has once
+        more. If they are equal, bit for bit, nothing is lost.
+        """
+        direct, left = dict(plan.direct), []
+        converted = {key for key, used in plan.applied.items() if _converts(plan, used)}
+        for one in plan.collisions:
+            known = one.target in self._slots and converted.isdisjoint(one.keys)
+            if known and self._all_alike(one.keys):
+                direct[one.target] = one.keys[0]
+                self.notes.append(
+                    f"{one.target} was read from {excerpt(one.keys[0])}; {len(one.keys) - 1} more"
+                    " are the same"
+                )
+                self.fill(one.target, one.keys[0])
+            else:
+                left.append(one)
+        return replace(plan, direct=direct, collisions=left) if self.notes else plan
+
+    def _all_alike(self, keys: Sequence[str]) -> bool:
+        try:
+            first, *others = (self._source.read(key) for key in keys)
+            return all(
+                (one.dtype, one.shape) == (first.dtype, first.shape) and same_bits(one, first)
+                for one in others
+            )
+        except Exception:  # noqa: BLE001 -- what can't be read is not alike
+            return False
 
     def _pend(self, slots: Sequence[Slot], write: Callable[[], None]) -> None:
         def run() -> None:
@@ -294,6 +341,11 @@ class Filling:
             self.errors.append(Problem(target, slot.refusal))
         elif not_dense := not_dense_in(slot.tensor):
             self.errors.append(Problem(target, f"is {not_dense} in the model: load it yourself"))
+        elif target in self._scaled and value.is_floating_point() and value.itemsize == 1:
+            key, scale = self._scaled[target]
+            told = f"is {value.dtype} in the checkpoint, with its scale {excerpt(scale)} beside it"
+            rule = f"WeightConverter([weight, scale], [weight], [Scale()]) for {excerpt(key)}"
+            self.errors.append(Problem(target, f"{told}: take both by a rule, {rule}"))
         elif not torch.can_cast(value.dtype, slot.dtype):
             self.errors.append(Problem(target, _no_cast(value.dtype, slot.dtype)))
         else:
@@ -349,6 +401,10 @@ class Filling:
     def _tell_of(self, group: Group, error: Exception) -> None:
         where = group.names[0] if group.names else group.keys[0]
         self._tell(f"{where}, by {group.converter!r}", error)
+
+
+def _converts(plan: LoadPlan, used: Sequence[int]) -> bool:
+    return any(isinstance(plan.rules[number], WeightConverter) for number in used)
 
 
 def _has_own(slot: Slot) -> bool:

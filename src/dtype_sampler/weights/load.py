@@ -13,7 +13,9 @@ from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.progress import Progress
 from dtype_sampler.sampling.candidates import DTYPE_NAMES, canonical_name, torch_dtype
 from dtype_sampler.weights.filling import Filling, told
+from dtype_sampler.weights.ignoring import EXTRA_STATE, Ignoring
 from dtype_sampler.weights.memory import Memory, OtherStandsError, keep_the_rest, write
+from dtype_sampler.weights.pairs import pairs_of
 from dtype_sampler.weights.plan import Group, LoadPlan, plan_load
 from dtype_sampler.weights.problems import Problem
 from dtype_sampler.weights.report import LoadError, LoadReport, report_of
@@ -36,6 +38,8 @@ def load_weights(
     progress: bool = False,
     keep_in_float32: Sequence[str] = (),
     base_model_prefix: str | None = None,
+    ignore_missing: Sequence[str] = (),
+    ignore_unexpected: Sequence[str] = (),
     variant: str | None = None,
     follow_links: bool = False,
     mmap: bool | None = None,
@@ -75,7 +79,11 @@ def load_weights(
         slots = slots_of(model, wanted, place, keep_in_float32)
         with _collector_paused():
             opened = open_source(source, variant=variant, follow_links=follow_links, mmap=mmap)
-        return _load(model, slots, opened, rules, prefix, strict=strict, progress=progress)
+        states = set(_extra_states(model))
+        ignoring = Ignoring(ignore_missing, ignore_unexpected, states)
+        return _load(
+            model, slots, opened, rules, prefix, ignoring, strict=strict, progress=progress
+        )
 
 
 def _load(
@@ -84,6 +92,7 @@ def _load(
     opened: Source,
     rules: Iterable[Rule],
     prefix: str | None,
+    ignoring: Ignoring,
     *,
     strict: bool,
     progress: bool,
@@ -108,7 +117,8 @@ def _load(
             else:
                 bar.at(done, len(steps), step[0])
                 filling.fill(*step)
-        report = _report(opened.name, plan, slots, filling, [*opened.notes, *slots.notes])
+        plan = filling.settle_collisions(plan)
+        report = _report(opened, plan, slots, filling, ignoring)
         left = any(not slot.filled and slot.memory.is_meta for slot in every)
         if left or (strict and report.problems):
             raise LoadError(report)
@@ -119,12 +129,17 @@ def _load(
 
 
 def _report(
-    name: str, plan: LoadPlan, slots: Slots, filling: Filling, notes: Sequence[str]
+    opened: Source, plan: LoadPlan, slots: Slots, filling: Filling, ignoring: Ignoring
 ) -> LoadReport:
     lacking = set(plan.missing_keys)
-    missing = [slot.names[0] for slot in slots.each if lacking.issuperset(slot.names)]
+    each = slots.each
+    missing = {
+        slot.names[0]: tuple(slot.tensor.shape)
+        for slot in each
+        if lacking.issuperset(slot.names) and not ignoring.missing(slot.names)
+    }
+    unexpected = [one for one in plan.unexpected_keys if not ignoring.unexpected(one.key, one.name)]
     told_of = {*missing, *(one.target for one in filling.mismatched)}
-    left = [slot for slot in slots.each if not slot.filled and slot.memory.is_meta]
     filling.errors += (
         Problem(
             slot.names[0],
@@ -132,17 +147,23 @@ def _report(
             if not slot.persistent
             else "it would be left on the meta device",
         )
-        for slot in left
-        if told_of.isdisjoint(slot.names)
+        for slot in each
+        if not slot.filled and slot.memory.is_meta and told_of.isdisjoint(slot.names)
     )
+    names = {one.key: one.name for one in unexpected}
+    grouped = (key for group in plan.groups for key in group.keys)
     return report_of(
-        name,
+        opened.name,
         plan,
-        loaded=sum(slot.filled for slot in slots.each),
+        loaded=sum(slot.filled for slot in each),
         missing=missing,
+        unexpected=unexpected,
         mismatched=filling.mismatched,
         errors=filling.errors,
-        notes=notes,
+        notes=[*opened.notes, *slots.notes, *filling.notes, *ignoring.notes],
+        ignored=ignoring.ignored,
+        pairs=pairs_of(missing, names, opened.known_shape) if missing and names else (),
+        shapes={key: shape for key in grouped if (shape := opened.known_shape(key)) is not None},
     )
 
 
@@ -165,6 +186,14 @@ def _write(
     for name in filling.differing():
         what = "other values stand in the model than were read"
         raise LoadError(report.broken_off(filling.written, name, what))
+
+
+def _extra_states(model: torch.nn.Module) -> Iterator[str]:
+    """The names by which modules would want their extra state."""
+    default = torch.nn.Module.set_extra_state
+    for path, module in model.named_modules():
+        if type(module).set_extra_state is not default:
+            yield f"{path}.{EXTRA_STATE}".removeprefix(".")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import islice
 from time import thread_time as _processor_time
 from typing import NoReturn
@@ -35,6 +35,7 @@ from dtype_sampler.weights.rules import (
 
 MAX_KEY = 4096
 _MAX_INDEX_DIGITS = 9
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _SHOWN_GAPS = 8
 # Processor time that all searches of a plan may take, in seconds, and for each key. No single one
 # takes longer than a second or two: see `patterns.longest`.
@@ -185,7 +186,8 @@ def plan_load(
     in order, and `WeightConverter`s, of which at most one takes a key, after the renames.
     base_model_prefix: is added to or stripped from a name if the model has the other form, such as
     `model` of `model.layers.0.weight`. A key that the model has by its own name keeps it where
-    the renamed one is unknown.
+    the renamed one is unknown; and names that wrappers put in (`module`, `_orig_mod`) may be there
+    on either side, anywhere and any number of times.
 
     Raises RuleError, naming rule and key, for a rule that is wrong. What is wrong with keys is in
     the plan.
@@ -381,26 +383,35 @@ class _Planner:
         return None if match is None else (outer, match)
 
     def _place(self, key: str) -> None:
+        if self._placed(key, key):
+            return
+        bare = unwrapped(key)
+        if bare == key or not self._placed(key, bare):
+            self._placed(key, key, last=True)
+
+    def _placed(self, key: str, name: str, *, last: bool = False) -> bool:
+        """Find a place for a key that is called *name*; False if there is none, and more to try."""
         applied: list[int] = []
-        name = key
         if self.renames and not self.reverse:
             name = self._renamed(key, applied, self.renames)
         for gate in self.converters:
             if gate.literal in name and (found := self._find(gate, name)):
                 if self._gather(gate, *found, key):
                     self.applied[key] = (*applied, gate.number)
-                    return
+                    return True
                 break
         if self.reverse:
             name = self._renamed(name, applied, self.renames)
-        self._put(key, name, applied)
+        return self._put(key, name, applied, last=last)
 
-    def _put(self, key: str, name: str, applied: Sequence[int]) -> None:
+    def _put(self, key: str, name: str, applied: Sequence[int], *, last: bool = True) -> bool:
         targets, direct = self.targets, self.direct
-        found = name if targets is None or name in targets else self._prefixed(name)
+        found = name if targets is None or name in targets else self._known(name)
         if found is None and key != name and (found := self._known(key)) is not None:
             applied = ()
         if found is None:
+            if not last:
+                return False
             self.unexpected.append(Unexpected(key, name))
         elif found in direct:
             self.collided.setdefault(found, [direct[found]]).append(key)
@@ -408,6 +419,7 @@ class _Planner:
             direct[found] = key
         if applied:
             self.applied[key] = tuple(applied)
+        return True
 
     def _renamed(self, name: str, applied: list[int], gates: Sequence[_Gate]) -> str:
         for gate in gates:
@@ -467,11 +479,27 @@ class _Planner:
         """The name by which the model has it: with the base model's prefix, or without."""
         if self.targets is None or name in self.targets:
             return name
-        return self._prefixed(name)
+        found = self._prefixed(name, self.targets)
+        if found is None and (found := self._prefixed(unwrapped(name), self.bare)) is not None:
+            return self.bare[found]
+        return found
 
-    def _prefixed(self, name: str) -> str | None:
-        prefix, targets = self.prefix, self.targets
-        if prefix is None or targets is None:
+    @cached_property
+    def bare(self) -> dict[str, str]:
+        """The model's names by what they are without wrappers, where that tells them apart."""
+        found: dict[str, str] = {}
+        twice = set()
+        for name in self.targets or ():
+            bare = unwrapped(name)
+            if found.setdefault(bare, name) != name:
+                twice.add(bare)
+        return {bare: name for bare, name in found.items() if bare not in twice}
+
+    def _prefixed(self, name: str, targets: Collection[str]) -> str | None:
+        if name in targets:
+            return name
+        prefix = self.prefix
+        if prefix is None:
             return None
         if name.startswith(prefix) and (shorter := name[len(prefix) :]) in targets:
             return shorter
@@ -591,6 +619,14 @@ class _Planner:
         for name in disputed:
             self.direct.pop(name, None)
         return [one.group for one in gathered if id(one) not in out], collisions, disputed
+
+
+def unwrapped(name: str) -> str:
+    """A name without those that wrappers put into it: DDP, `torch.compile`, FSDP, and others."""
+    if "mod" not in name:
+        return name
+    parts = name.split(".")
+    return ".".join([part for part in parts if part not in _WRAPPERS])
 
 
 def _index_of(match: re.Match[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
@@ -42,6 +42,9 @@ class Source(Protocol):
 
     def shape(self, key: str) -> tuple[int, ...] | None:
         """The shape of a tensor, or None if only reading it will tell."""
+
+    def known_shape(self, key: str) -> tuple[int, ...] | None:
+        """The shape, also of a tensor that lies there already; None if it is but promised."""
 
     def outline(self, key: str) -> torch.Tensor:
         """A tensor on meta, of its shape and dtype. Raises CheckpointError if they aren't known."""
@@ -116,6 +119,8 @@ class FileSource:
         # Two of these are one element of torch's.
         return None if info.dtype == "F4" else info.shape
 
+    known_shape = shape
+
     def outline(self, key: str) -> torch.Tensor:
         """As the header tells."""
         import torch
@@ -189,6 +194,13 @@ class MappingSource:
 
     def shape(self, key: str) -> None:
         """Unknown: a mapping may make what it is asked for, and is asked once."""
+
+    def known_shape(self, key: str) -> tuple[int, ...] | None:
+        """Of tensors in a plain dictionary, which makes nothing."""
+        import torch
+
+        given = self._given[key] if type(self._given) in (dict, OrderedDict) else None
+        return tuple(given.shape) if isinstance(given, torch.Tensor) else None
 
     def outline(self, key: str) -> torch.Tensor:
         """Unknown likewise."""
