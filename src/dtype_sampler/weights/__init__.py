@@ -40,6 +40,7 @@ from dtype_sampler.weights.rules import (
 
 if TYPE_CHECKING:
     from dtype_sampler.weights.check import check_dtype_loading
+    from dtype_sampler.weights.compare import Comparison, compare_weights
     from dtype_sampler.weights.load import load_weights
     from dtype_sampler.weights.save import save_weights
 
@@ -47,6 +48,7 @@ __all__ = [
     "CheckpointError",
     "Chunk",
     "Collision",
+    "Comparison",
     "Concatenate",
     "Incomplete",
     "Interleave",
@@ -72,6 +74,7 @@ __all__ = [
     "WeightConverter",
     "WeightRenaming",
     "check_dtype_loading",
+    "compare_weights",
     "from_transformers",
     "load_weights",
     "plan_load",
@@ -79,7 +82,13 @@ __all__ = [
     "save_weights",
 ]
 
-_LAZY = {"check_dtype_loading": "check", "load_weights": "load", "save_weights": "save"}
+_LAZY = {
+    "Comparison": "compare",
+    "check_dtype_loading": "check",
+    "compare_weights": "compare",
+    "load_weights": "load",
+    "save_weights": "save",
+}
 
 
 def __getattr__(name: str) -> Any:
