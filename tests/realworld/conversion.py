@@ -38,8 +38,8 @@ CLASSES = 2
 # Families in which we give another tensor than transformers, and why that is right.
 DIFFERENT = {
     "pixio": (
-        "`PixioBackbone`: transformers swaps its two last norms when it loads what it saved; ours are"
-        " as they were saved"
+        "`PixioBackbone`: transformers swaps its two last norms when it loads what it saved; ours"
+        " are as they were saved"
     ),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from dtype_sampler.sampling.candidates import DTYPE_NAMES, canonical_name, torch
 from dtype_sampler.weights.filling import Filling, told
 from dtype_sampler.weights.ignoring import EXTRA_STATE, Ignoring
 from dtype_sampler.weights.memory import Memory, OtherStandsError, keep_the_rest, write
+from dtype_sampler.weights.operations import Concatenate
 from dtype_sampler.weights.pairs import pairs_of
 from dtype_sampler.weights.plan import Group, LoadPlan, plan_load
 from dtype_sampler.weights.problems import Problem
@@ -152,6 +153,7 @@ def _report(
     )
     names = {one.key: one.name for one in unexpected}
     grouped = (key for group in plan.groups for key in group.keys)
+    shapes = {key: shape for key in grouped if (shape := opened.known_shape(key)) is not None}
     return report_of(
         opened.name,
         plan,
@@ -160,11 +162,32 @@ def _report(
         unexpected=unexpected,
         mismatched=filling.mismatched,
         errors=filling.errors,
-        notes=[*opened.notes, *slots.notes, *filling.notes, *ignoring.notes],
+        notes=[
+            *opened.notes,
+            *slots.notes,
+            *filling.notes,
+            *ignoring.notes,
+            *_uneven(plan, shapes),
+        ],
         ignored=ignoring.ignored,
         pairs=pairs_of(missing, names, opened.known_shape) if missing and names else (),
-        shapes={key: shape for key in grouped if (shape := opened.known_shape(key)) is not None},
+        shapes=shapes,
     )
+
+
+def _uneven(plan: LoadPlan, shapes: Mapping[str, Sequence[int]]) -> Iterator[str]:
+    """The groups of which nothing but the checkpoint tells how to take them apart again."""
+    for group in plan.groups:
+        joins = [one for one in group.converter.operations if isinstance(one, Concatenate)]
+        if len(joins) != 1 or joins[0].sizes is not None or len(group.columns) < 2:
+            continue
+        first = [shapes.get(column[0]) if column else None for column in group.columns]
+        if None not in first and len(set(first)) > 1:
+            yield (
+                f"{', '.join(group.names)} was joined of parts of unequal length:"
+                " save_weights(..., like=report) cuts it as it was; else give the sizes to"
+                " Concatenate"
+            )
 
 
 def _write(

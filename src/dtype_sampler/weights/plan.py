@@ -393,7 +393,7 @@ class _Planner:
         """Find a place for a key that is called *name*; False if there is none, and more to try."""
         applied: list[int] = []
         if self.renames and not self.reverse:
-            name = self._renamed(key, applied, self.renames)
+            name = self._renamed(name, applied, self.renames)
         for gate in self.converters:
             if gate.literal in name and (found := self._find(gate, name)):
                 if self._gather(gate, *found, key):
