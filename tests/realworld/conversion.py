@@ -30,7 +30,7 @@ from transformers import conversion_mapping, core_model_loading
 
 from dtype_sampler.weights import Rule, from_transformers, load_weights, plan_load
 from dtype_sampler.weights.families import families, translated
-from dtype_sampler.weights.plan import Numbered
+from dtype_sampler.weights.planned import Numbered
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 CLASSES = 2

@@ -23,7 +23,7 @@ from dtype_sampler.weights import (
     plan_load,
     reverse,
 )
-from dtype_sampler.weights.plan import MAX_KEY
+from dtype_sampler.weights.gates import MAX_KEY
 
 
 def renamed(key, *rules):
@@ -560,7 +560,7 @@ class TestLongSearches:
             now += 0.125
             return now
 
-        monkeypatch.setattr("dtype_sampler.weights.plan._processor_time", clock)
+        monkeypatch.setattr("dtype_sampler.weights.gates._processor_time", clock)
         rules = [WeightRenaming("b", "c"), WeightRenaming(r"(.*)a(.*)x", r"\1\2y")]
         keys = [f"{'a' * 60}x{n}" for n in range(100)]
         with pytest.raises(RuleError) as error:
@@ -574,7 +574,7 @@ class TestLongSearches:
         assert plan_load(keys[:40], None, rules).direct
 
     def test_what_takes_few_steps_is_not_timed(self, monkeypatch):
-        monkeypatch.setattr("dtype_sampler.weights.plan._processor_time", None)
+        monkeypatch.setattr("dtype_sampler.weights.gates._processor_time", None)
         keys = [f"model.layers.{n}.mlp.experts.{n}.gate_proj.weight" for n in range(10)]
         rules = [
             WeightRenaming(r"^model\.", ""),

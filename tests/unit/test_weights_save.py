@@ -424,8 +424,10 @@ class TestLike:
         model = self.model()
         report = load_weights(model, self.tensors(), self.RULES)
         assert report.notes == [
-            "qk was joined of parts of unequal length: save_weights(..., like=report) cuts it as it"
-            " was; else give the sizes to Concatenate"
+            (
+                "qk was joined of parts of unequal length: save_weights(..., like=report) cuts it as"
+                " it was; else give the sizes to Concatenate"
+            )
         ]
         saved = load_file(save_weights(model, tmp_path, self.RULES))
         assert {key: list(one.shape) for key, one in saved.items()} == {

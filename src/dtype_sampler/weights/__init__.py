@@ -13,21 +13,24 @@ from dtype_sampler.weights.header import CheckpointError
 from dtype_sampler.weights.operations import (
     Chunk,
     Concatenate,
-    Interleave,
     Operation,
     OperationError,
+    Split,
+    Stack,
+    Transpose,
+    Unstack,
+)
+from dtype_sampler.weights.plan import plan_load
+from dtype_sampler.weights.planned import LoadPlan
+from dtype_sampler.weights.problems import Collision, Incomplete, Mismatch, Problem
+from dtype_sampler.weights.reordering import (
+    Interleave,
     PermuteForRope,
     RegroupExperts,
     Reshape,
     Scale,
-    Split,
-    Stack,
-    Transpose,
     UngroupExperts,
-    Unstack,
 )
-from dtype_sampler.weights.plan import LoadPlan, plan_load
-from dtype_sampler.weights.problems import Collision, Incomplete, Mismatch, Problem
 from dtype_sampler.weights.report import LoadError, LoadReport
 from dtype_sampler.weights.reversal import reverse
 from dtype_sampler.weights.rules import (

@@ -11,9 +11,10 @@ import torch
 
 from dtype_sampler.weights.filling import paired, told
 from dtype_sampler.weights.memory import same_bits
-from dtype_sampler.weights.operations import run
-from dtype_sampler.weights.plan import Group, plan_load
+from dtype_sampler.weights.plan import plan_load
+from dtype_sampler.weights.planned import Group
 from dtype_sampler.weights.problems import Problem, excerpt
+from dtype_sampler.weights.reordering import run
 from dtype_sampler.weights.report import Listing
 from dtype_sampler.weights.rules import Rule
 from dtype_sampler.weights.sharding import whole

@@ -15,16 +15,18 @@ from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.weights.operations import (
     Chunk,
     Concatenate,
-    Interleave,
     Operation,
-    PermuteForRope,
-    RegroupExperts,
-    Reshape,
     Split,
     Stack,
     Transpose,
-    UngroupExperts,
     Unstack,
+)
+from dtype_sampler.weights.reordering import (
+    Interleave,
+    PermuteForRope,
+    RegroupExperts,
+    Reshape,
+    UngroupExperts,
 )
 from dtype_sampler.weights.rules import Rule, RuleError, WeightConverter, WeightRenaming
 

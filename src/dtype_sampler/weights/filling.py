@@ -11,9 +11,9 @@ import torch
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.weights.memory import Memory, copy, same_bits, sample
-from dtype_sampler.weights.operations import known_by_shape, run
-from dtype_sampler.weights.plan import Group, LoadPlan, Numbered
+from dtype_sampler.weights.planned import Group, LoadPlan, Numbered
 from dtype_sampler.weights.problems import Mismatch, Problem, excerpt
+from dtype_sampler.weights.reordering import known_by_shape, run
 from dtype_sampler.weights.rules import WeightConverter
 from dtype_sampler.weights.slots import Pending, Slot, not_dense_in
 from dtype_sampler.weights.sources import Source

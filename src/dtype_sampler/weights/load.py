@@ -17,7 +17,8 @@ from dtype_sampler.weights.ignoring import EXTRA_STATE, Ignoring
 from dtype_sampler.weights.memory import Memory, OtherStandsError, keep_the_rest, write
 from dtype_sampler.weights.operations import Concatenate
 from dtype_sampler.weights.pairs import pairs_of
-from dtype_sampler.weights.plan import Group, LoadPlan, plan_load
+from dtype_sampler.weights.plan import plan_load
+from dtype_sampler.weights.planned import Group, LoadPlan
 from dtype_sampler.weights.problems import Problem
 from dtype_sampler.weights.report import LoadError, LoadReport, report_of
 from dtype_sampler.weights.rules import Rule, RuleError

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
-from time import thread_time as _processor_time
-from typing import NoReturn
 
-from dtype_sampler.weights.patterns import compiled, is_compiled, longest, required, steps
+from dtype_sampler.weights.gates import MAX_KEY, Gate, RefusedKeyError, Searches
+from dtype_sampler.weights.patterns import compiled
+from dtype_sampler.weights.planned import Group, LoadPlan, Numbered
 from dtype_sampler.weights.problems import (
     Collision,
     Incomplete,
     Problem,
     Unexpected,
     excerpt,
-    table,
 )
 from dtype_sampler.weights.rules import (
     INDEX,
     SLOT,
     ReversedRules,
     Rule,
-    RuleError,
     WeightConverter,
     WeightRenaming,
     expand,
@@ -33,144 +30,9 @@ from dtype_sampler.weights.rules import (
     split,
 )
 
-MAX_KEY = 4096
 _MAX_INDEX_DIGITS = 9
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _SHOWN_GAPS = 8
-# Processor time that all searches of a plan may take, in seconds, and for each key. No single one
-# takes longer than a second or two: see `patterns.longest`.
-_SECONDS = 5.0
-_SECONDS_A_KEY = 0.0005
-# Searches of so few steps are bounded by the number of keys and rules alone.
-_FEW_STEPS = 2**12
-_FASTER = r"Make what is inside possessive, `(?:\w++)*`, or atomic, `(?>a|b)+`"
-
-
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    r"""The names of a target that holds `\g<index>`: one for each tensor that comes out."""
-
-    before: str
-    after: str
-    finish: Callable[[str], str] | None = None
-
-    def name(self, index: int | str) -> str:
-        """The name of the tensor with this number."""
-        name = f"{self.before}{index}{self.after}"
-        return self.finish(name) if self.finish else name
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One use of a converter.
-
-    columns: for each of its sources the keys gathered, in the order of their index. targets: for
-    each of its targets the names; None where the model has no such name, and then the tensor is
-    left out. A `Numbered` stands for as many names as tensors come out.
-    """
-
-    converter: WeightConverter
-    columns: tuple[tuple[str, ...], ...]
-    targets: tuple[tuple[str | None, ...] | Numbered, ...]
-
-    @property
-    def keys(self) -> list[str]:
-        """All keys that are gathered."""
-        return [key for column in self.columns for key in column]
-
-    @property
-    def names(self) -> list[str]:
-        """All names that are known before the tensors are."""
-        fixed = (names for names in self.targets if not isinstance(names, Numbered))
-        return [name for names in fixed for name in names if name is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class LoadPlan:
-    """What `plan_load` found: where each key goes, and what is wrong.
-
-    direct: target -> key, for tensors that only change their name, or not even that; there is no
-    rule object for them. groups: the uses of converters. missing_keys: targets that get nothing.
-    unexpected_keys: keys without a target. compile_count: how many patterns this plan had to
-    compile; those that the process knew already, and those never needed, are not among them.
-    """
-
-    direct: Mapping[str, str]
-    groups: Sequence[Group]
-    missing_keys: Sequence[str]
-    unexpected_keys: Sequence[Unexpected]
-    collisions: Sequence[Collision]
-    incomplete: Sequence[Incomplete]
-    errors: Sequence[Problem]
-    compile_count: int
-    rules: Sequence[Rule] = field(repr=False)
-    applied: Mapping[str, tuple[int, ...]] = field(repr=False)
-
-    @property
-    def unused_rules(self) -> list[Rule]:
-        """The rules that matched no key."""
-        used = self._used()
-        return [rule for number, rule in enumerate(self.rules) if number not in used]
-
-    def describe(self, width: int | None = None) -> str:
-        """Source, rule and target of every key, as a table of text, and the rules below.
-
-        width: of the terminal, in columns; a table that is wider has two lines a row instead.
-        """
-        rows = [
-            (key, self._numbers(key), target)
-            for key, target in sorted(self._pairs(), key=lambda pair: _natural(pair[0]))
-        ]
-        parts = [table(("source", "rule", "target"), rows, width=width)]
-        if self.rules:
-            used = self._used()
-            parts.append(
-                "".join(
-                    f"rule {number}: {rule!r}{'' if number - 1 in used else ' (matched nothing)'}\n"
-                    for number, rule in enumerate(self.rules, 1)
-                )
-            )
-        parts += (
-            f"{what}:\n{problems}"
-            for what, problems in (
-                ("missing", "".join(f"  {excerpt(key)}\n" for key in self.missing_keys)),
-                *(
-                    (what, "".join(f"  {problem}\n" for problem in problems))
-                    for what, problems in (
-                        ("collisions", self.collisions),
-                        ("incomplete", self.incomplete),
-                        ("errors", self.errors),
-                    )
-                ),
-            )
-            if problems
-        )
-        return "\n".join(parts)
-
-    def _used(self) -> set[int]:
-        return {number for numbers in self.applied.values() for number in numbers}
-
-    def _pairs(self) -> Iterator[tuple[str, str]]:
-        for target, key in self.direct.items():
-            yield key, target
-        for group in self.groups:
-            names = [
-                names.name("*") if isinstance(names, Numbered) else ", ".join(filter(None, names))
-                for names in group.targets
-            ]
-            for key in group.keys:
-                yield key, ", ".join(filter(None, names))
-        for one in self.unexpected_keys:
-            yield one.key, f"(unexpected: {one.name})" if one.name != one.key else "(unexpected)"
-        for collision in self.collisions:
-            for key in collision.keys:
-                yield key, f"(collision: {collision.target})"
-        for lacking in self.incomplete:
-            for key in lacking.keys:
-                yield key, f"(incomplete: {', '.join(lacking.targets)})"
-
-    def _numbers(self, key: str) -> str:
-        return ", ".join(str(number + 1) for number in self.applied.get(key, ()))
 
 
 def plan_load(
@@ -203,38 +65,6 @@ def plan_load(
     return _Planner(every, isinstance(rules, ReversedRules), known, base_model_prefix).plan(keys)
 
 
-@cache
-def _short(pattern: str) -> int:
-    """How long a key may be for a search of few steps."""
-    return bisect_right(range(MAX_KEY), _FEW_STEPS, key=lambda length: steps(pattern, length)) - 1
-
-
-class _Gate:
-    """A pattern behind the text that it requires."""
-
-    __slots__ = (
-        *("active", "literal", "longest", "number", "pattern", "rule", "scope", "search", "short"),
-        *("source", "taken"),
-    )
-
-    def __init__(self, rule: Rule, pattern: str, number: int, source: int = 0) -> None:
-        self.rule = rule
-        self.pattern = pattern
-        # Which of all rules, and which of its sources.
-        self.number = number
-        self.source = source
-        # Without one it is empty, which is in every key.
-        self.literal = required(pattern)
-        # Of which submodel's names alone, and whether its condition holds.
-        self.scope = rule.scope
-        self.active = True
-        self.longest = 0
-        # How long a key may be for few steps, and how many seconds all others took.
-        self.short = 0
-        self.taken = 0.0
-        self.search: Callable[[str], re.Match[str] | None] | None = None
-
-
 class _Gathering:
     """A group that is being gathered."""
 
@@ -243,7 +73,7 @@ class _Gathering:
     def __init__(
         self,
         match: re.Match[str],
-        gate: _Gate,
+        gate: Gate,
         targets: list[tuple[str | None, ...] | Numbered] | None,
     ) -> None:
         assert isinstance(gate.rule, WeightConverter)
@@ -269,10 +99,6 @@ class _Gathered:
     torn: bool
 
 
-class _KeyError(Exception):
-    """A key that can't be planned for."""
-
-
 class _Planner:
     def __init__(
         self,
@@ -286,19 +112,17 @@ class _Planner:
         self.targets = targets
         self.prefix = f"{prefix}." if prefix else None
         split(rules)
-        self.renames: list[_Gate] = []
-        self.converters: list[_Gate] = []
+        self.renames: list[Gate] = []
+        self.converters: list[Gate] = []
         for number, rule in enumerate(rules):
             if isinstance(rule, WeightRenaming):
-                self.renames.append(_Gate(rule, rule.pattern, number))
+                self.renames.append(Gate(rule, rule.pattern, number))
             else:
                 self.converters += (
-                    _Gate(rule, pattern, number, source)
+                    Gate(rule, pattern, number, source)
                     for source, pattern in enumerate(rule.sources)
                 )
-        self.compile_count = 0
-        self.keys = 0
-        self.taken = 0.0
+        self.searches = Searches()
         self.direct: dict[str, str] = {}
         self.gatherings: dict[tuple[int, str], _Gathering] = {}
         self.applied: dict[str, tuple[int, ...]] = {}
@@ -312,14 +136,14 @@ class _Planner:
             keys = list(keys)
             self._look_at_conditions(keys)
         rules, place, put = self.rules, self._place, self._put
-        for self.keys, key in enumerate(keys, 1):
+        for self.searches.keys, key in enumerate(keys, 1):
             if len(key) > MAX_KEY:
                 message = f"the key has {len(key)} characters: {MAX_KEY} is the most"
                 self.errors.append(Problem(excerpt(key), message))
             elif rules:
                 try:
                     place(key)
-                except _KeyError as error:
+                except RefusedKeyError as error:
                     self.errors.append(Problem(excerpt(key), str(error)))
             else:
                 put(key, key, ())
@@ -341,7 +165,7 @@ class _Planner:
             collisions=collisions,
             incomplete=incomplete,
             errors=self.errors,
-            compile_count=self.compile_count,
+            compile_count=self.searches.compile_count,
             rules=self.rules,
             applied=self.applied,
         )
@@ -354,17 +178,17 @@ class _Planner:
         for gate in conditional:
             assert isinstance(gate.rule, WeightRenaming)
             assert gate.rule.only_if is not None
-            condition = _Gate(gate.rule, gate.rule.only_if, gate.number)
+            condition = Gate(gate.rule, gate.rule.only_if, gate.number)
             before = self.renames[: self.renames.index(gate)]
             for key in keys:
                 if len(key) > MAX_KEY:
                     continue
                 name = self._renamed(key, [], before)
-                if condition.literal in name and self._search(condition, name):
+                if condition.literal in name and self.searches.search(condition, name):
                     gate.active = True
                     break
 
-    def _scoped(self, gate: _Gate, name: str) -> str | None:
+    def _scoped(self, gate: Gate, name: str) -> str | None:
         """What comes before the names of a rule's submodel; None if the name is not of it."""
         if gate.scope is None:
             return ""
@@ -374,12 +198,12 @@ class _Planner:
             return longer
         return scope if name.startswith(scope) else None
 
-    def _find(self, gate: _Gate, name: str) -> tuple[str, re.Match[str]] | None:
+    def _find(self, gate: Gate, name: str) -> tuple[str, re.Match[str]] | None:
         """What comes before a submodel's own name, and the match in this."""
         outer = self._scoped(gate, name)
         if outer is None:
             return None
-        match = self._search(gate, name[len(outer) :])
+        match = self.searches.search(gate, name[len(outer) :])
         return None if match is None else (outer, match)
 
     def _place(self, key: str) -> None:
@@ -421,7 +245,7 @@ class _Planner:
             self.applied[key] = tuple(applied)
         return True
 
-    def _renamed(self, name: str, applied: list[int], gates: Sequence[_Gate]) -> str:
+    def _renamed(self, name: str, applied: list[int], gates: Sequence[Gate]) -> str:
         for gate in gates:
             if gate.active and gate.literal in name and (found := self._find(gate, name)):
                 assert isinstance(gate.rule, WeightRenaming)
@@ -431,49 +255,6 @@ class _Planner:
                 name = f"{outer}{own[: match.start()]}{new}{own[match.end() :]}"
                 applied.append(gate.number)
         return name
-
-    def _search(self, gate: _Gate, name: str) -> re.Match[str] | None:
-        if gate.search is None:
-            gate.search = self._compile(gate, name)
-        if len(name) > gate.longest:
-            raise _KeyError(
-                f"the key has {len(name)} characters: a search for {gate.pattern!r} of"
-                f" {gate.rule!r} may take too long beyond {gate.longest}. {_FASTER}"
-            )
-        if len(name) <= gate.short:
-            return gate.search(name)
-        start = _processor_time()
-        match = gate.search(name)
-        taken = _processor_time() - start
-        gate.taken += taken
-        self.taken += taken
-        if self.taken > _SECONDS + _SECONDS_A_KEY * self.keys:
-            self._too_long(name)
-        return match
-
-    def _too_long(self, name: str) -> NoReturn:
-        slowest = max((*self.renames, *self.converters), key=lambda one: one.taken)
-        raise RuleError(
-            f"{slowest.rule!r}: {excerpt(name)}: searches for the pattern {slowest.pattern!r} have"
-            f" taken {slowest.taken:.1f} s for {self.keys} keys, and that is too long. Say more of"
-            " what it repeats, such as `[^.]+` for `.+`, or let it begin with `^`"
-        )
-
-    def _compile(self, gate: _Gate, name: str) -> Callable[[str], re.Match[str] | None]:
-        self.compile_count += not is_compiled(gate.pattern)
-        try:
-            search = compiled(gate.pattern).search
-        except (re.error, OverflowError, RecursionError) as error:
-            raise RuleError(f"{gate.rule!r}: the pattern {gate.pattern!r}: {error}") from None
-        # Keys come from files that nobody vouches for.
-        gate.longest = longest(gate.pattern)
-        gate.short = _short(gate.pattern) if gate.longest else 0
-        if not gate.longest:
-            raise RuleError(
-                f"{gate.rule!r}: {excerpt(name)}: the pattern {gate.pattern!r} repeats what repeats"
-                f" or has a choice, for which some keys take for ever. {_FASTER}"
-            )
-        return search
 
     def _known(self, name: str) -> str | None:
         """The name by which the model has it: with the base model's prefix, or without."""
@@ -506,7 +287,7 @@ class _Planner:
         longer = prefix + name
         return longer if longer in targets else None
 
-    def _gather(self, gate: _Gate, outer: str, match: re.Match[str], key: str) -> bool:
+    def _gather(self, gate: Gate, outer: str, match: re.Match[str], key: str) -> bool:
         converter = gate.rule
         assert isinstance(converter, WeightConverter)
         name = match.string
@@ -634,7 +415,9 @@ def _index_of(match: re.Match[str]) -> int:
     # `isdigit` alone holds for ² too, and `\d` matches the digits of every script.
     if text and text.isascii() and text.isdigit() and len(text) <= _MAX_INDEX_DIGITS:
         return int(text)
-    raise _KeyError(f"{excerpt(text or '')!r} is no index: that is a number written in 0 to 9")
+    raise RefusedKeyError(
+        f"{excerpt(text or '')!r} is no index: that is a number written in 0 to 9"
+    )
 
 
 def _gaps(gathering: _Gathering) -> Iterator[str]:
@@ -652,9 +435,3 @@ def _gaps(gathering: _Gathering) -> Iterator[str]:
             shown = islice((str(i) for i in range(longest) if i not in column), _SHOWN_GAPS)
             more = f" and {lacking - _SHOWN_GAPS} more" if lacking > _SHOWN_GAPS else ""
             yield f"{pattern} lacks {', '.join(shown)}{more} of 0 to {longest - 1}"
-
-
-def _natural(text: str) -> list[tuple[int, int, str]]:
-    """Sort 10 after 9."""
-    parts = re.split(r"([0-9]{1,18})", text)
-    return [(1, int(part), "") if odd % 2 else (0, 0, part) for odd, part in enumerate(parts)]

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.weights.pairs import Pair
-from dtype_sampler.weights.plan import LoadPlan
+from dtype_sampler.weights.planned import LoadPlan
 from dtype_sampler.weights.problems import Collision, Incomplete, Mismatch, Problem, Unexpected
 
 T = TypeVar("T")

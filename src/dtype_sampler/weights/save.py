@@ -12,8 +12,9 @@ from uuid import uuid4
 from dtype_sampler.weights.filling import paired
 from dtype_sampler.weights.folders import SUFFIX, SUFFIXES
 from dtype_sampler.weights.header import CheckpointError
-from dtype_sampler.weights.operations import run
-from dtype_sampler.weights.plan import LoadPlan, Numbered, plan_load
+from dtype_sampler.weights.plan import plan_load
+from dtype_sampler.weights.planned import LoadPlan, Numbered
+from dtype_sampler.weights.reordering import run
 from dtype_sampler.weights.report import LoadReport
 from dtype_sampler.weights.reversal import reverse
 from dtype_sampler.weights.rules import Rule, RuleError, listed
