@@ -423,12 +423,8 @@ class TestLike:
     def test_without_it_there_are_other_ways_back(self, tmp_path):
         model = self.model()
         report = load_weights(model, self.tensors(), self.RULES)
-        assert report.notes == [
-            (
-                "qk was joined of parts of unequal length: save_weights(..., like=report) cuts it as"
-                " it was; else give the sizes to Concatenate"
-            )
-        ]
+        (note,) = report.notes
+        assert note.startswith("qk was joined of parts of unequal length: save_weights(..., like=")
         saved = load_file(save_weights(model, tmp_path, self.RULES))
         assert {key: list(one.shape) for key, one in saved.items()} == {
             "q": [2, 2],
