@@ -60,6 +60,9 @@ class Filling:
     def fill(self, target: str, key: str) -> None:
         """Read one tensor into its slot."""
         slot = self._slots[target]
+        if slot.refusal is not None:
+            self.errors.append(Problem(target, slot.refusal))
+            return
         if (scale := self._scale_of(key)) is not None and slot.tensor.itemsize > 1:
             self._scaled[target] = key, scale
         shape = self._source.shape(key)
@@ -76,7 +79,8 @@ class Filling:
                 whole = shape is None
                 value = self._source.read(key) if whole else self._read(slot, key)
                 self._put(target, key, value, whole=whole)
-                self._source.done(key)
+                del value
+                self._source.done(key, unchanged=slot.place is not None and not slot.stays)
         except Exception as error:  # noqa: BLE001 -- promised tensors raise whatever they like
             self._tell(key, error)
 
@@ -269,7 +273,7 @@ class Filling:
                 copy(place, value)
                 if key in (keys[0], keys[-1]):
                     self._probes.append((slot, place, sample(value, place.dtype)))
-                self._source.done(key)
+                self._source.done(key, unchanged=True)
 
     def _write_made(self, group: Group) -> None:
         for name, value in self._converted(group):
@@ -284,7 +288,7 @@ class Filling:
 
     def _run(self, group: Group, columns: Columns) -> Columns:
         shapes = [
-            [None if name is None else tuple(self._slots[name].tensor.shape) for name in names]
+            [None if name is None else self._slots[name].shape for name in names]
             for names in group.targets
             if not isinstance(names, Numbered)
         ]
@@ -335,10 +339,10 @@ class Filling:
 
     def _fits(self, target: str, value: torch.Tensor, *, whole: bool = True) -> bool:
         slot = self._slots[target]
-        if whole and value.shape != slot.tensor.shape:
-            self.mismatched.append(Mismatch(target, tuple(value.shape), tuple(slot.tensor.shape)))
-        elif slot.refusal is not None:
+        if slot.refusal is not None:
             self.errors.append(Problem(target, slot.refusal))
+        elif whole and value.shape != slot.tensor.shape:
+            self.mismatched.append(Mismatch(target, tuple(value.shape), tuple(slot.tensor.shape)))
         elif not_dense := not_dense_in(slot.tensor):
             self.errors.append(Problem(target, f"is {not_dense} in the model: load it yourself"))
         elif target in self._scaled and value.is_floating_point() and value.itemsize == 1:
@@ -358,7 +362,7 @@ class Filling:
 
         def write() -> None:
             self._write(slot, value())
-            self._source.done(key)
+            self._source.done(key, unchanged=True)
 
         self._pend([slot], write)
 

@@ -7,14 +7,17 @@ its errors name neither file nor key, and a plan needs names and shapes without 
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
+from sys import intern
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
@@ -91,10 +94,28 @@ def read_header(path: Path, check: Callable[[Path], None] | None = None) -> dict
                     f"{path}: is no safetensors file, or is cut short: it begins with a header of"
                     f" {length} bytes, and {max(size - 8, 0)} follow{_looks_like(start)}"
                 )
-            text = file.read(length)
+            with collector_paused():
+                # Nothing here keeps the text, which may be as long as all that is made of it.
+                header = load_json(path, file.read(length), "the header")
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror or error}") from None
-    return _checked(path, load_json(path, text, "the header"), 8 + length, stamp)
+    with collector_paused():
+        return _checked(path, header, 8 + length, stamp)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Without the garbage collector, for what makes many objects that are there to stay.
+
+    Each ten thousand of them would have it look through all that the process has, and find nothing.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 # Nothing here waits for the other end of a pipe, which may have come in the file's place.
@@ -174,6 +195,7 @@ def load_json(path: Path, text: bytes, what: str) -> dict[str, Any]:
 
     try:
         decoded = text.decode("utf-8")
+        del text
         found = json.loads(
             decoded,
             object_pairs_hook=pairs,
@@ -214,9 +236,12 @@ def _checked(path: Path, header: dict[str, Any], start: int, stamp: Stamp) -> di
     notes = header.pop(METADATA, {})
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
         raise CheckpointError(f"{path}: its {METADATA} is not of texts by name")
-    for key, entry in header.items():
+    shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for key in header:
+        # What has been read is let go of: a header may have a million of these.
+        entry, header[key] = header[key], None
         try:
-            tensors[key] = _entry(path, entry, start, stamp)
+            tensors[key] = _entry(path, entry, start, stamp, shapes)
         except DtypeSamplerError as error:
             raise CheckpointError(f"{path}: {excerpt(key)}: {error}") from None
     _check_spans(
@@ -225,7 +250,13 @@ def _checked(path: Path, header: dict[str, Any], start: int, stamp: Stamp) -> di
     return tensors
 
 
-def _entry(path: Path, entry: Any, start: int, stamp: Stamp) -> TensorInfo:
+def _entry(
+    path: Path,
+    entry: Any,
+    start: int,
+    stamp: Stamp,
+    shapes: dict[tuple[int, ...], tuple[int, ...]],
+) -> TensorInfo:
     size = stamp.size
     if not isinstance(entry, dict) or entry.keys() != _MEMBERS:
         raise DtypeSamplerError("its entry is not of dtype, shape and data_offsets")
@@ -253,7 +284,9 @@ def _entry(path: Path, entry: Any, start: int, stamp: Stamp) -> TensorInfo:
             f"a tensor of {dtype} and shape {shape} does not have the {end - begin} bytes that"
             " its data_offsets say"
         )
-    return TensorInfo(path, stamp, dtype, tuple(shape), start + begin, start + end)
+    known = tuple(shape)
+    known = shapes.setdefault(known, known)
+    return TensorInfo(path, stamp, intern(dtype), known, start + begin, start + end)
 
 
 def _whole(numbers: Any) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,6 +12,7 @@ from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.progress import Progress
 from dtype_sampler.sampling.candidates import DTYPE_NAMES, canonical_name, torch_dtype
 from dtype_sampler.weights.filling import Filling, told
+from dtype_sampler.weights.header import collector_paused
 from dtype_sampler.weights.ignoring import EXTRA_STATE, Ignoring
 from dtype_sampler.weights.memory import Memory, OtherStandsError, keep_the_rest, write
 from dtype_sampler.weights.operations import Concatenate
@@ -79,8 +79,7 @@ def load_weights(
     # What is made in inference mode could not be trained ever after.
     with torch.inference_mode(mode=False):
         slots = slots_of(model, wanted, place, keep_in_float32)
-        with _collector_paused():
-            opened = open_source(source, variant=variant, follow_links=follow_links, mmap=mmap)
+        opened = open_source(source, variant=variant, follow_links=follow_links, mmap=mmap)
         states = set(_extra_states(model))
         ignoring = Ignoring(ignore_missing, ignore_unexpected, states)
         return _load(
@@ -100,7 +99,7 @@ def _load(
     progress: bool,
 ) -> LoadReport:
     persistent = {name: None for name, slot in slots.items() if slot.persistent}
-    with _collector_paused():
+    with collector_paused():
         try:
             plan = plan_load(opened.keys, persistent, rules, base_model_prefix=prefix)
         except RuleError as error:
@@ -136,7 +135,7 @@ def _report(
     lacking = set(plan.missing_keys)
     each = slots.each
     missing = {
-        slot.names[0]: tuple(slot.tensor.shape)
+        slot.names[0]: slot.shape or ()
         for slot in each
         if lacking.issuperset(slot.names) and not ignoring.missing(slot.names)
     }
@@ -218,21 +217,6 @@ def _extra_states(model: torch.nn.Module) -> Iterator[str]:
     for path, module in model.named_modules():
         if type(module).set_extra_state is not default:
             yield f"{path}.{EXTRA_STATE}".removeprefix(".")
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Without the garbage collector, for what makes many objects that are there to stay.
-
-    Each ten thousand of them would have it look through all that the process has, and find nothing.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def dtype_of(dtype: torch.dtype | str | None) -> torch.dtype | None:

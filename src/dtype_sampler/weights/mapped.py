@@ -44,6 +44,9 @@ _DTYPES = {
 # Linux counts a private mapping as if all of it were to be written to, unless told otherwise: then
 # a file larger than memory can't be mapped. Python has no name for it.
 _NO_RESERVE = 0x4000 if sys.platform == "linux" else 0
+# Elsewhere it says something else, or nothing.
+_DONT_NEED = mmap.MADV_DONTNEED if sys.platform == "linux" else None
+_MANY = 1 << 18
 
 
 def dtype_named(name: str) -> torch.dtype:
@@ -84,6 +87,7 @@ class MappedFile:
                 whole = _mapped(file.fileno())
         except OSError as error:
             raise CheckpointError(f"{path}: can't be mapped: {reason_of(error)}") from None
+        self._whole = whole
         self._bytes = torch.frombuffer(whole, dtype=torch.uint8)
         self.address = self._bytes.data_ptr()
         self._views: dict[str, torch.Tensor] = {}
@@ -107,6 +111,16 @@ class MappedFile:
             step *= length
         whole = view.as_strided(shape, strides[::-1], info.begin // size)
         return whole if rows is None else whole[rows]
+
+    def forget(self, info: TensorInfo) -> None:
+        """Let go of the pages of a tensor that nobody has written to: they count as this process'.
+
+        They come from the file again, if they are read once more.
+        """
+        page = mmap.PAGESIZE
+        start, stop = -(-info.begin // page) * page, info.end // page * page
+        if _DONT_NEED is not None and stop - start >= _MANY:
+            self._whole.madvise(_DONT_NEED, start, stop - start)
 
     def close(self) -> None:
         """Let go of the file; tensors of it keep it mapped."""
@@ -148,6 +162,9 @@ class ReadFile:
         if len(memory):
             self._read(memoryview(memory.numpy()), begin)  # type: ignore[arg-type]  # an array is a buffer
         return memory.view(dtype).view(shape)
+
+    def forget(self, info: TensorInfo) -> None:
+        """Nothing to do: what was read is the reader's own."""
 
     def close(self) -> None:
         """Close the file."""

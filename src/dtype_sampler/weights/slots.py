@@ -52,6 +52,11 @@ class Slot:
         return self.tensors[0]
 
     @property
+    def shape(self) -> tuple[int, ...] | None:
+        """That of the whole value; None for what has none, as a nested tensor."""
+        return None if self.tensor.is_nested else tuple(self.tensor.shape)
+
+    @property
     def memory(self) -> torch.Tensor:
         """What of it lies in this process."""
         return self.tensor if self.shard is None else self.shard.local
@@ -60,6 +65,8 @@ class Slot:
     def stays(self) -> bool:
         """Whether its memory is what the model shall have, and takes a value as it is."""
         own = self.memory
+        if self.refusal is not None or not_dense_in(own):
+            return True
         return (
             not own.is_meta
             and (own.dtype, own.device) == (self.dtype, self.device)
@@ -170,6 +177,8 @@ def not_dense_in(tensor: torch.Tensor) -> str | None:
     """The word for what a checkpoint can't hold and memory can't be copied into; else None."""
     if tensor.is_quantized:
         return "quantized"
+    if tensor.is_nested:
+        return "nested"
     return None if tensor.layout == torch.strided else str(tensor.layout).removeprefix("torch.")
 
 
@@ -193,6 +202,8 @@ def _new(
             f"is a {kind} in the model, which alone knows its memory: load and save the model"
             " before it is converted to it (as torchao's quantize_ does), or use its state_dict"
         )
+    if tensor.is_nested:
+        refusal = "is nested in the model: load it yourself"
     home = shard.device if shard else tensor.device
     if shard and device and device.type != home.type:
         refusal = f"is a DTensor on {home.type}: it can't be loaded onto {device}"

@@ -61,8 +61,11 @@ class Source(Protocol):
         rows: of the first dimension; None: all.
         """
 
-    def done(self, key: str) -> None:
-        """Say that a tensor has been used; its file is let go of after the last."""
+    def done(self, key: str, *, unchanged: bool = False) -> None:
+        """Say that a tensor has been used; its file is let go of after the last.
+
+        unchanged: and nobody has written to it, or keeps it.
+        """
 
     def close(self) -> None:
         """Let go of what was opened. Tensors that were read stay as they are."""
@@ -159,9 +162,11 @@ class FileSource:
             self.lent.add(opened.address)
         return opened
 
-    def done(self, key: str) -> None:
+    def done(self, key: str, *, unchanged: bool = False) -> None:
         """Let go of a file whose last tensor has been used: its pages count as ours till then."""
         file = self._tensors[key].file
+        if unchanged and file in self._opened:
+            self._opened[file].forget(self._tensors[key])
         if file in self._due:
             self._due[file] -= 1
             if not self._due[file]:
@@ -212,7 +217,7 @@ class MappingSource:
     def prepare(self, key: str) -> None:
         """Nothing to do: what is there stays there."""
 
-    def done(self, key: str) -> None:
+    def done(self, key: str, *, unchanged: bool = False) -> None:
         """Nothing to do: whoever gave it has it."""
 
     def read(self, key: str, rows: slice | None = None) -> torch.Tensor:
