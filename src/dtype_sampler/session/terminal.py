@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from dtype_sampler.ledger.outcomes import UNSUPPORTED, VERDICTS, Cell, Tally
-from dtype_sampler.reports.words import age, ago, count_of, short_commit
+from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
+from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import seed_after
 from dtype_sampler.session.settings import Settings
@@ -35,11 +35,20 @@ def header(plan: RunPlan) -> str:
     return f"{SECTION}: {', '.join(parts)}"
 
 
+def listing_header(plan: RunPlan) -> str:
+    """The line above a list of tests, of which no sample is taken."""
+    only = f" of {', '.join(plan.only)}" if plan.only else ""
+    return (
+        f"{SECTION}: --collect-only lists every dtype{only}; a run takes a sample, which"
+        " --setup-plan shows"
+    )
+
+
 def summary(plan: RunPlan, tally: Tally) -> list[str]:
     """What the run covered: one line, and one for each thing that is not to be missed."""
     cells = tally.cells()
     tests = len({cell.key for cell in cells})
-    ran = sum(outcome in VERDICTS for outcome in cells.values())
+    ran = sum(outcome in VERDICTS or outcome == SUSPECT for outcome in cells.values())
     devices = ", ".join(sorted({cell.device for cell in cells}))
     lines = []
     if cells:
@@ -60,10 +69,24 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
             f"{SECTION}: {label} is not supported on {device},"
             f" {count_of(times, 'cell')} passed over: {reason}"
         )
-    for nodeid, labels in tally.crashed.items() if cells else ():
+    if tally.skipped_by_marks:
+        lines.append(
+            f"{SECTION}: {count_of(tally.skipped_by_marks, 'cell')} passed over, as the tests' own"
+            " marks skip them (--all-dtypes shows each)"
+        )
+    suspects: dict[str, list[str]] = {}
+    for cell, outcome in cells.items():
+        if outcome == SUSPECT:
+            suspects.setdefault(cell.key, []).append(cell.label)
+    for key, labels in suspects.items():
+        lines.append(
+            f"{SECTION}: {key} failed with one of {', '.join(dict.fromkeys(labels))}; which one"
+            " can't be told while they run together: runs with the ledger take them one at a time"
+        )
+    for nodeid, died in tally.crashed.items() if cells else ():
         lines.append(
             f"{SECTION}: {nodeid} crashed its worker"
-            f"{' with ' * bool(labels)}{', '.join(labels)}; what all others ran counts"
+            f"{' with ' * bool(died)}{', '.join(died)}; what all others ran counts"
         )
     return lines
 
@@ -93,16 +116,20 @@ def ledger_summary(
     """What the ledger comes to after this run: lines, and whether each is a matter of concern."""
     lines = []
     if coverage is not None and coverage.tests and books.run is not None:
-        lines = [(f"{SECTION}: ledger: {text}", False) for text in _covered(books, coverage)]
+        told = map(visible, _covered(books, coverage))
+        lines = [(f"{SECTION}: ledger: {text}", False) for text in told]
     lines += [(f"{SECTION}: ledger: {problem}", True) for problem in books.problems]
     wanted = settings.fail_under
     if wanted is not None:
-        if coverage is None:
-            problem = "the ledger can't tell what is covered"
-        else:
+        problem = (
+            "the ledger can't tell what is covered"
+            if coverage is None
+            else coverage.nothing_to_judge()
+        )
+        if problem is None and coverage is not None and coverage.percent < wanted:
             missing = coverage.cells - coverage.covered
             problem = f"{coverage.percent:.2f} % of the cells are covered, {missing} are missing"
-        if coverage is None or coverage.percent < wanted:
+        if problem is not None:
             lines.append((f"ERROR: --dtype-fail-under={wanted:g}: {problem}", True))
     return lines
 
