@@ -560,3 +560,47 @@ print((peak() - before) / (48 << 22))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) < 0.3
+
+
+class TestTiesAndConverters:
+    """One tensor by two names, of which a converter makes one, and the file has the other."""
+
+    RULES = (WeightConverter([r"^e\.(?P<index>\d)$"], ["a"], [Stack(0)]),)
+    CUT = (WeightConverter(["^both$"], ["a", "c"], [Chunk(0)]),)
+
+    def tied(self):
+        model = holder(a=parameter(torch.zeros(2, 2)), c=parameter(torch.zeros(2, 2)))
+        model.b = model.a
+        return model
+
+    @pytest.mark.parametrize("kind", ["mapping", "file"])
+    @pytest.mark.parametrize("dtype", [None, "float64"])
+    @pytest.mark.parametrize("rules", [RULES, CUT], ids=["stacked", "cut"])
+    def test_that_agree_or_do_not(self, tmp_path, kind, rules, dtype):
+        parts = {"e.0": torch.ones(2), "e.1": torch.ones(2) * 2}
+        both = {"both": torch.tensor([[1.0, 1], [2, 2], [3, 3], [4, 4]])}
+        made = torch.tensor([[1.0, 1], [2, 2]])
+        source = {**(parts if rules is self.RULES else both), "b": made}
+        model = self.tied()
+        load_weights(model, given(kind, tmp_path, source), rules, dtype=dtype, strict=False)
+        assert torch.equal(model.a, made.to(model.a.dtype))
+        assert model.a is model.b
+        source["b"] = made + 1
+        with pytest.raises(LoadError, match="is shared with a, and"):
+            load_weights(
+                self.tied(), given(kind, tmp_path, source), rules, dtype=dtype, ignore_missing=["c"]
+            )
+
+
+class OnMeta:
+    def convert(self, columns, targets):
+        return [[one.to("meta") for one in columns[0]]]
+
+    def reverse(self):
+        return self
+
+
+def test_an_operation_that_makes_nothing():
+    model = holder(a=parameter(torch.zeros(2)))
+    with pytest.raises(LoadError, match="a: what an operation made is on the meta device"):
+        load_weights(model, {"x": torch.ones(2)}, [WeightConverter("x", "a", OnMeta())])
