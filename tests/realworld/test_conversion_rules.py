@@ -32,7 +32,12 @@ def test_loads_the_same_bits(family: str) -> None:
 def test_gives_the_same_names(family: str) -> None:
     count = 0
     for key in conversion.keys_for(family):
-        theirs, ours = conversion.named_by_both(family, key)
+        try:
+            theirs, ours = conversion.named_by_both(family, key)
+        except RuleError as error:
+            # Of a newer transformers than the table's: refused, and never loaded wrongly.
+            assert transformers.__version__ not in TABLE.read_text("utf-8")
+            pytest.skip(str(error))
         count += 1
         assert ours == theirs, key
     assert count

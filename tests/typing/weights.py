@@ -23,6 +23,7 @@ from dtype_sampler.weights import (
     Mismatch,
     Operation,
     OperationError,
+    Pad,
     PermuteForRope,
     Problem,
     RegroupExperts,
@@ -34,6 +35,7 @@ from dtype_sampler.weights import (
     Stack,
     Transpose,
     UngroupExperts,
+    Unpad,
     Unstack,
     WeightConverter,
     WeightRenaming,
@@ -76,7 +78,7 @@ class OneWay:
 operations: list[Operation] = [
     *(Stack(), Unstack(1), Concatenate(0), Chunk(0), Split([1, 2]), Transpose(0, 1)),
     *(Interleave(1), PermuteForRope(8), Reshape((2, -1)), RegroupExperts(), UngroupExperts()),
-    *(Scale((128, 128)), Split(), Transpose(unless_fits=True)),
+    *(Scale((128, 128)), Split(), Unpad(), Pad(), Transpose(unless_fits=True)),
     Negate(),
 ]
 WeightConverter(["a", "b"], ["c"], operations)

@@ -13,6 +13,7 @@ from dtype_sampler.weights import (
     Chunk,
     Concatenate,
     Interleave,
+    Pad,
     PermuteForRope,
     RegroupExperts,
     Reshape,
@@ -21,10 +22,12 @@ from dtype_sampler.weights import (
     Stack,
     Transpose,
     UngroupExperts,
+    Unpad,
     Unstack,
     WeightConverter,
     WeightRenaming,
     from_transformers,
+    plan_load,
 )
 from dtype_sampler.weights.families import families, translated
 
@@ -82,6 +85,12 @@ def test_renames_of_several_kinds():
         WeightRenaming(r"q\.1\.", "l.2."),
     ]
     assert len(translated([counted], None)) == 128
+    pairs = translated([rule([r"layers\.(\d+)"], [r"layers.\1"], "LayerPairCollapse")], CONFIG)
+    keys = ["layers.2.mixer.q", "layers.3.mixer.up", "layers.3.mlp_alpha", "layers.2.attn_alpha"]
+    assert list(plan_load([*keys, "layers.9.x", "layers.2.mixers"], None, pairs).direct) == [
+        *("layers.1.self_attn.q", "layers.1.mlp.up", "layers.1.lambda_2", "layers.1.lambda_1"),
+        *("layers.9.x", "layers.2.mixers"),
+    ]
 
 
 NUMBER = r"(?P<index>\d+)"
@@ -120,6 +129,8 @@ ROPE = {"subconfig_key": None, "inverse": False}
             (converter(["a"], ["b"], given), WeightConverter([r"a(?!\w)"], ["b"], [expected]))
             for given, expected in (
                 (like("Split", dim=1), Split(None, 1)),
+                (like("Inkling2UnpadVocab", inverse=False), Unpad()),
+                (like("Inkling2UnpadVocab", inverse=True), Pad()),
                 (like("Interleave", dim=1, inverse=True), Interleave(1, inverse=True)),
                 (like("Transpose", dim0=1, dim1=2, check_dims=True), Transpose(1, 2, True)),
                 (

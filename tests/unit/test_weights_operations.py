@@ -16,6 +16,7 @@ from dtype_sampler.weights import (
     Concatenate,
     Interleave,
     OperationError,
+    Pad,
     PermuteForRope,
     RegroupExperts,
     Reshape,
@@ -24,6 +25,7 @@ from dtype_sampler.weights import (
     Stack,
     Transpose,
     UngroupExperts,
+    Unpad,
     Unstack,
 )
 
@@ -31,7 +33,7 @@ EVERY = [Stack(1), Unstack(1), Concatenate(1), Concatenate(0, [1, 2]), Chunk(-1)
 EVERY.append(Transpose(0, 2))
 OTHERS = [
     *(Split(), Interleave(1), PermuteForRope(4, [0]), Reshape((2, -1)), Scale((128, 128))),
-    *(RegroupExperts(), UngroupExperts(), Transpose(0, 2, unless_fits=True)),
+    *(RegroupExperts(), UngroupExperts(), Unpad(), Pad(1), Transpose(0, 2, unless_fits=True)),
 ]
 
 
@@ -266,6 +268,21 @@ class TestShapes:
                 OperationError, match="the target's shape tells whether, and is not"
             ):
                 operation.convert([given], 1, unknown)
+
+    def test_what_is_padded(self):
+        given = tensors((2, 3))
+        padded = Pad().convert([given], 1, [[(4, 3)]])
+        assert padded[0][0].tolist() == [[0, 1, 2], [3, 4, 5], [0, 0, 0], [0, 0, 0]]
+        assert same(Pad().reverse().convert(padded, 1, [[(2, 3)]]), [given])
+        for operation, length, message in (
+            (Pad(), 1, "2 is too long by 1"),
+            (Unpad(), 3, "2 can't be cut to 3"),
+        ):
+            with pytest.raises(OperationError, match=message):
+                operation.convert([given], 1, [[(length, 3)]])
+            for unknown in ((), [[None]]):
+                with pytest.raises(OperationError, match="the target's length is not known"):
+                    operation.convert([given], 1, unknown)
 
     def test_reshaped(self):
         given = tensors((2, 3, 1, 2))

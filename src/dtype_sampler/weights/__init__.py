@@ -25,11 +25,13 @@ from dtype_sampler.weights.planned import LoadPlan
 from dtype_sampler.weights.problems import Collision, Incomplete, Mismatch, Problem
 from dtype_sampler.weights.reordering import (
     Interleave,
+    Pad,
     PermuteForRope,
     RegroupExperts,
     Reshape,
     Scale,
     UngroupExperts,
+    Unpad,
 )
 from dtype_sampler.weights.report import LoadError, LoadReport
 from dtype_sampler.weights.reversal import reverse
@@ -61,6 +63,7 @@ __all__ = [
     "Mismatch",
     "Operation",
     "OperationError",
+    "Pad",
     "PermuteForRope",
     "Problem",
     "RegroupExperts",
@@ -73,6 +76,7 @@ __all__ = [
     "Stack",
     "Transpose",
     "UngroupExperts",
+    "Unpad",
     "Unstack",
     "WeightConverter",
     "WeightRenaming",

@@ -23,10 +23,12 @@ from dtype_sampler.weights.operations import (
 )
 from dtype_sampler.weights.reordering import (
     Interleave,
+    Pad,
     PermuteForRope,
     RegroupExperts,
     Reshape,
     UngroupExperts,
+    Unpad,
 )
 from dtype_sampler.weights.rules import Rule, RuleError, WeightConverter, WeightRenaming
 
@@ -102,6 +104,8 @@ def translated(rules: Iterable[Any], config: Any) -> list[Rule]:
             found.append(_converter(rule, config))
         elif kind == "GroupWeightRename":
             found += _group(rule)
+        elif kind == "LayerPairCollapse":
+            found += _pairs(rule, config)
         elif hasattr(rule, "offset"):
             found += _counted(rule, config)
         elif kind in ("WeightRenaming", "PrefixChange"):
@@ -137,10 +141,28 @@ def _group(rule: Any) -> list[Rule]:
     ]
 
 
+def _pairs(rule: Any, config: Any) -> list[Rule]:
+    """Renames of two layers each, one for attention and one for the rest, to one layer."""
+    kinds = (("mixer", None), ("attn_alpha", "lambda_1"), ("mlp_alpha", "lambda_2"))
+    return [
+        WeightRenaming(
+            rf"layers\.{index}\.{name}(?=\.|$)",
+            f"layers.{index // 2}.{new or ('self_attn', 'mlp')[index % 2]}",
+            scope=_scope(rule),
+        )
+        for index in range(2 * _layers(config))
+        for name, new in kinds
+    ]
+
+
+def _layers(config: Any) -> int:
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return int(getattr(text, "num_hidden_layers", _LAYERS))
+
+
 def _counted(rule: Any, config: Any) -> list[Rule]:
     """A rename that counts on: one for each number there may be."""
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    count = getattr(text, "num_hidden_layers", _LAYERS)
+    count = _layers(config)
     found: list[Rule] = []
     for source in rule.source_patterns:
         for index in range(count):
@@ -188,6 +210,8 @@ def _operation(given: Any, names: Sequence[str], config: Any) -> list[Operation]
         return [Reshape((-1, given.in_channels, *given.kernel_size))]
     if kind == "PermuteForRope":
         return [_permute(given, names, config)]
+    if kind == "Inkling2UnpadVocab":
+        return [Pad() if given.inverse else Unpad()]
     if kind == "ErnieFuseAndSplitTextVisionExperts":
         return [RegroupExperts(given.stack_dim, given.concat_dim)]
     if kind == "ErnieSplitAndDecoupleTextVisionExperts":

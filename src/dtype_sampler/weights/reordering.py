@@ -133,6 +133,64 @@ class Reshape:
 
 
 @dataclass(frozen=True, slots=True)
+class Unpad:
+    """Drop what a tensor has beyond its target's length, as a vocabulary that is padded."""
+
+    dim: int = 0
+    wants_shapes = True
+
+    def convert(self, columns: Columns, targets: int, shapes: Shapes = ()) -> Columns:
+        """As many tensors as before. Raises OperationError if a length is unknown, or too short."""
+        return [
+            [one.narrow(self.dim, 0, self._length(one, shapes)) for one in column]
+            for column in columns
+        ]
+
+    def _length(self, tensor: torch.Tensor, shapes: Shapes) -> int:
+        length = _wanted(self, self.dim, shapes)
+        if length > tensor.shape[self.dim]:
+            raise OperationError(f"{self}: {tensor.shape[self.dim]} can't be cut to {length}")
+        return length
+
+    def reverse(self) -> Pad:
+        """`Pad`."""
+        return Pad(self.dim)
+
+
+@dataclass(frozen=True, slots=True)
+class Pad:
+    """Put zeros behind a tensor, to its target's length."""
+
+    dim: int = 0
+    wants_shapes = True
+
+    def convert(self, columns: Columns, targets: int, shapes: Shapes = ()) -> Columns:
+        """As many tensors as before. Raises OperationError if a length is unknown, or too short."""
+        return [[self._padded(one, shapes) for one in column] for column in columns]
+
+    def _padded(self, tensor: torch.Tensor, shapes: Shapes) -> torch.Tensor:
+        import torch
+
+        lacking = _wanted(self, self.dim, shapes) - tensor.shape[self.dim]
+        if lacking < 0:
+            raise OperationError(f"{self}: {tensor.shape[self.dim]} is too long by {-lacking}")
+        shape = list(tensor.shape)
+        shape[self.dim] = lacking
+        return torch.cat([tensor, tensor.new_zeros(shape)], self.dim)
+
+    def reverse(self) -> Unpad:
+        """`Unpad`."""
+        return Unpad(self.dim)
+
+
+def _wanted(operation: Unpad | Pad, dim: int, shapes: Shapes) -> int:
+    lengths = {shape[dim] if shape else None for column in shapes for shape in column}
+    if len(lengths) != 1 or None in lengths:
+        raise OperationError(f"{operation}: the target's length is not known")
+    return int(lengths.pop() or 0)
+
+
+@dataclass(frozen=True, slots=True)
 class RegroupExperts:
     """Cut the list of each source into as many as there are targets, stack, and join the sources.
 
@@ -275,5 +333,5 @@ def known_by_shape(operations: Iterable[Operation]) -> bool:
 
 _OURS = (
     *(Stack, Unstack, Concatenate, Chunk, Split, Transpose, Interleave, PermuteForRope, Reshape),
-    *(RegroupExperts, UngroupExperts, Scale),
+    *(RegroupExperts, UngroupExperts, Scale, Unpad, Pad),
 )
