@@ -361,3 +361,46 @@ def test_between_two_meshes(tmp_path):
         """,
         2,
     )
+
+
+@worlds
+def test_fsdp1(tmp_path, world):
+    """Its parameters are views of flat memory, which is what it computes with."""
+    run(
+        tmp_path,
+        """
+        import warnings
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        warnings.simplefilter("ignore")
+        plain = mlp()
+        tensors = other(plain)
+        plain.load_state_dict(tensors)
+        x = value(2, 6)
+        model = FullyShardedDataParallel(
+            mlp(), use_orig_params=True, device_id=torch.device("cpu")
+        )
+        model(x)
+        with FullyShardedDataParallel.summon_full_params(model):
+            assert load_weights(model, written(tensors)).loaded == 4
+        assert torch.equal(model(x), plain(x))
+        with FullyShardedDataParallel.summon_full_params(model):
+            try:
+                load_weights(model, tensors, dtype="float64")
+            except LoadError as error:
+                assert "is a view of FSDP's flat memory, and can't become" in str(error), error
+            else:
+                raise AssertionError
+        assert torch.equal(model(x), plain(x))
+        if world == 2:
+            # Outside, a process has but parts of them, of other shapes.
+            try:
+                load_weights(model, tensors)
+            except LoadError as error:
+                assert "of another shape" in str(error), error
+            else:
+                raise AssertionError
+            assert torch.equal(model(x), plain(x))
+        """,
+        world,
+    )

@@ -86,6 +86,16 @@ def fsdp_modules(model: nn.Module) -> Iterator[FSDPModule]:
     return (one for one in model.modules() if kind is not None and isinstance(one, kind))
 
 
+def in_flat_memory(model: nn.Module) -> set[int]:
+    """The parameters that FSDP1 has as views of memory of its own, by their `id`."""
+    fsdp: Any = sys.modules.get("torch.distributed.fsdp")
+    kind = getattr(fsdp, "FullyShardedDataParallel", None)
+    if kind is None:
+        return set()
+    wrapped = (module for module in model.modules() if isinstance(module, kind))
+    return {id(one) for module in wrapped for one in module.parameters()}
+
+
 def shard_of(tensor: torch.Tensor) -> tuple[Shard | None, str | None]:
     """What this process has of a DTensor, or why that can't be told. None and None for others."""
     if not is_dtensor(tensor):

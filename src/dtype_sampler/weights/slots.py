@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.weights.patterns import compiled
-from dtype_sampler.weights.sharding import Shard, fsdp_modules, shard_of
+from dtype_sampler.weights.sharding import Shard, fsdp_modules, in_flat_memory, shard_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +154,13 @@ def slots_of(
     persistent = model.state_dict(keep_vars=True).keys() if buffers else ()
     for name, buffer in buffers.items():
         add(name, buffer, of_buffer(name, buffer), persistent=name in persistent)
+    flat = in_flat_memory(model)
     for slot in slots.each:
+        if id(slot.tensor) in flat and not (slot.stays or slot.memory.is_meta):
+            slot.refusal = (
+                f"is a view of FSDP's flat memory, and can't become {slot.dtype} on {slot.device}:"
+                " give the model its dtype and device before it is wrapped"
+            )
         # FSDP2 notes the dtype of what it shards, and would compute with two.
         if slot.shard and slot.dtype != slot.memory.dtype and not slot.memory.is_meta:
             slot.refusal = (
