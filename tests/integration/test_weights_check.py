@@ -33,7 +33,7 @@ def test_with_random_dtypes_in_one_line(project):
             "",
             "test_it.py:*: AssertionError",
             "dtype under test: torch.*",
-            'same sample:     pytest "test_it.py::test_broken" --dtype-seed=1',
+            'same sample:     pytest "test_it.py::test_broken" --dtype-seed=1*',
         ],
         consecutive=False,
     )

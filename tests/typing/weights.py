@@ -13,24 +13,35 @@ from dtype_sampler.weights import (
     CheckpointError,
     Chunk,
     Collision,
+    Comparison,
     Concatenate,
     Incomplete,
+    Interleave,
     LoadError,
     LoadPlan,
     LoadReport,
     Mismatch,
     Operation,
     OperationError,
+    Pad,
+    PermuteForRope,
     Problem,
+    RegroupExperts,
+    Reshape,
     Rule,
     RuleError,
+    Scale,
     Split,
     Stack,
     Transpose,
+    UngroupExperts,
+    Unpad,
     Unstack,
     WeightConverter,
     WeightRenaming,
     check_dtype_loading,
+    compare_weights,
+    from_transformers,
     load_weights,
     plan_load,
     reverse,
@@ -40,6 +51,9 @@ from dtype_sampler.weights import (
 RULES: list[Rule] = [
     WeightRenaming(r"^model\.", ""),
     WeightConverter([r"experts\.(?P<index>\d+)\.w"], ["experts"], [Stack(0)]),
+    WeightRenaming("a", "b", scope="vision", only_if="^a"),
+    WeightConverter("a", "b", [Scale()], scope="vision", optional=["a"]),
+    *from_transformers("llama"),
 ]
 Columns = list[list[torch.Tensor]]
 
@@ -63,6 +77,8 @@ class OneWay:
 
 operations: list[Operation] = [
     *(Stack(), Unstack(1), Concatenate(0), Chunk(0), Split([1, 2]), Transpose(0, 1)),
+    *(Interleave(1), PermuteForRope(8), Reshape((2, -1)), RegroupExperts(), UngroupExperts()),
+    *(Scale((128, 128)), Split(), Unpad(), Pad(), Transpose(unless_fits=True)),
     Negate(),
 ]
 WeightConverter(["a", "b"], ["c"], operations)
@@ -84,7 +100,11 @@ def load(model: torch.nn.Module, path: Path, tensors: Mapping[str, torch.Tensor]
     assert_type(report.incomplete[0], Incomplete)
     assert_type(report.errors[0], Problem)
     assert_type(report.plan, LoadPlan)
-    load_weights(model, "folder")
+    assert_type(report.ignored_keys[0], str)
+    assert_type(report.notes[0], str)
+    assert_type(report.pairs[0].rule, WeightRenaming)
+    load_weights(model, "folder", variant="fp16", follow_links=True, mmap=False)
+    load_weights(model, path, ignore_missing=["inv_freq"], ignore_unexpected=[r"^mtp\."])
     load_weights(model, tensors, dtype="bfloat16")
     load_weights(model, {"a": lambda: torch.zeros(1)})
     load_weights(model, path, ["a"])  # type: ignore[list-item]  # no rule
@@ -93,6 +113,8 @@ def load(model: torch.nn.Module, path: Path, tensors: Mapping[str, torch.Tensor]
 
 def save(model: torch.nn.Module, path: Path) -> None:
     save_weights(model, path, rules=RULES)
+    save_weights(model, path, like=load_weights(model, path))
+    assert_type(compare_weights(path, model, RULES), Comparison)
     undone: object = reverse(RULES)
     assert_type(undone, object)
 

@@ -354,3 +354,37 @@ def test_one_byte_changed(tmp_path, data):
     )
     path.write_bytes(content)
     agrees(path)
+
+
+def test_a_disk_that_fails(tmp_path, monkeypatch):
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.ones(1)}, path)
+
+    class Failing:
+        def read(self, count):
+            raise OSError(5, "Input/output error")
+
+        def fileno(self):
+            return os.open(path, os.O_RDONLY)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr("dtype_sampler.weights.header.open_file", lambda *_: Failing())
+    with pytest.raises(CheckpointError, match=r"x\.safetensors: can't be read: Input/output error"):
+        read_header(path)
+
+
+def test_a_file_that_goes_while_it_is_looked_at(tmp_path):
+    path = tmp_path / "x.safetensors"
+    save_file({"a": torch.ones(1)}, path)
+
+    def check(real):
+        assert real == path.resolve()
+        path.unlink()
+
+    with pytest.raises(CheckpointError, match=r"x\.safetensors: can't be read: No such file"):
+        read_header(path, check)

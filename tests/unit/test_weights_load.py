@@ -201,10 +201,11 @@ class TestValues:
             **dict.fromkeys(("b.weight", "b.bias"), torch.float32),
         }
         assert model.b.weight.tolist() == [1.5, 1.5]
-        # Without a dtype everything stays what it is.
+        # Without a dtype all the rest stays what it is.
         model = small(torch.float16)
         load_weights(model, filled(model, 1.5), keep_in_float32=patterns)
-        assert model.b.weight.dtype == torch.float16
+        assert model.b.weight.dtype == model.b.bias.dtype == torch.float32
+        assert model.a.weight.dtype == model.c.weight.dtype == torch.float16
 
     @pytest.mark.parametrize("name", ["embed", "head"])
     def test_by_any_name_of_what_is_shared(self, name):
@@ -1113,10 +1114,10 @@ class TestHint:
     @pytest.mark.parametrize(
         ("model", "checkpoint", "rules"),
         [
-            ("", "module.", ()),
-            ("module.", "", ()),
+            ("", "model.", ()),
+            ("model.", "", ()),
             ("", "a.b.", ()),
-            ("", "x.", [WeightRenaming("^x", "module")]),
+            ("", "x.", [WeightRenaming("^x", "model")]),
         ],
     )
     def test_a_prefix(self, model, checkpoint, rules):

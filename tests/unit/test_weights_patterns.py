@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from dtype_sampler.weights import patterns
-from dtype_sampler.weights.patterns import compiled, is_compiled, longest, parse, required
+from dtype_sampler.weights.patterns import compiled, is_compiled, longest, parse, required, steps
 
 # `[[a]` will mean something else one day, as Python says of it.
 pytestmark = pytest.mark.filterwarnings("ignore:Possible:FutureWarning")
@@ -223,6 +223,19 @@ def test_the_bound_is_shorter_with_more_repeats():
     # Where it can begin at one place only, one power less.
     assert longest("^(.*)(.*)x") > longest("(.*)(.*)x")
     assert longest("(?m)^(.*)(.*)x") == longest("(.*)(.*)x")
+
+
+def test_steps():
+    """From every place on, and in all ways to share what is there between the repeats."""
+    assert steps("abc", 100) == 200
+    assert steps("(.*)x", 100) == 100**2 // 2 + 100
+    assert steps("^(.*)(.*)x", 100) == 100**2 // 2 + 100
+    assert steps("(.*)(.*)x", 100) == 100**3 // 6 + 100
+    # Behind a text that the repeat can't go past, no place is gone over twice.
+    for pattern in (r"layers\.\d+", r"h\d+\.w", r"\.\w+", "abc"):
+        assert steps(pattern, 100) == 200, pattern
+    for pattern in (r"\d+\.w", r"1\d+", r"a\w+", r"x.+", r"\w+"):
+        assert steps(pattern, 100) == 100**2 // 2 + 100, pattern
 
 
 def test_searches_within_the_bound_end():

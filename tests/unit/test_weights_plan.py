@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import re
 
@@ -22,7 +23,7 @@ from dtype_sampler.weights import (
     plan_load,
     reverse,
 )
-from dtype_sampler.weights.plan import MAX_KEY
+from dtype_sampler.weights.gates import MAX_KEY
 
 
 def renamed(key, *rules):
@@ -166,9 +167,9 @@ class TestConverters:
     def test_two_spellings_of_one_index_collide(self):
         plan = plan_load(["e.0.w", "e.01.w", "e.1.w"], ["e.w"], [EXPERTS])
         (collision,) = plan.collisions
-        assert collision == ("e.w", ("e.01.w", "e.1.w"))
+        assert collision == ("e.w", ("e.0.w", "e.01.w", "e.1.w"))
         assert not plan.groups
-        assert str(collision) == "e.w: from e.01.w and e.1.w"
+        assert str(collision) == "e.w: from e.0.w and e.01.w and e.1.w"
 
     @pytest.mark.parametrize("index", ["²", "٣", "1٣", "0123456789", "12345678901"])
     def test_what_is_no_index(self, index):
@@ -271,6 +272,17 @@ class TestConverters:
         # Neither is taken, so that what else they would have given is missing.
         assert plan.groups == []
         assert plan.missing_keys == ["y", "z"]
+
+    def test_no_key_of_a_group_that_collides_is_lost(self):
+        rule = WeightConverter(["^q$", "^k$", "^v$"], ["qkv"], [Concatenate(0)])
+        plan = plan_load(["q", "k", "v", "qkv"], ["qkv"], [rule])
+        assert plan.collisions == [("qkv", ("qkv", "q", "k", "v"))]
+        assert (plan.direct, plan.groups, plan.missing_keys) == ({}, [], [])
+        # By way of several targets, it is one collision.
+        rules = [WeightConverter(["^a$"], ["x", "y"]), WeightConverter(["^b$"], ["y", "z"])]
+        plan = plan_load(["z", "a", "b", "x"], ["x", "y", "z"], rules)
+        assert plan.collisions == [("x, y, z", ("x", "a", "b", "z"))]
+        assert "x, y, z: from x and a and b and z" in plan.describe()
 
     def test_any_number_of_keys_for_one_name(self):
         plan = plan_load(["a1", "a2", "a3", "b"], ["a", "b"], [WeightRenaming(r"a\d", "a")])
@@ -472,3 +484,189 @@ def test_a_plan_backwards():
     plan = plan_load(["a.weight", "e.w"], ["a.gamma", "e.0.w", "e.1.w"], rules)
     assert plan.direct == {"a.gamma": "a.weight"}
     assert plan.groups[0].targets == (("e.0.w", "e.1.w"),)
+
+
+NAMES = st.text("ab.01", min_size=1, max_size=4)
+PATTERNS = st.sampled_from(
+    ["a", "^a", "b$", "a(?P<index>\\d+)", "(?P<index>.)", "^.", "0", "(a|b)", "^a$", "^b$", "x"]
+)
+TARGETS = st.sampled_from(["a", "b", "x", "y", "", r"\g<index>", r"x\g<index>y", "a.b", "0"])
+RULES = st.lists(
+    st.builds(WeightRenaming, PATTERNS, TARGETS.filter(lambda one: "index" not in one))
+    | st.builds(
+        WeightConverter,
+        st.lists(PATTERNS, min_size=1, max_size=3),
+        st.lists(TARGETS, min_size=1, max_size=3),
+        st.just([Stack(0)]),
+    ),
+    max_size=4,
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(NAMES, unique=True, max_size=12), st.none() | st.lists(NAMES | st.just("x")), RULES)
+def test_every_key_is_in_one_place(keys, targets, rules):
+    try:
+        plan = plan_load(keys, targets, rules)
+    except RuleError:
+        # A target that names a group that its pattern lacks.
+        return
+    places = [
+        *plan.direct.values(),
+        *(key for group in plan.groups for key in group.keys),
+        *(one.key for one in plan.unexpected_keys),
+        *(key for one in plan.collisions for key in one.keys),
+        *(key for one in plan.incomplete for key in one.keys),
+        *(one.where for one in plan.errors),
+    ]
+    assert sorted(places) == sorted(keys)
+    if targets is not None:
+        reached = [*plan.direct, *(name for group in plan.groups for name in group.names)]
+        assert len(set(reached)) == len(reached)
+        assert set(targets).issuperset(reached)
+        assert not set(reached) & set(plan.missing_keys)
+        told = {
+            *reached,
+            *plan.missing_keys,
+            *(name for one in plan.collisions for name in one.target.split(", ")),
+            *(name for one in plan.incomplete for name in one.targets),
+        }
+        assert told.issuperset(targets)
+
+
+class TestLongSearches:
+    """A search is bounded for each key, and all searches of a plan together."""
+
+    @pytest.mark.parametrize(
+        ("pattern", "key"),
+        [
+            (r"(?:\w+){10}x", "x" + "a" * 27),
+            (r"\d+\d+\d+\d+$", "1" * 125 + "a"),
+            (r"(.*)(.*)(.*)(.*)(.*)x", "x" + "a" * 120),
+        ],
+    )
+    def test_one_key(self, pattern, key):
+        # It would have taken seconds: it is told instead, with the rule, and the plan goes on.
+        plan = plan_load([key, "b"], None, [WeightRenaming(pattern, "y")])
+        (problem,) = plan.errors
+        assert f"a search for {pattern!r} of WeightRenaming(" in problem.message
+        assert plan.direct == {"b": "b"}
+
+    def test_many_keys(self, monkeypatch):
+        now = 0.0
+
+        def clock():
+            nonlocal now
+            now += 0.125
+            return now
+
+        monkeypatch.setattr("dtype_sampler.weights.gates._processor_time", clock)
+        rules = [WeightRenaming("b", "c"), WeightRenaming(r"(.*)a(.*)x", r"\1\2y")]
+        keys = [f"{'a' * 60}x{n}" for n in range(100)]
+        with pytest.raises(RuleError) as error:
+            plan_load(keys, None, rules)
+        assert str(error.value) == (
+            f"{rules[1]!r}: {'a' * 60}x40: searches for the pattern '(.*)a(.*)x' have taken 5.1 s"
+            " for 41 keys, and that is too long. Say more of what it repeats, such as `[^.]+` for"
+            " `.+`, or let it begin with `^`"
+        )
+        # More keys may take longer.
+        assert plan_load(keys[:40], None, rules).direct
+
+    def test_what_takes_few_steps_is_not_timed(self, monkeypatch):
+        monkeypatch.setattr("dtype_sampler.weights.gates._processor_time", None)
+        keys = [f"model.layers.{n}.mlp.experts.{n}.gate_proj.weight" for n in range(10)]
+        rules = [
+            WeightRenaming(r"^model\.", ""),
+            WeightRenaming(r"layers\.(\d+)\.mlp\.experts\.(\d+)", r"l.\1.e.\2"),
+            WeightRenaming(r"(.+)\.weight$", r"\1.w"),
+        ]
+        plan = plan_load(keys, None, rules)
+        assert list(plan.direct) == [f"l.{n}.e.{n}.gate_proj.w" for n in range(10)]
+
+
+class TestScopes:
+    RULE = WeightRenaming(r"^encoder\.", "layers.", scope="vision")
+
+    @pytest.mark.parametrize(
+        ("key", "name"),
+        [
+            ("vision.encoder.0", "vision.layers.0"),
+            ("model.vision.encoder.0", "model.vision.layers.0"),
+            ("text.encoder.0", "text.encoder.0"),
+            ("encoder.0", "encoder.0"),
+            ("visions.encoder.0", "visions.encoder.0"),
+            ("vision.x.encoder.0", "vision.x.encoder.0"),
+        ],
+    )
+    def test_a_rule_of_a_submodel(self, key, name):
+        plan = plan_load([key], None, [self.RULE], base_model_prefix="model")
+        assert plan.direct == {name: key}
+        # And back again.
+        assert plan_load([name], None, reverse([self.RULE]), base_model_prefix="model").direct == {
+            key: name
+        }
+
+    def test_of_the_base_model_itself(self):
+        rule = WeightRenaming("^x", "y", scope="")
+        plan = plan_load(["model.x", "x", "a.x"], None, [rule], base_model_prefix="model")
+        assert plan.direct == {"model.y": "model.x", "y": "x", "a.x": "a.x"}
+
+    def test_converters(self):
+        rule = WeightConverter([r"^e\.(?P<index>\d)"], ["w"], [Stack(0)], scope="a.b")
+        plan = plan_load(["a.b.e.0", "a.b.e.1", "e.0"], None, [rule])
+        (group,) = plan.groups
+        assert (group.names, group.keys) == (["a.b.w"], ["a.b.e.0", "a.b.e.1"])
+        assert list(plan.direct) == ["e.0"]
+
+    def test_values(self):
+        converter = WeightConverter("a", "b", [], scope="s", optional=())
+        for rule in (self.RULE, WeightRenaming("a", "b", only_if="c"), converter):
+            for other in (pickle.loads(pickle.dumps(rule)), eval(repr(rule))):
+                assert other == rule
+                assert hash(other) == hash(rule)
+        assert WeightRenaming("a", "b") != WeightRenaming("a", "b", scope="c")
+        for wrong in ({"scope": 5}, {"only_if": 5}):
+            with pytest.raises(RuleError, match="scope and only_if are texts, or None"):
+                plan_load([], None, [WeightRenaming("a", "b", **wrong)])
+        with pytest.raises(RuleError, match="scope is a text, or None"):
+            plan_load([], None, [WeightConverter("a", "b", [], scope=5)])
+
+
+class TestConditions:
+    RULES = (
+        WeightRenaming(r"norm1(?!\d)", "norm2", only_if=r"norm0(?!\d)"),
+        WeightRenaming(r"norm0(?!\d)", "norm1", only_if=r"norm0(?!\d)"),
+    )
+
+    def test_applied_only_if_a_key_has_it(self):
+        old, new = ["l.norm0", "l.norm1"], ["l.norm1", "l.norm2"]
+        for keys in (old, old[::-1]):
+            plan = plan_load(keys, None, self.RULES)
+            assert plan.direct == dict(zip(new, old, strict=True))
+        # What has the new names already keeps them.
+        assert plan_load(new, None, self.RULES).direct == {name: name for name in new}
+
+    def test_as_the_key_is_when_the_turn_comes(self):
+        rules = [WeightRenaming("^a", "b"), WeightRenaming("^x", "y", only_if="^b")]
+        assert list(plan_load(["a", "x"], None, rules).direct) == ["b", "y"]
+        assert list(plan_load(["c", "x"], None, rules).direct) == ["c", "x"]
+        assert list(plan_load(["b" * 5000, "x"], None, rules).direct) == ["x"]
+
+
+class TestOptional:
+    RULE = WeightConverter(["^w$", "^s$"], ["x"], [Concatenate(0)], optional=["^s$"])
+
+    def test_a_source_that_may_be_missing(self):
+        (group,) = plan_load(["w"], ["x"], [self.RULE]).groups
+        assert group.columns == (("w",), ())
+        (group,) = plan_load(["w", "s"], ["x"], [self.RULE]).groups
+        assert group.columns == (("w",), ("s",))
+        (incomplete,) = plan_load(["s"], ["x"], [self.RULE]).incomplete
+        assert incomplete.gaps == ("no key matches ^w$",)
+
+    def test_what_is_wrong(self):
+        with pytest.raises(RuleError, match="'b' is optional, and is none of its sources"):
+            WeightConverter("a", "c", [], optional="b")
+        with pytest.raises(RuleError, match="not all of its sources can be optional"):
+            WeightConverter("a", "c", [], optional="a")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dtype_sampler.errors import DtypeSamplerError
@@ -28,6 +29,7 @@ from dtype_sampler.weights import (
     reverse,
     save_weights,
 )
+from dtype_sampler.weights.sources import open_source
 
 
 class Model(nn.Module):
@@ -379,3 +381,95 @@ def test_the_check_takes_one_dtype():
 def test_the_check_needs_a_factory():
     with pytest.raises(DtypeSamplerError, match=r"^model_factory is called .* not a Linear$"):
         check_dtype_loading(nn.Linear(2, 2), ["float16"])
+
+
+class TestLike:
+    """As the checkpoint was that a model was loaded from."""
+
+    RULES = (
+        WeightRenaming(r"^old\.", "new."),
+        WeightRenaming(r"^never\.", "new."),
+        WeightConverter([r"^q$", r"^k$"], ["qk"], [Concatenate(0)]),
+    )
+
+    def model(self):
+        model = nn.Module()
+        model.qk = nn.Parameter(torch.zeros(4, 2))
+        model.new = nn.Linear(1, 1)
+        return model
+
+    def tensors(self):
+        # Of unequal parts, which nothing in the rules tells of.
+        return {
+            "q": torch.arange(6.0).reshape(3, 2),
+            "k": torch.arange(2.0).reshape(1, 2),
+            "old.weight": torch.ones(1, 1),
+            "old.bias": torch.ones(1),
+        }
+
+    @pytest.mark.parametrize("given", ["file", "mapping"])
+    @pytest.mark.parametrize("rules", [RULES, ()], ids=["with rules", "without"])
+    def test_the_very_names_and_shapes(self, tmp_path, given, rules):
+        tensors = self.tensors()
+        save_file(tensors, tmp_path / "x.safetensors")
+        model = self.model()
+        report = load_weights(
+            model, tensors if given == "mapping" else tmp_path / "x.safetensors", self.RULES
+        )
+        saved = load_file(save_weights(model, tmp_path, rules, like=report))
+        assert saved.keys() == tensors.keys()
+        assert all(torch.equal(saved[key], one) for key, one in tensors.items())
+
+    def test_without_it_there_are_other_ways_back(self, tmp_path):
+        model = self.model()
+        report = load_weights(model, self.tensors(), self.RULES)
+        (note,) = report.notes
+        assert note.startswith("qk was joined of parts of unequal length: save_weights(..., like=")
+        saved = load_file(save_weights(model, tmp_path, self.RULES))
+        assert {key: list(one.shape) for key, one in saved.items()} == {
+            "q": [2, 2],
+            "k": [2, 2],
+            "never.weight": [1, 1],
+            "never.bias": [1],
+        }
+        # Which is the same to a load.
+        again = self.model()
+        assert load_weights(again, saved, self.RULES).notes == []
+        assert torch.equal(again.qk, model.qk)
+
+    def test_a_rule_that_matched_nothing_is_not_reversed(self, tmp_path):
+        model = nn.ModuleDict({"model": nn.Linear(1, 1)})
+        # The checkpoint has the prefix already.
+        rules = [WeightRenaming(r"^transformer\.(.+)", r"model.\1")]
+        report = load_weights(
+            model, {"model.weight": torch.ones(1, 1), "model.bias": torch.ones(1)}, rules
+        )
+        assert report.plan.unused_rules == rules
+        saved = save_weights(model, tmp_path, rules, like=report)
+        assert load_file(saved).keys() == {"model.weight", "model.bias"}
+        assert load_file(save_weights(model, tmp_path, rules)).keys() == {
+            "transformer.weight",
+            "transformer.bias",
+        }
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_over_the_file_that_is_mapped(tmp_path, mmap):
+    """What a load or another process has mapped is another file from then on."""
+    path = tmp_path / "x.safetensors"
+    save_file({"weight": torch.ones(2, 2), "bias": torch.ones(2)}, path)
+    with closing(open_source(path, mmap=mmap)) as source:
+        mapped = source.read("weight")
+        model = nn.Linear(2, 2)
+        # As transformers leaves a model: its memory is the file's.
+        model.weight = nn.Parameter(mapped)
+        load_weights(model, {"bias": torch.full((2,), 3.0)}, strict=False)
+        assert save_weights(model, path) == path
+        with torch.no_grad():
+            model.weight.add_(1)
+        save_weights(model, path)
+    assert load_file(path)["weight"].tolist() == [[2, 2], [2, 2]]
+    assert load_file(path)["bias"].tolist() == [3, 3]
+    again = nn.Linear(2, 2)
+    load_weights(again, path)
+    assert again.weight.tolist() == [[2, 2], [2, 2]]

@@ -12,7 +12,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dtype_sampler.weights import CheckpointError, sources
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.weights import (
+    CheckpointError,
+    LoadError,
+    disks,
+    folders,
+    load_weights,
+    mapped,
+    sources,
+)
 from dtype_sampler.weights.sources import INDEX_NAME, open_source, tensors_of
 
 A, B = torch.arange(3.0), torch.tensor(7)
@@ -166,7 +175,8 @@ class TestIndex:
         for target in ("../secret.safetensors", tmp_path / "secret.safetensors"):
             link.symlink_to(target)
             told = (
-                f"{link}: is a link that leads out of its folder, to {tmp_path}/secret.safetensors"
+                f"{link}: is a link that leads out of its folder, to {tmp_path}/secret.safetensors:"
+                " follow_links=True follows it, if whoever made the folder is to be trusted"
             )
             assert refusal(folder) == told
             (folder / INDEX_NAME).rename(tmp_path / "aside")
@@ -213,6 +223,100 @@ class TestIndex:
         (snapshot / "one.safetensors").symlink_to("../../other.safetensors")
         assert "is a link that leads out of its folder" in refusal(snapshot)
 
+    @pytest.mark.parametrize("folder", ["", "unet", "a/b"])
+    @pytest.mark.parametrize("disk", ["", "other/disk"])
+    def test_the_cache_with_folders_in_it(self, tmp_path, folder, disk):
+        repository = tmp_path / "models--x--y"
+        blobs = tmp_path / disk / "blobs" if disk else repository / "blobs"
+        blobs.mkdir(parents=True)
+        snapshot = repository / "snapshots" / "0123" / folder
+        snapshot.mkdir(parents=True)
+        if disk:
+            (repository / "blobs").symlink_to(blobs)
+        up = "../" * (2 + len(snapshot.relative_to(repository / "snapshots" / "0123").parts))
+        save_file({"a": A}, blobs / ("0" * 64))
+        (blobs / ("1" * 40)).write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
+        (snapshot / "one.safetensors").symlink_to(f"{up}blobs/{'0' * 64}")
+        (tmp_path / "link").symlink_to(snapshot)
+        for path in (snapshot, tmp_path / "link", snapshot / "one.safetensors"):
+            assert list(tensors_of(path)) == ["a"]
+        (snapshot / INDEX_NAME).symlink_to(f"{up}blobs/{'1' * 40}")
+        for path in (snapshot, tmp_path / "link", snapshot / INDEX_NAME):
+            assert list(tensors_of(path)) == ["a"]
+        # A blob by its hash.
+        assert list(tensors_of(blobs / ("0" * 64))) == ["a"]
+        # Those of another repository are another's.
+        other = tmp_path / "models--z" / "blobs"
+        other.mkdir(parents=True)
+        save_file({"a": A}, other / "aaaa")
+        (snapshot / "one.safetensors").unlink()
+        (snapshot / "one.safetensors").symlink_to(other / "aaaa")
+        assert "is a link that leads out of its folder" in refusal(snapshot)
+        assert list(tensors_of(snapshot, follow_links=True)) == ["a"]
+
+    def test_links_that_are_asked_for(self, tmp_path):
+        """As in the stores that the nodes of a cluster share."""
+        save_file({"a": A}, tmp_path / "store")
+        folder = shards(tmp_path / "m", {"a": "x.safetensors"})
+        (folder / "x.safetensors").symlink_to("../store")
+        assert "follow_links=True" in refusal(folder)
+        with closing(open_source(folder, follow_links=True)) as source:
+            assert torch.equal(source.read("a"), A)
+        model = torch.nn.Module()
+        model.a = torch.nn.Parameter(torch.zeros(3))
+        assert load_weights(model, folder, follow_links=True).loaded == 1
+        # But never another name than that of a file in the folder.
+        shards(folder, {"a": "../store.safetensors"})
+        with pytest.raises(CheckpointError, match="that must be the name of a"):
+            open_source(folder, follow_links=True)
+
+    @pytest.mark.parametrize("length", [300, 5000])
+    def test_names_that_no_file_can_have(self, tmp_path, length):
+        folder = shards(tmp_path / "m", {"a": "x" * length + ".safetensors"})
+        assert "File name too long" in refusal(folder)
+        for name in ("x" * length, "x" * length + ".safetensors", "x" * length + "/model"):
+            text = refusal(tmp_path / name)
+            assert "File name too long" in text
+            assert "\n" not in text
+        assert refusal(tmp_path / "x\0.safetensors").startswith(f"{tmp_path}/x\\x00.safetensors: ")
+
+    def test_a_shard_that_is_swapped_while_it_is_opened(self, tmp_path, monkeypatch):
+        """What was opened is what is checked, whatever the name leads to by then."""
+        from dtype_sampler.weights import header
+
+        secret = tmp_path / "secret.safetensors"
+        save_file({"a": A}, secret)
+        folder = shards(tmp_path / "m", one={"a": A})
+        shard, aside = folder / "one.safetensors", tmp_path / "aside"
+        real = os.open
+
+        def swapped(path, *how):
+            if str(path) != str(shard):
+                return real(path, *how)
+            shard.rename(aside)
+            shard.symlink_to(secret)
+            try:
+                return real(path, *how)
+            finally:
+                shard.unlink()
+                aside.rename(shard)
+
+        monkeypatch.setattr(header.os, "open", swapped)
+        assert refusal(folder) == f"{shard}: has become another file while it was opened"
+
+    def test_a_pipe_in_the_place_of_a_shard(self, tmp_path, monkeypatch):
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("there are no pipes with names here")
+        folder = shards(tmp_path / "m", one={"a": A})
+        shard = folder / "one.safetensors"
+        found = shard.stat()
+        shard.unlink()
+        os.mkfifo(shard)
+        assert refusal(folder) == f"{shard}: is no file"
+        # Nor does it wait for the other end, if the pipe comes a moment later.
+        monkeypatch.setattr(type(shard), "stat", lambda self, **how: found)
+        assert "is no file" in refusal(shard)
+
     @pytest.mark.parametrize(
         ("text", "message"),
         [
@@ -246,7 +350,7 @@ class TestIndex:
         assert refusal(missing) == f"{missing}: can't be read: No such file or directory"
 
     def test_an_index_that_is_large(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(sources, "MAX_HEADER", 100)
+        monkeypatch.setattr(folders, "MAX_HEADER", 100)
         folder = shards(tmp_path / "m", "x" * 101)
         assert "it is larger than 100 bytes" in refusal(folder)
 
@@ -270,9 +374,32 @@ class TestIndex:
             one={"a": A},
             two={"a": A, "b": B},
         )
-        assert refusal(folder) == (
-            f"{folder / INDEX_NAME}: a is in one.safetensors and again in two.safetensors"
+        told = (
+            f"a was read from {{}}.safetensors, as {INDEX_NAME} says, and not from {{}}.safetensors"
         )
+        # Equal or not: the index says which one is meant.
+        for value in (A, A + 1):
+            save_file({"a": value}, folder / "one.safetensors")
+            with closing(open_source(folder)) as source:
+                assert torch.equal(source.read("a"), value)
+                assert source.notes == [told.format("one", "two")]
+        listed = {"a": "two.safetensors", "b": "two.safetensors", "c": "one.safetensors"}
+        shards(folder, listed, one={"a": A + 1, "c": B}, two={"a": A, "b": B})
+        with closing(open_source(folder)) as source:
+            assert torch.equal(source.read("a"), A)
+            assert source.notes == [told.format("two", "one")]
+
+    def test_a_key_in_two_shards_between_which_nothing_decides(self, tmp_path):
+        listed = {"b": "two.safetensors", "c": "one.safetensors"}
+        folder = shards(tmp_path / "m", listed, one={"a": A, "c": B}, two={"a": A, "b": B})
+        with closing(open_source(folder)) as source:
+            assert source.notes == ["a is the same in two.safetensors and one.safetensors"]
+            assert torch.equal(source.read("a"), A)
+        for other in (A + 1, A.double(), A[:2]):
+            save_file({"a": other, "c": B}, folder / "one.safetensors")
+            assert refusal(folder) == (
+                f"{folder / INDEX_NAME}: a is in two.safetensors and again in one.safetensors"
+            )
 
     def test_a_bad_shard_is_named(self, tmp_path):
         folder = shards(tmp_path / "m", one={"a": A}, two={"b": B})
@@ -284,6 +411,166 @@ class TestIndex:
         (folder / "two.safetensors").unlink()
         (folder / "two.safetensors").mkdir()
         assert refusal(folder) == f"{folder / 'two.safetensors'}: is no file"
+
+
+class TestFolders:
+    def held(self, path, **how):
+        """Which file was read, and what was told."""
+        with closing(open_source(path, **how)) as source:
+            return int(source.read("a")), source.notes
+
+    def put(self, folder, *names):
+        for number, name in enumerate(names, 1):
+            if name.endswith(".json"):
+                file = f"shard{number}.safetensors"
+                save_file({"a": torch.tensor(number)}, folder / file)
+                (folder / name).write_text(json.dumps({"weight_map": {"a": file}}))
+            else:
+                save_file({"a": torch.tensor(number)}, folder / name)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            *("model.safetensors", "any.safetensors", "model.sft", "x.sft", INDEX_NAME),
+            "diffusion_pytorch_model.safetensors",
+            "diffusion_pytorch_model.safetensors.index.json",
+            "pytorch_model.safetensors.index.json",
+            "model.fp16.safetensors",
+        ],
+    )
+    def test_what_is_alone(self, tmp_path, name):
+        self.put(tmp_path, name)
+        assert self.held(tmp_path) == (1, [])
+
+    def test_variants(self, tmp_path):
+        names = ["model.safetensors", "model.fp16.safetensors", "model.ema.safetensors"]
+        self.put(tmp_path, *names)
+        told = f"{tmp_path}: model.safetensors was read, and not"
+        assert self.held(tmp_path) == (1, [f"{told} model.ema.safetensors, model.fp16.safetensors"])
+        assert self.held(tmp_path, variant="fp16")[0] == 2
+        assert self.held(tmp_path, variant="ema")[0] == 3
+        with pytest.raises(CheckpointError, match="there is nothing of the variant 'bf16' in it"):
+            open_source(tmp_path, variant="bf16")
+        with pytest.raises(DtypeSamplerError, match=r"^variant='\.\./x': give a word"):
+            open_source(tmp_path, variant="../x")
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "model.safetensors.index.fp16.json",
+            "diffusion_pytorch_model.fp16.safetensors.index.json",
+            "diffusion_pytorch_model.safetensors.index.fp16.json",
+            "diffusion_pytorch_model.fp16.safetensors",
+            "other.fp16.safetensors",
+        ],
+    )
+    def test_variants_of_any_kind(self, tmp_path, name):
+        self.put(tmp_path, name, "diffusion_pytorch_model.safetensors")
+        assert self.held(tmp_path, variant="fp16")[0] == 1
+        assert self.held(tmp_path)[0] == 2
+
+    @pytest.mark.parametrize("chosen", ["model.safetensors", INDEX_NAME])
+    def test_beside_what_mistral_calls_it(self, tmp_path, chosen):
+        self.put(tmp_path, chosen, "consolidated.safetensors")
+        number, notes = self.held(tmp_path)
+        assert number == 1
+        assert not notes or "and not consolidated.safetensors" in notes[0]
+
+    def test_beside_what_mistral_calls_it_by_any_name(self, tmp_path):
+        self.put(tmp_path, "x.safetensors", "consolidated.safetensors")
+        assert self.held(tmp_path)[0] == 1
+        (tmp_path / "x.safetensors").unlink()
+        assert self.held(tmp_path) == (2, [])
+
+    def test_a_whole_file_beside_an_index(self, tmp_path):
+        self.put(tmp_path, "model.safetensors", INDEX_NAME)
+        number, notes = self.held(tmp_path)
+        assert number == 1
+        assert notes[0] == (
+            f"{tmp_path}: model.safetensors was read, as transformers does it, and not"
+            f" {INDEX_NAME} beside it"
+        )
+        model = torch.nn.Module()
+        model.a = torch.nn.Parameter(torch.tensor(0), requires_grad=False)
+        report = load_weights(model, tmp_path)
+        assert report.notes[0] == notes[0]
+        assert notes[0] in str(report)
+        # Named, it is what is read.
+        assert self.held(tmp_path / INDEX_NAME)[0] == 2
+
+    def test_a_blob_that_is_no_hash(self, tmp_path):
+        (tmp_path / "blobs").mkdir()
+        save_file({"a": A}, tmp_path / "blobs" / "name")
+        assert "a checkpoint is a .safetensors file" in refusal(tmp_path / "blobs" / "name")
+
+
+class TestDisks:
+    MOUNTS = """\
+22 1 259:1 / / rw,relatime - ext4 /dev/root rw
+30 22 0:26 / /mnt/with\\040space rw - nfs4 server:/x rw
+31 22 0:27 / /mnt rw - btrfs /dev/sdb rw
+32 22 0:28 / /lustre rw shared:1 - lustre mgs@tcp:/fs rw
+broken line
+"""
+
+    @pytest.mark.parametrize(
+        ("path", "device", "kind"),
+        [
+            ("/home/x", (259, 1), "ext4"),
+            ("/mnt/with space/x", (0, 26), "nfs4"),
+            # btrfs gives its files another device than its mount.
+            ("/mnt/x", (0, 99), "btrfs"),
+            ("/mnt/with space/x", (0, 99), "nfs4"),
+            ("/lustre/x", (0, 28), "lustre"),
+        ],
+    )
+    def test_what_linux_says(self, path, device, kind):
+        from pathlib import PurePosixPath
+
+        assert disks.kind_of(self.MOUNTS, PurePosixPath(path), *device) == kind
+        assert disks.kind_of("", PurePosixPath(path), *device) is None
+
+    @pytest.mark.parametrize(("kind", "local"), [("ext4", True), ("nfs4", False), (None, False)])
+    def test_what_is_mapped(self, tmp_path, monkeypatch, kind, local):
+        monkeypatch.setattr(disks.sys, "platform", "linux")
+        monkeypatch.setattr(disks, "kind_of", lambda *_: kind)
+        save_file({"a": A}, tmp_path / "x.safetensors")
+        expected = mapped.MappedFile if local else mapped.ReadFile
+        for mmap, wanted in ((None, expected), (True, mapped.MappedFile), (False, mapped.ReadFile)):
+            with closing(open_source(tmp_path, mmap=mmap)) as source:
+                assert torch.equal(source.read("a"), A)
+                assert torch.equal(source.read("a", slice(1, 3)), A[1:3])
+                assert [type(one) for one in source._opened.values()] == [wanted]
+
+    def test_where_it_does_not_say(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(disks.sys, "platform", "darwin")
+        assert disks.is_local(tmp_path, 0)
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_more_files_than_may_be_open(tmp_path, monkeypatch, mmap):
+    monkeypatch.setattr(sources, "_KEPT_OPEN", 2)
+    names = [f"f{n}" for n in range(6)]
+    folder = shards(tmp_path / "m", **{name: {name: torch.full((2,), 1.0)} for name in names})
+    model = torch.nn.Module()
+    for name in names:
+        model.register_buffer(name, torch.zeros(2))
+    assert load_weights(model, folder, mmap=mmap).loaded == 6
+    assert all(one.tolist() == [1, 1] for one in model.buffers())
+    # One that has changed is told before anything is written.
+    for one in model.buffers():
+        one.zero_()
+    real = sources.FileSource.expect
+
+    def changing(self, keys):
+        save_file({"f5": torch.full((2,), 2.0)}, folder / "f5.safetensors")
+        real(self, keys)
+
+    monkeypatch.setattr(sources.FileSource, "expect", changing)
+    with pytest.raises(LoadError, match="which is left as it was") as caught:
+        load_weights(model, folder, mmap=mmap)
+    assert "has changed since its header was read" in str(caught.value)
+    assert all(one.tolist() == [0, 0] for one in model.buffers())
 
 
 class TestMappings:

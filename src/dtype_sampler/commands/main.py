@@ -70,7 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = sub.add_subparsers(required=True, metavar="VERB")
     what = "show where each key goes; exit with 2 if one has no place"
-    weights.add_arguments(verbs.add_parser("plan", help=what, description=f"{what.capitalize()}."))
+    verb = verbs.add_parser("plan", help=what, description=f"{what.capitalize()}.")
+    weights.add_arguments(verb)
+    verb.set_defaults(command=_weights)
+    what = "compare two checkpoints bit by bit; exit with 2 if they differ"
+    verb = verbs.add_parser("compare", help=what, description=f"{what.capitalize()}.")
+    weights.add_compare_arguments(verb)
+    verb.set_defaults(command=_compare)
     sub = command(
         "devices",
         _devices,
@@ -88,6 +94,11 @@ def _weights(options: argparse.Namespace) -> int:
         if weights.run(options, width=width, write=lambda text: write(text, None))
         else GATE_MISSED
     )
+
+
+def _compare(options: argparse.Namespace) -> int:
+    same = weights.run_compare(options, write=lambda text: write(text, None))
+    return FINE if same else GATE_MISSED
 
 
 def _devices(options: argparse.Namespace) -> int:

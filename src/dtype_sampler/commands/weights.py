@@ -1,9 +1,10 @@
-"""`dtype-sampler weights plan`: where a checkpoint's keys would go, without loading anything."""
+"""`dtype-sampler weights`: where a checkpoint's keys would go, and how two checkpoints differ."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a .safetensors file, a folder with one, or an index; only headers are read",
     )
+    _add_rules(parser)
+    parser.add_argument(
+        "--onto",
+        type=Path,
+        metavar="FILE",
+        help="a checkpoint that has the names wanted; default: any name will do",
+    )
+
+
+def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `weights compare`."""
+    for name, what in (("one", "a checkpoint"), ("other", "another")):
+        parser.add_argument(
+            name,
+            type=Path,
+            metavar="FILE",
+            help=f"{what}: a .safetensors file, a folder with one, or an index",
+        )
+    _add_rules(parser)
+    parser.add_argument(
+        "--exact", action="store_true", help="what is the same but for its dtype differs too"
+    )
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rename",
         action="append",
@@ -29,14 +55,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a rule, applied in order; split at the last =; may be repeated",
     )
     parser.add_argument(
-        "--onto",
-        type=Path,
-        metavar="FILE",
-        help="a checkpoint that has the names wanted; default: any name will do",
-    )
-    parser.add_argument(
         "--prefix", metavar="NAME", help="the base model's prefix, added or stripped as needed"
     )
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="follow links that lead out of a checkpoint's folder",
+    )
+
+
+def run_compare(options: argparse.Namespace, *, write: Callable[[str], object]) -> bool:
+    """Show how two checkpoints differ; returns whether they are the same."""
+    from dtype_sampler.weights.compare import compare_weights
+
+    found = compare_weights(
+        options.one,
+        options.other,
+        rules_of(options.rename),
+        base_model_prefix=options.prefix,
+        follow_links=options.follow_links,
+    )
+    write(f"{found}\n")
+    return found.equal and not (options.exact and found.cast)
 
 
 def run(options: argparse.Namespace, *, width: int | None, write: Callable[[str], object]) -> bool:
@@ -45,8 +85,9 @@ def run(options: argparse.Namespace, *, width: int | None, write: Callable[[str]
     from dtype_sampler.weights.sources import tensors_of
 
     rules = rules_of(options.rename)
-    keys = tensors_of(options.checkpoint)
-    targets = None if options.onto is None else tensors_of(options.onto)
+    read = partial(tensors_of, follow_links=True) if options.follow_links else tensors_of
+    keys = read(options.checkpoint)
+    targets = None if options.onto is None else read(options.onto)
     plan = plan_load(keys, targets, rules, base_model_prefix=options.prefix)
     write(plan.describe(width))
     wrong = [
@@ -55,6 +96,7 @@ def run(options: argparse.Namespace, *, width: int | None, write: Callable[[str]
             (plan.unexpected_keys, f"{len(plan.unexpected_keys)} unexpected"),
             (plan.missing_keys, f"{len(plan.missing_keys)} missing"),
             (plan.collisions, _count(len(plan.collisions), "collision")),
+            (plan.incomplete, f"{len(plan.incomplete)} incomplete"),
             (plan.errors, _count(len(plan.errors), "error")),
         )
         if found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dtype_sampler.weights.families import from_transformers
 from dtype_sampler.weights.header import CheckpointError
 from dtype_sampler.weights.operations import (
     Chunk,
@@ -19,8 +20,19 @@ from dtype_sampler.weights.operations import (
     Transpose,
     Unstack,
 )
-from dtype_sampler.weights.plan import LoadPlan, plan_load
+from dtype_sampler.weights.plan import plan_load
+from dtype_sampler.weights.planned import LoadPlan
 from dtype_sampler.weights.problems import Collision, Incomplete, Mismatch, Problem
+from dtype_sampler.weights.reordering import (
+    Interleave,
+    Pad,
+    PermuteForRope,
+    RegroupExperts,
+    Reshape,
+    Scale,
+    UngroupExperts,
+    Unpad,
+)
 from dtype_sampler.weights.report import LoadError, LoadReport
 from dtype_sampler.weights.reversal import reverse
 from dtype_sampler.weights.rules import (
@@ -33,6 +45,7 @@ from dtype_sampler.weights.rules import (
 
 if TYPE_CHECKING:
     from dtype_sampler.weights.check import check_dtype_loading
+    from dtype_sampler.weights.compare import Comparison, compare_weights
     from dtype_sampler.weights.load import load_weights
     from dtype_sampler.weights.save import save_weights
 
@@ -40,32 +53,49 @@ __all__ = [
     "CheckpointError",
     "Chunk",
     "Collision",
+    "Comparison",
     "Concatenate",
     "Incomplete",
+    "Interleave",
     "LoadError",
     "LoadPlan",
     "LoadReport",
     "Mismatch",
     "Operation",
     "OperationError",
+    "Pad",
+    "PermuteForRope",
     "Problem",
+    "RegroupExperts",
+    "Reshape",
     "ReversedRules",
     "Rule",
     "RuleError",
+    "Scale",
     "Split",
     "Stack",
     "Transpose",
+    "UngroupExperts",
+    "Unpad",
     "Unstack",
     "WeightConverter",
     "WeightRenaming",
     "check_dtype_loading",
+    "compare_weights",
+    "from_transformers",
     "load_weights",
     "plan_load",
     "reverse",
     "save_weights",
 ]
 
-_LAZY = {"check_dtype_loading": "check", "load_weights": "load", "save_weights": "save"}
+_LAZY = {
+    "Comparison": "compare",
+    "check_dtype_loading": "check",
+    "compare_weights": "compare",
+    "load_weights": "load",
+    "save_weights": "save",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,14 +6,19 @@ its errors name neither file nor key, and a plan needs names and shapes without 
 
 from __future__ import annotations
 
+import errno
+import gc
 import json
 import os
 import re
+import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from sys import intern
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
 from dtype_sampler.weights.problems import excerpt
@@ -73,14 +78,13 @@ class TensorInfo(NamedTuple):
     end: int
 
 
-def read_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of a file, in the order of the header.
+def read_header(path: Path, check: Callable[[Path], None] | None = None) -> dict[str, TensorInfo]:
+    """The tensors of a file, in the order of the header. check: see `open_file`.
 
     Raises CheckpointError if the file can't be read or its header is not true in every respect.
     """
-    check_is_file(path)
     try:
-        with path.open("rb") as file:
+        with open_file(path, check) as file:
             stamp = Stamp.of(file.fileno())
             size = stamp.size
             start = file.read(8)
@@ -90,16 +94,89 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
                     f"{path}: is no safetensors file, or is cut short: it begins with a header of"
                     f" {length} bytes, and {max(size - 8, 0)} follow{_looks_like(start)}"
                 )
-            text = file.read(length)
+            with collector_paused():
+                # Nothing here keeps the text, which may be as long as all that is made of it.
+                header = load_json(path, file.read(length), "the header")
     except OSError as error:
         raise CheckpointError(f"{path}: can't be read: {error.strerror or error}") from None
-    return _checked(path, load_json(path, text, "the header"), 8 + length, stamp)
+    with collector_paused():
+        return _checked(path, header, 8 + length, stamp)
 
 
-def check_is_file(path: Path) -> None:
-    """Raise CheckpointError for what may be without end, or never give anything: pipes, devices."""
-    if path.exists() and not path.is_file():
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Without the garbage collector, for what makes many objects that are there to stay.
+
+    Each ten thousand of them would have it look through all that the process has, and find nothing.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+# Nothing here waits for the other end of a pipe, which may have come in the file's place.
+_HOW = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_HOW |= getattr(os, "O_BINARY", 0)
+
+
+def open_file(path: Path, check: Callable[[Path], None] | None = None) -> BinaryIO:
+    """A file, opened for reading. Raises CheckpointError if it can't be, or is no regular file.
+
+    check: is told where the file really is, links followed, and raises if that is no place to read
+    from. It is told of the file that has been opened: what a name leads to may change at any time.
+    """
+    try:
+        # Opening a device or pipe may do something to it.
+        _check_regular(path, path.stat())
+        file = os.fdopen(os.open(path, _HOW), "rb")
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    try:
+        found = os.fstat(file.fileno())
+        _check_regular(path, found)
+        if check is not None:
+            real = Path(os.path.realpath(path))
+            check(real)
+            _check_same(path, found, real.lstat())
+    except BaseException as error:
+        file.close()
+        if isinstance(error, OSError):
+            raise _unreadable(path, error) from None
+        raise
+    return file
+
+
+def _check_regular(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
         raise CheckpointError(f"{path}: is no file")
+
+
+def _check_same(path: Path, opened: os.stat_result, there: os.stat_result) -> None:
+    if not os.path.samestat(opened, there):
+        raise CheckpointError(f"{path}: has become another file while it was opened")
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    if isinstance(error, CheckpointError):
+        return error
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return CheckpointError(f"{path}: is a link that leads nowhere")
+    return CheckpointError(f"{shortened(path)}: can't be read: {reason_of(error)}")
+
+
+def shortened(path: Path) -> str:
+    """A path as it can be shown: what an index names may be of any length."""
+    plain = len(path.name) < 200 and str(path).isprintable()
+    return str(path) if plain else f"{path.parent}{os.sep}{excerpt(path.name)}"
+
+
+def reason_of(error: Exception) -> str:
+    """Why a file can't be read, without its name, which is told already."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def load_json(path: Path, text: bytes, what: str) -> dict[str, Any]:
@@ -118,6 +195,7 @@ def load_json(path: Path, text: bytes, what: str) -> dict[str, Any]:
 
     try:
         decoded = text.decode("utf-8")
+        del text
         found = json.loads(
             decoded,
             object_pairs_hook=pairs,
@@ -158,9 +236,12 @@ def _checked(path: Path, header: dict[str, Any], start: int, stamp: Stamp) -> di
     notes = header.pop(METADATA, {})
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
         raise CheckpointError(f"{path}: its {METADATA} is not of texts by name")
-    for key, entry in header.items():
+    shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for key in header:
+        # What has been read is let go of: a header may have a million of these.
+        entry, header[key] = header[key], None
         try:
-            tensors[key] = _entry(path, entry, start, stamp)
+            tensors[key] = _entry(path, entry, start, stamp, shapes)
         except DtypeSamplerError as error:
             raise CheckpointError(f"{path}: {excerpt(key)}: {error}") from None
     _check_spans(
@@ -169,7 +250,13 @@ def _checked(path: Path, header: dict[str, Any], start: int, stamp: Stamp) -> di
     return tensors
 
 
-def _entry(path: Path, entry: Any, start: int, stamp: Stamp) -> TensorInfo:
+def _entry(
+    path: Path,
+    entry: Any,
+    start: int,
+    stamp: Stamp,
+    shapes: dict[tuple[int, ...], tuple[int, ...]],
+) -> TensorInfo:
     size = stamp.size
     if not isinstance(entry, dict) or entry.keys() != _MEMBERS:
         raise DtypeSamplerError("its entry is not of dtype, shape and data_offsets")
@@ -197,7 +284,9 @@ def _entry(path: Path, entry: Any, start: int, stamp: Stamp) -> TensorInfo:
             f"a tensor of {dtype} and shape {shape} does not have the {end - begin} bytes that"
             " its data_offsets say"
         )
-    return TensorInfo(path, stamp, dtype, tuple(shape), start + begin, start + end)
+    known = tuple(shape)
+    known = shapes.setdefault(known, known)
+    return TensorInfo(path, stamp, intern(dtype), known, start + begin, start + end)
 
 
 def _whole(numbers: Any) -> bool:

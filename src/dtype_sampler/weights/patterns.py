@@ -22,9 +22,11 @@ _OPEN = 10
 # What most patterns are: text, classes and plain groups. Their text is found at once.
 _PLAIN = re.compile(r"\^?(?:[A-Za-z0-9_/-]|\\[._/-]|\\[dw]\+?|\.\+?|\((?!\?)|\))*\$?")
 _PIECES = re.compile(r"((?:[A-Za-z0-9_/-]|\\[._/-])+)|\\[dw]|[.^$()+]")
-# So many steps of the engine, as a power of two, take some seconds.
-_MAX_CHOICES = 28
+_TEXT = re.compile(r"(?:[A-Za-z0-9_/-]|\\[._/-])+")
+# So many steps of the engine, as a power of two, take a second or two.
+_MAX_CHOICES = 25
 _MAX_POWER = 32
+_UNTOLD = 1 << 30
 _MAX_LENGTH = 2**16
 # The digits of ASCII alone, as Python reads it: `x{٣}` is text.
 _COUNTS = re.compile(r"\{([0-9]*)(,?)([0-9]*)\}")
@@ -63,6 +65,7 @@ class Atom:
 
     kind: `literal`, `group`, `look` (around), `anchor` or `other`. text: the character that a
     literal stands for; the pattern's own text of anything else, of a group without its brackets.
+    negative, behind: of a look around.
     """
 
     kind: str
@@ -71,6 +74,8 @@ class Atom:
     captures: bool = False
     name: str | None = None
     atomic: bool = False
+    negative: bool = False
+    behind: bool = False
     least: int = 1
     most: float = 1
     possessive: bool = False
@@ -96,19 +101,48 @@ def longest(pattern: str) -> int:
     0 if that can't be told, as of `(\w+)*`, where the time may double with every character, or of
     what is not understood.
     """
+    return _bound(*_cost(pattern))
+
+
+def steps(pattern: str, length: int) -> int:
+    """How many steps a search of a string of that length may take, whatever the string.
+
+    For a pattern whose steps can be told: see `longest`.
+    """
+    power, choices = _cost(pattern)
+    # Repeats share the string's length, which makes the steps fewer by the factorial.
+    return int(2**choices * max(length, 1) ** power / gamma(power + 1)) + length
+
+
+@cache
+def _cost(pattern: str) -> tuple[int, float]:
+    """Power and choices of the steps that a search takes; a power of `_UNTOLD` if any number."""
     if pattern.count("+") < 2 and _PLAIN.fullmatch(pattern):
-        # One repeat from any place on: reading the pattern would take longer than compiling it.
-        return _bound(2, 0)
+        # From where its text is found, one repeat: reading it would take longer than compiling it.
+        return (1 if _starts_with_text(pattern) else 2), 0.0
     parsed = parse(pattern)
     if parsed is None:
-        return 0
-    steps = _growth(parsed.branches, ()).steps
-    power, choices = steps.power, steps.choices
+        return _UNTOLD, 0.0
+    counted = _growth(parsed.branches, ()).steps
+    power, choices = counted.power, counted.choices
     first = next((atom.text for branch in parsed.branches for atom in branch), "")
     if len(parsed.branches) > 1 or parsed.flags or first not in ("^", "\\A"):
         # It may begin anywhere.
         power += 1
-    return _bound(power, choices)
+    return power, choices
+
+
+def _starts_with_text(pattern: str) -> bool:
+    """Whether a plain pattern starts with a text that what it repeats can't go past.
+
+    Then no place of a string is gone over twice, however often the text is in it.
+    """
+    text = (found[0] if (found := _TEXT.match(pattern)) else "").replace("\\", "")
+    if "\\d+" in pattern:
+        return any(not one.isdecimal() for one in text)
+    if "\\w+" in pattern:
+        return any(not (one.isalnum() or one == "_") for one in text)
+    return bool(text) and "+" not in pattern
 
 
 def _bound(power: int, choices: float) -> int:
@@ -116,7 +150,6 @@ def _bound(power: int, choices: float) -> int:
         return 0
     if not power:
         return _MAX_LENGTH
-    # Repeats share the string's length, which makes the steps fewer by the factorial.
     most = 2 ** (_MAX_CHOICES - choices) * gamma(power + 1)
     return int(min(_MAX_LENGTH, most ** (1 / power)))
 
@@ -143,7 +176,7 @@ class _Growth(NamedTuple):
     steps: _Count = _Count()
 
 
-_FOREVER = _Count(1 << 30)
+_FOREVER = _Count(_UNTOLD)
 
 
 def _growth(branches: Sequence[Sequence[Atom]], after: Sequence[Atom] | None) -> _Growth:
@@ -325,7 +358,7 @@ class _Reader:
 
     def _group(self, depth: int) -> Atom | None:
         verbose = self.verbose
-        kind, captures, name, atomic = "group", True, None, False
+        kind, captures, name, atomic, around = "group", True, None, False, ""
         if self.pattern[self.at] == "?":
             captures = False
             if flags := _FLAGS.match(self.pattern, self.at):
@@ -343,7 +376,7 @@ class _Reader:
                 atomic = True
                 self.at += 2
             elif look := next((s for s in _LOOK if self.pattern.startswith(s, self.at)), None):
-                kind = "look"
+                kind, around = "look", look
                 self.at += len(look)
             elif self.pattern.startswith("?P=", self.at):
                 kind = "other"
@@ -361,7 +394,7 @@ class _Reader:
             raise _NotUnderstoodError
         self.at += 1
         self.verbose = verbose
-        return Atom(kind, body, branches, captures, name, atomic)
+        return Atom(kind, body, branches, captures, name, atomic, "!" in around, "<" in around)
 
     def _quantified(self, atom: Atom) -> Atom:
         least, most, after = 1, 1.0, self._skip()

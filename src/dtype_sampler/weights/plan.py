@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
-from dtype_sampler.weights.patterns import compiled, is_compiled, longest, required
+from dtype_sampler.weights.gates import MAX_KEY, Gate, RefusedKeyError, Searches
+from dtype_sampler.weights.patterns import compiled
+from dtype_sampler.weights.planned import Group, LoadPlan, Numbered
 from dtype_sampler.weights.problems import (
     Collision,
     Incomplete,
     Problem,
     Unexpected,
     excerpt,
-    table,
 )
 from dtype_sampler.weights.rules import (
     INDEX,
     SLOT,
     ReversedRules,
     Rule,
-    RuleError,
     WeightConverter,
     WeightRenaming,
     expand,
@@ -29,137 +30,9 @@ from dtype_sampler.weights.rules import (
     split,
 )
 
-MAX_KEY = 4096
 _MAX_INDEX_DIGITS = 9
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 _SHOWN_GAPS = 8
-_FASTER = r"Make what is inside possessive, `(?:\w++)*`, or atomic, `(?>a|b)+`"
-
-
-@dataclass(frozen=True, slots=True)
-class Numbered:
-    r"""The names of a target that holds `\g<index>`: one for each tensor that comes out."""
-
-    before: str
-    after: str
-    finish: Callable[[str], str] | None = None
-
-    def name(self, index: int | str) -> str:
-        """The name of the tensor with this number."""
-        name = f"{self.before}{index}{self.after}"
-        return self.finish(name) if self.finish else name
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """One use of a converter.
-
-    columns: for each of its sources the keys gathered, in the order of their index. targets: for
-    each of its targets the names; None where the model has no such name, and then the tensor is
-    left out. A `Numbered` stands for as many names as tensors come out.
-    """
-
-    converter: WeightConverter
-    columns: tuple[tuple[str, ...], ...]
-    targets: tuple[tuple[str | None, ...] | Numbered, ...]
-
-    @property
-    def keys(self) -> list[str]:
-        """All keys that are gathered."""
-        return [key for column in self.columns for key in column]
-
-    @property
-    def names(self) -> list[str]:
-        """All names that are known before the tensors are."""
-        fixed = (names for names in self.targets if not isinstance(names, Numbered))
-        return [name for names in fixed for name in names if name is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class LoadPlan:
-    """What `plan_load` found: where each key goes, and what is wrong.
-
-    direct: target -> key, for tensors that only change their name, or not even that; there is no
-    rule object for them. groups: the uses of converters. missing_keys: targets that get nothing.
-    unexpected_keys: keys without a target. compile_count: how many patterns this plan had to
-    compile; those that the process knew already, and those never needed, are not among them.
-    """
-
-    direct: Mapping[str, str]
-    groups: Sequence[Group]
-    missing_keys: Sequence[str]
-    unexpected_keys: Sequence[Unexpected]
-    collisions: Sequence[Collision]
-    incomplete: Sequence[Incomplete]
-    errors: Sequence[Problem]
-    compile_count: int
-    rules: Sequence[Rule] = field(repr=False)
-    applied: Mapping[str, tuple[int, ...]] = field(repr=False)
-
-    @property
-    def unused_rules(self) -> list[Rule]:
-        """The rules that matched no key."""
-        used = self._used()
-        return [rule for number, rule in enumerate(self.rules) if number not in used]
-
-    def describe(self, width: int | None = None) -> str:
-        """Source, rule and target of every key, as a table of text, and the rules below.
-
-        width: of the terminal, in columns; a table that is wider has two lines a row instead.
-        """
-        rows = [
-            (key, self._numbers(key), target)
-            for key, target in sorted(self._pairs(), key=lambda pair: _natural(pair[0]))
-        ]
-        parts = [table(("source", "rule", "target"), rows, width=width)]
-        if self.rules:
-            used = self._used()
-            parts.append(
-                "".join(
-                    f"rule {number}: {rule!r}{'' if number - 1 in used else ' (matched nothing)'}\n"
-                    for number, rule in enumerate(self.rules, 1)
-                )
-            )
-        parts += (
-            f"{what}:\n{problems}"
-            for what, problems in (
-                ("missing", "".join(f"  {excerpt(key)}\n" for key in self.missing_keys)),
-                *(
-                    (what, "".join(f"  {problem}\n" for problem in problems))
-                    for what, problems in (
-                        ("collisions", self.collisions),
-                        ("incomplete", self.incomplete),
-                        ("errors", self.errors),
-                    )
-                ),
-            )
-            if problems
-        )
-        return "\n".join(parts)
-
-    def _used(self) -> set[int]:
-        return {number for numbers in self.applied.values() for number in numbers}
-
-    def _pairs(self) -> Iterator[tuple[str, str]]:
-        for target, key in self.direct.items():
-            yield key, target
-        for group in self.groups:
-            names = [
-                names.name("*") if isinstance(names, Numbered) else ", ".join(filter(None, names))
-                for names in group.targets
-            ]
-            for key in group.keys:
-                yield key, ", ".join(filter(None, names))
-        for one in self.unexpected_keys:
-            yield one.key, f"(unexpected: {one.name})" if one.name != one.key else "(unexpected)"
-        for collision in self.collisions:
-            for key in collision.keys:
-                yield key, f"(collision: {collision.target})"
-        for lacking in self.incomplete:
-            for key in lacking.keys:
-                yield key, f"(incomplete: {', '.join(lacking.targets)})"
-
-    def _numbers(self, key: str) -> str:
-        return ", ".join(str(number + 1) for number in self.applied.get(key, ()))
 
 
 def plan_load(
@@ -175,7 +48,8 @@ def plan_load(
     in order, and `WeightConverter`s, of which at most one takes a key, after the renames.
     base_model_prefix: is added to or stripped from a name if the model has the other form, such as
     `model` of `model.layers.0.weight`. A key that the model has by its own name keeps it where
-    the renamed one is unknown.
+    the renamed one is unknown; and names that wrappers put in (`module`, `_orig_mod`) may be there
+    on either side, anywhere and any number of times.
 
     Raises RuleError, naming rule and key, for a rule that is wrong. What is wrong with keys is in
     the plan.
@@ -191,32 +65,15 @@ def plan_load(
     return _Planner(every, isinstance(rules, ReversedRules), known, base_model_prefix).plan(keys)
 
 
-class _Gate:
-    """A pattern behind the text that it requires."""
-
-    __slots__ = ("literal", "longest", "number", "pattern", "rule", "search", "source")
-
-    def __init__(self, rule: Rule, pattern: str, number: int, source: int = 0) -> None:
-        self.rule = rule
-        self.pattern = pattern
-        # Which of all rules, and which of its sources.
-        self.number = number
-        self.source = source
-        # Without one it is empty, which is in every key.
-        self.literal = required(pattern)
-        self.longest = 0
-        self.search: Callable[[str], re.Match[str] | None] | None = None
-
-
 class _Gathering:
     """A group that is being gathered."""
 
-    __slots__ = ("columns", "converter", "numbered", "targets")
+    __slots__ = ("columns", "converter", "more", "numbered", "targets")
 
     def __init__(
         self,
         match: re.Match[str],
-        gate: _Gate,
+        gate: Gate,
         targets: list[tuple[str | None, ...] | Numbered] | None,
     ) -> None:
         assert isinstance(gate.rule, WeightConverter)
@@ -228,10 +85,18 @@ class _Gathering:
         # None if the model has none of them.
         self.targets = targets
         self.columns: list[dict[int, str]] = [{} for _ in gate.rule.sources]
+        # Keys for a place that another has taken.
+        self.more: list[str] = []
 
 
-class _KeyError(Exception):
-    """A key that can't be planned for."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Gathered:
+    """A group, its targets, all keys for it; torn: whether there are two of one of them."""
+
+    group: Group
+    names: tuple[str, ...]
+    keys: tuple[str, ...]
+    torn: bool
 
 
 class _Planner:
@@ -247,17 +112,17 @@ class _Planner:
         self.targets = targets
         self.prefix = f"{prefix}." if prefix else None
         split(rules)
-        self.renames: list[_Gate] = []
-        self.converters: list[_Gate] = []
+        self.renames: list[Gate] = []
+        self.converters: list[Gate] = []
         for number, rule in enumerate(rules):
             if isinstance(rule, WeightRenaming):
-                self.renames.append(_Gate(rule, rule.pattern, number))
+                self.renames.append(Gate(rule, rule.pattern, number))
             else:
                 self.converters += (
-                    _Gate(rule, pattern, number, source)
+                    Gate(rule, pattern, number, source)
                     for source, pattern in enumerate(rule.sources)
                 )
-        self.compile_count = 0
+        self.searches = Searches()
         self.direct: dict[str, str] = {}
         self.gatherings: dict[tuple[int, str], _Gathering] = {}
         self.applied: dict[str, tuple[int, ...]] = {}
@@ -267,24 +132,25 @@ class _Planner:
 
     def plan(self, keys: Iterable[str]) -> LoadPlan:
         # Looked up once, as there are keys by the ten thousand.
+        if any(isinstance(rule, WeightRenaming) and rule.only_if for rule in self.rules):
+            keys = list(keys)
+            self._look_at_conditions(keys)
         rules, place, put = self.rules, self._place, self._put
-        for key in keys:
+        for self.searches.keys, key in enumerate(keys, 1):
             if len(key) > MAX_KEY:
                 message = f"the key has {len(key)} characters: {MAX_KEY} is the most"
                 self.errors.append(Problem(excerpt(key), message))
             elif rules:
                 try:
                     place(key)
-                except _KeyError as error:
+                except RefusedKeyError as error:
                     self.errors.append(Problem(excerpt(key), str(error)))
             else:
                 put(key, key, ())
-        groups, incomplete = self._groups()
-        for target in self.collided:
-            self.direct.pop(target, None)
-        groups = [group for group in groups if self.collided.keys().isdisjoint(group.names)]
+        gathered, incomplete = self._groups()
+        groups, collisions, collided = self._apart(gathered)
         reached = {name for group in groups for name in group.names}
-        reached.update(self.collided, *(one.targets for one in incomplete))
+        reached.update(collided, *(one.targets for one in incomplete))
         targets = self.targets or ()
         if len(self.direct) == len(targets):
             # Each has its key: none can be missing.
@@ -296,35 +162,80 @@ class _Planner:
                 name for name in targets if name not in self.direct and name not in reached
             ],
             unexpected_keys=self.unexpected,
-            collisions=[Collision(target, tuple(keys)) for target, keys in self.collided.items()],
+            collisions=collisions,
             incomplete=incomplete,
             errors=self.errors,
-            compile_count=self.compile_count,
+            compile_count=self.searches.compile_count,
             rules=self.rules,
             applied=self.applied,
         )
 
+    def _look_at_conditions(self, keys: list[str]) -> None:
+        """See which renames have a key that they are to be applied for."""
+        conditional = [gate for gate in self.renames if gate.rule.only_if]  # type: ignore[union-attr]  # renames have it
+        for gate in conditional:
+            gate.active = False
+        for gate in conditional:
+            assert isinstance(gate.rule, WeightRenaming)
+            assert gate.rule.only_if is not None
+            condition = Gate(gate.rule, gate.rule.only_if, gate.number)
+            before = self.renames[: self.renames.index(gate)]
+            for key in keys:
+                if len(key) > MAX_KEY:
+                    continue
+                name = self._renamed(key, [], before)
+                if condition.literal in name and self.searches.search(condition, name):
+                    gate.active = True
+                    break
+
+    def _scoped(self, gate: Gate, name: str) -> str | None:
+        """What comes before the names of a rule's submodel; None if the name is not of it."""
+        if gate.scope is None:
+            return ""
+        scope = f"{gate.scope}." if gate.scope else ""
+        longer = (self.prefix or "") + scope
+        if name.startswith(longer):
+            return longer
+        return scope if name.startswith(scope) else None
+
+    def _find(self, gate: Gate, name: str) -> tuple[str, re.Match[str]] | None:
+        """What comes before a submodel's own name, and the match in this."""
+        outer = self._scoped(gate, name)
+        if outer is None:
+            return None
+        match = self.searches.search(gate, name[len(outer) :])
+        return None if match is None else (outer, match)
+
     def _place(self, key: str) -> None:
+        if self._placed(key, key):
+            return
+        bare = unwrapped(key)
+        if bare == key or not self._placed(key, bare):
+            self._placed(key, key, last=True)
+
+    def _placed(self, key: str, name: str, *, last: bool = False) -> bool:
+        """Find a place for a key that is called *name*; False if there is none, and more to try."""
         applied: list[int] = []
-        name = key
         if self.renames and not self.reverse:
-            name = self._renamed(key, applied)
+            name = self._renamed(name, applied, self.renames)
         for gate in self.converters:
-            if gate.literal in name and (match := self._search(gate, name)):
-                if self._gather(gate, match, key):
+            if gate.literal in name and (found := self._find(gate, name)):
+                if self._gather(gate, *found, key):
                     self.applied[key] = (*applied, gate.number)
-                    return
+                    return True
                 break
         if self.reverse:
-            name = self._renamed(name, applied)
-        self._put(key, name, applied)
+            name = self._renamed(name, applied, self.renames)
+        return self._put(key, name, applied, last=last)
 
-    def _put(self, key: str, name: str, applied: Sequence[int]) -> None:
+    def _put(self, key: str, name: str, applied: Sequence[int], *, last: bool = True) -> bool:
         targets, direct = self.targets, self.direct
-        found = name if targets is None or name in targets else self._prefixed(name)
+        found = name if targets is None or name in targets else self._known(name)
         if found is None and key != name and (found := self._known(key)) is not None:
             applied = ()
         if found is None:
+            if not last:
+                return False
             self.unexpected.append(Unexpected(key, name))
         elif found in direct:
             self.collided.setdefault(found, [direct[found]]).append(key)
@@ -332,61 +243,55 @@ class _Planner:
             direct[found] = key
         if applied:
             self.applied[key] = tuple(applied)
+        return True
 
-    def _renamed(self, name: str, applied: list[int]) -> str:
-        for gate in self.renames:
-            if gate.literal in name and (match := self._search(gate, name)):
+    def _renamed(self, name: str, applied: list[int], gates: Sequence[Gate]) -> str:
+        for gate in gates:
+            if gate.active and gate.literal in name and (found := self._find(gate, name)):
                 assert isinstance(gate.rule, WeightRenaming)
+                outer, match = found
                 new = expand(match, gate.rule.target, gate.rule)
-                name = f"{name[: match.start()]}{new}{name[match.end() :]}"
+                own = match.string
+                name = f"{outer}{own[: match.start()]}{new}{own[match.end() :]}"
                 applied.append(gate.number)
         return name
-
-    def _search(self, gate: _Gate, name: str) -> re.Match[str] | None:
-        if gate.search is None:
-            gate.search = self._compile(gate, name)
-        if len(name) > gate.longest:
-            raise _KeyError(
-                f"the key has {len(name)} characters: a search for {gate.pattern!r} of"
-                f" {gate.rule!r} may take too long beyond {gate.longest}. {_FASTER}"
-            )
-        return gate.search(name)
-
-    def _compile(self, gate: _Gate, name: str) -> Callable[[str], re.Match[str] | None]:
-        self.compile_count += not is_compiled(gate.pattern)
-        try:
-            search = compiled(gate.pattern).search
-        except (re.error, OverflowError, RecursionError) as error:
-            raise RuleError(f"{gate.rule!r}: the pattern {gate.pattern!r}: {error}") from None
-        # Keys come from files that nobody vouches for.
-        gate.longest = longest(gate.pattern)
-        if not gate.longest:
-            raise RuleError(
-                f"{gate.rule!r}: {excerpt(name)}: the pattern {gate.pattern!r} repeats what repeats"
-                f" or has a choice, for which some keys take for ever. {_FASTER}"
-            )
-        return search
 
     def _known(self, name: str) -> str | None:
         """The name by which the model has it: with the base model's prefix, or without."""
         if self.targets is None or name in self.targets:
             return name
-        return self._prefixed(name)
+        found = self._prefixed(name, self.targets)
+        if found is None and (found := self._prefixed(unwrapped(name), self.bare)) is not None:
+            return self.bare[found]
+        return found
 
-    def _prefixed(self, name: str) -> str | None:
-        prefix, targets = self.prefix, self.targets
-        if prefix is None or targets is None:
+    @cached_property
+    def bare(self) -> dict[str, str]:
+        """The model's names by what they are without wrappers, where that tells them apart."""
+        found: dict[str, str] = {}
+        twice = set()
+        for name in self.targets or ():
+            bare = unwrapped(name)
+            if found.setdefault(bare, name) != name:
+                twice.add(bare)
+        return {bare: name for bare, name in found.items() if bare not in twice}
+
+    def _prefixed(self, name: str, targets: Collection[str]) -> str | None:
+        if name in targets:
+            return name
+        prefix = self.prefix
+        if prefix is None:
             return None
         if name.startswith(prefix) and (shorter := name[len(prefix) :]) in targets:
             return shorter
         longer = prefix + name
         return longer if longer in targets else None
 
-    def _gather(self, gate: _Gate, match: re.Match[str], key: str) -> bool:
+    def _gather(self, gate: Gate, outer: str, match: re.Match[str], key: str) -> bool:
         converter = gate.rule
         assert isinstance(converter, WeightConverter)
         name = match.string
-        before, after = name[: match.start()], name[match.end() :]
+        before, after = outer + name[: match.start()], name[match.end() :]
         spread = INDEX not in match.re.groupindex
         first = converter.targets[0]
         new = first if spread and SLOT in first else expand(match, first, converter)
@@ -398,11 +303,8 @@ class _Planner:
         if gathering.targets is None:
             return False
         index = 0 if spread or gathering.numbered else _index_of(match)
-        other = gathering.columns[gate.source].setdefault(index, key)
-        if other != key:
-            names = [names for names in gathering.targets if not isinstance(names, Numbered)]
-            target = next((name for of in names for name in of if name), at[1])
-            self.collided.setdefault(target, [other]).append(key)
+        if gathering.columns[gate.source].setdefault(index, key) != key:
+            gathering.more.append(key)
         return True
 
     def _targets(
@@ -414,7 +316,7 @@ class _Planner:
         spread: bool,
     ) -> list[tuple[str | None, ...] | Numbered] | None:
         targets: list[tuple[str | None, ...] | Numbered] = []
-        finish = (lambda name: self._renamed(name, [])) if self.reverse else None
+        finish = (lambda name: self._renamed(name, [], self.renames)) if self.reverse else None
         for target in converter.targets:
             if spread and SLOT in target:
                 head, _, tail = target.partition(SLOT)
@@ -436,9 +338,9 @@ class _Planner:
             names.append(name)
         return tuple(names)
 
-    def _groups(self) -> tuple[list[Group], list[Incomplete]]:
+    def _groups(self) -> tuple[list[_Gathered], list[Incomplete]]:
         groups, incomplete = [], []
-        for gathering in self.gatherings.values():
+        for (_, name), gathering in self.gatherings.items():
             if gathering.targets is None:
                 continue
             group = Group(
@@ -449,18 +351,63 @@ class _Planner:
                 tuple(gathering.targets),
             )
             gaps = list(_gaps(gathering))
+            keys = (*group.keys, *gathering.more)
             if gaps:
-                incomplete.append(Incomplete(tuple(group.names), tuple(gaps), tuple(group.keys)))
+                incomplete.append(Incomplete(tuple(group.names), tuple(gaps), keys))
             else:
-                groups.append(group)
-        made: dict[str, str] = {}
-        for group in groups:
-            for name in group.names:
-                other = self.direct.get(name, made.get(name))
-                if other is not None:
-                    self.collided.setdefault(name, [other]).append(group.keys[0])
-                made[name] = group.keys[0]
+                names = tuple(group.names) or (name,)
+                groups.append(_Gathered(group, names, keys, bool(gathering.more)))
         return groups, incomplete
+
+    def _apart(
+        self, gathered: list[_Gathered]
+    ) -> tuple[list[Group], list[Collision], dict[str, None]]:
+        """The groups that are alone at their targets; the collisions; the targets of these.
+
+        Groups may be for several targets: those that they share with others, and those that these
+        share with still others, are one collision, so that each key is in one place.
+        """
+        claims: dict[str, list[_Gathered]] = {}
+        for one in gathered:
+            for name in one.names:
+                claims.setdefault(name, []).append(one)
+        disputed = dict.fromkeys(self.collided)
+        disputed.update(
+            (name, None)
+            for name, ones in claims.items()
+            if len(ones) > 1 or name in self.direct or (ones[0].torn and name == ones[0].names[0])
+        )
+        out: set[int] = set()
+        seen: set[str] = set()
+        collisions = []
+        for first in disputed:
+            if first in seen:
+                continue
+            seen.add(first)
+            targets, keys = [first], []
+            for name in targets:
+                if name in self.direct:
+                    keys += self.collided.get(name) or [self.direct[name]]
+                for one in claims.get(name, ()):
+                    if id(one) in out:
+                        continue
+                    out.add(id(one))
+                    keys += one.keys
+                    more = [n for n in one.names if n in disputed and n not in seen]
+                    seen.update(more)
+                    targets += dict.fromkeys(more)
+            collisions.append(Collision(", ".join(targets), tuple(keys)))
+        for name in disputed:
+            self.direct.pop(name, None)
+        return [one.group for one in gathered if id(one) not in out], collisions, disputed
+
+
+def unwrapped(name: str) -> str:
+    """A name without those that wrappers put into it: DDP, `torch.compile`, FSDP, and others."""
+    if "mod" not in name:
+        return name
+    parts = name.split(".")
+    return ".".join([part for part in parts if part not in _WRAPPERS])
 
 
 def _index_of(match: re.Match[str]) -> int:
@@ -468,13 +415,17 @@ def _index_of(match: re.Match[str]) -> int:
     # `isdigit` alone holds for ² too, and `\d` matches the digits of every script.
     if text and text.isascii() and text.isdigit() and len(text) <= _MAX_INDEX_DIGITS:
         return int(text)
-    raise _KeyError(f"{excerpt(text or '')!r} is no index: that is a number written in 0 to 9")
+    raise RefusedKeyError(
+        f"{excerpt(text or '')!r} is no index: that is a number written in 0 to 9"
+    )
 
 
 def _gaps(gathering: _Gathering) -> Iterator[str]:
     longest = max((max(column, default=-1) for column in gathering.columns), default=-1) + 1
     for pattern, column in zip(gathering.converter.sources, gathering.columns, strict=True):
         if not column:
+            if pattern in gathering.converter.optional:
+                continue
             yield f"no key matches {pattern}"
             continue
         if INDEX not in compiled(pattern).groupindex:
@@ -484,9 +435,3 @@ def _gaps(gathering: _Gathering) -> Iterator[str]:
             shown = islice((str(i) for i in range(longest) if i not in column), _SHOWN_GAPS)
             more = f" and {lacking - _SHOWN_GAPS} more" if lacking > _SHOWN_GAPS else ""
             yield f"{pattern} lacks {', '.join(shown)}{more} of 0 to {longest - 1}"
-
-
-def _natural(text: str) -> list[tuple[int, int, str]]:
-    """Sort 10 after 9."""
-    parts = re.split(r"([0-9]{1,18})", text)
-    return [(1, int(part), "") if odd % 2 else (0, 0, part) for odd, part in enumerate(parts)]

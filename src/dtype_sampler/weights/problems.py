@@ -32,7 +32,7 @@ class Mismatch(NamedTuple):
 
 
 class Collision(NamedTuple):
-    """Several sources for one target."""
+    """Several sources for one target. target: several, with commas, if a group is for them all."""
 
     target: str
     keys: tuple[str, ...]

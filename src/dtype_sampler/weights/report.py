@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.weights.plan import LoadPlan
-from dtype_sampler.weights.problems import Collision, Incomplete, Mismatch, Problem
+from dtype_sampler.weights.pairs import Pair
+from dtype_sampler.weights.planned import LoadPlan
+from dtype_sampler.weights.problems import Collision, Incomplete, Mismatch, Problem, Unexpected
 
 T = TypeVar("T")
 _ROWS = 20
@@ -43,7 +44,12 @@ class LoadReport:
     missing_keys: what the model has and the checkpoint lacks. unexpected_keys: the reverse, by the
     checkpoint's names. mismatched_keys: with both shapes. collisions: several sources for one
     target, of which none was taken. incomplete: groups with gaps. errors: anything else, such as a
-    tensor that could not be read. `str()` of each is a short table, and so is that of the report.
+    tensor that could not be read.
+    ignored_keys: missing and unexpected ones that were asked to be ignored. pairs: missing and
+    unexpected ones that may be the same, with a rule for each. notes: what else there is to know,
+    and is no problem. written: None, unless the load failed while the model was being written: then
+    what has its new value. shapes: of what converters took, by the checkpoint's names, for
+    `save_weights`. `str()` of each list is a short table, and so is that of the report.
     """
 
     source: str
@@ -55,6 +61,17 @@ class LoadReport:
     incomplete: Listing[Incomplete]
     errors: Listing[Problem]
     plan: LoadPlan
+    ignored_keys: Listing[str] = field(default_factory=lambda: Listing("ignored"))
+    notes: Listing[str] = field(default_factory=lambda: Listing("to be told"))
+    written: Listing[str] | None = None
+    pairs: Listing[Pair] = field(default_factory=lambda: Listing("did you mean"))
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict, repr=False)
+
+    def broken_off(self, written: Iterable[str] | None, where: str, what: str) -> LoadReport:
+        """The report of a load that failed when the model was being written."""
+        errors = Listing(self.errors.title, [*self.errors, Problem(where, what)])
+        told = None if written is None else Listing("written already", written)
+        return replace(self, errors=errors, written=told)
 
     @property
     def problems(
@@ -87,7 +104,12 @@ class LoadReport:
         return "\n".join([head, *self._told()])
 
     def _told(self) -> list[str]:
-        return [*map(str, self.problems), *filter(None, [self.hint])]
+        told = (self.pairs, self.ignored_keys, self.notes, self.written)
+        return [
+            *map(str, self.problems),
+            *filter(None, [self.hint]),
+            *(str(one) for one in told if one),
+        ]
 
 
 def _prefix(missing: Sequence[str], there: Sequence[str]) -> str | None:
@@ -108,13 +130,19 @@ def _prefix(missing: Sequence[str], there: Sequence[str]) -> str | None:
 
 
 class LoadError(DtypeSamplerError):
-    """A checkpoint that does not fit the model, which is as it was. report: all that is wrong."""
+    """A checkpoint that does not fit the model, which is as it was. report: all that is wrong.
+
+    If `report.written` is a list, the load failed when the model was being written; what is in the
+    list has its new value, and the error names what may have a part of it.
+    """
 
     def __init__(self, report: LoadReport) -> None:
         tables = "\n".join(report._told())  # noqa: SLF001 -- of this module
-        super().__init__(
-            f"{report.source} does not fit the model, which is left as it was:\n{tables}"
-        )
+        if report.written is None:
+            head = "does not fit the model, which is left as it was"
+        else:
+            head = "could not be written into the model, which is no more as it was"
+        super().__init__(f"{report.source} {head}:\n{tables}")
         self.report = report
 
     def __reduce__(self) -> tuple[type[LoadError], tuple[LoadReport]]:
@@ -127,22 +155,30 @@ def report_of(
     *,
     loaded: int,
     missing: Iterable[str],
+    unexpected: Iterable[Unexpected],
     mismatched: Iterable[Mismatch],
     errors: Iterable[Problem],
+    notes: Iterable[str] = (),
+    ignored: Iterable[str] = (),
+    pairs: Iterable[Pair] = (),
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> LoadReport:
     """The report on what was planned and then met."""
+    unexpected = list(unexpected)
     return LoadReport(
         source=source,
         loaded=loaded,
         missing_keys=Listing("missing from the checkpoint", missing),
         unexpected_keys=Listing(
-            "unexpected in the checkpoint",
-            (one.key for one in plan.unexpected_keys),
-            map(str, plan.unexpected_keys),
+            "unexpected in the checkpoint", (one.key for one in unexpected), map(str, unexpected)
         ),
         mismatched_keys=Listing("of another shape", mismatched),
         collisions=Listing("from several sources", plan.collisions),
         incomplete=Listing("incomplete groups", plan.incomplete),
         errors=Listing("errors", [*plan.errors, *errors]),
         plan=plan,
+        ignored_keys=Listing("ignored", ignored),
+        notes=Listing("to be told", notes),
+        pairs=Listing("did you mean", pairs),
+        shapes=shapes or {},
     )

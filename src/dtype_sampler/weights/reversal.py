@@ -1,8 +1,9 @@
 r"""Rules that undo other rules, so that a model can be saved under its checkpoint's own names.
 
 A rename can be undone if its pattern is made of plain text and of groups, each of which the target
-holds once: then the groups say what the text around them does not. Anything else matches texts
-that the target no longer tells.
+holds once: then the groups say what the text around them does not. A dot that is not escaped counts
+as the dot that people mean by it, and what must not follow as nothing, as it is not part of a name.
+Anything else matches texts that the target no longer tells.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _undo(rule: Rule) -> Rule:
     try:
         if isinstance(rule, WeightRenaming):
             pattern, target = _swap(rule.pattern, rule.target, spread=False)
-            return WeightRenaming(pattern, target)
+            return WeightRenaming(pattern, target, scope=rule.scope)
         return _undo_converter(rule)
     except (_NoWayBackError, OperationError) as error:
         raise RuleError(f"{rule!r} can't be reversed: {error}") from None
@@ -55,6 +56,8 @@ class _NoWayBackError(Exception):
 
 
 def _undo_converter(rule: WeightConverter) -> WeightConverter:
+    if rule.optional:
+        raise _NoWayBackError("nothing tells whether there was what is optional")
     operations = []
     for operation in reversed(rule.operations):
         if not callable(getattr(operation, "reverse", None)):
@@ -63,7 +66,7 @@ def _undo_converter(rule: WeightConverter) -> WeightConverter:
     # Its sources from the targets, with the groups of the first source; and the other way round.
     sources = [_swap(rule.sources[0], target, spread=True)[0] for target in rule.targets]
     targets = [_swap(source, rule.targets[0], spread=True)[1] for source in rule.sources]
-    return WeightConverter(sources, targets, operations)
+    return WeightConverter(sources, targets, operations, scope=rule.scope)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,9 @@ class _Piece:
     text: str
     group: str | None = None
     anchor: bool = False
+
+
+_BOUNDED = _Piece(r"(?!\w)", anchor=True)
 
 
 def _swap(pattern: str, target: str, *, spread: bool) -> tuple[str, str]:
@@ -92,10 +98,15 @@ def _swap(pattern: str, target: str, *, spread: bool) -> tuple[str, str]:
         if group not in used and not (spread and group == INDEX):
             raise _NoWayBackError(f"what the group {group} matched is not in the target {target!r}")
     order = {group: str(number) for number, group in enumerate(used, 1)}
+    # Whether a name went on behind what was matched holds of what it became, too.
+    bounded = _BOUNDED in pieces[-2:]
+    pieces = [piece for piece in pieces if piece != _BOUNDED]
     start = "^" if pieces and pieces[0].anchor and pieces[0].text in ("^", r"\A") else ""
     end = "$" if pieces and pieces[-1].anchor and pieces[-1].text in ("$", r"\Z") else ""
     if any(piece.anchor for piece in pieces[bool(start) : len(pieces) - bool(end)]):
         raise _NoWayBackError(r"\b, and ^ or $ in the middle, are not in what it makes")
+    if bounded and wanted and re.search(r"\w$", wanted[-1].text):
+        end = r"(?!\w)" + end
     new_pattern = start + "".join(_as_pattern(piece, bodies) for piece in wanted) + end
     new_target = "".join(_as_target(piece, order) for piece in pieces if not piece.anchor)
     return new_pattern, new_target
@@ -111,8 +122,15 @@ def _pieces_of_pattern(pattern: str) -> tuple[list[_Piece], dict[str, str], dict
     bodies: dict[str, str] = {}
     numbers: dict[str, str] = {}
     for atom in parsed.branches[0]:
-        if atom.kind == "anchor":
+        if _excludes(atom):
+            # It matches nothing itself. What it excludes, `save_weights` finds out.
+            if atom.text == r"\w":
+                pieces.append(_BOUNDED)
+        elif atom.kind == "anchor":
             pieces.append(_Piece(atom.text, anchor=True))
+        elif (atom.kind, atom.text, atom.least, atom.most) == ("other", ".", 1, 1):
+            # The dot of a name, as people write it who mean no other character.
+            pieces.append(_Piece("."))
         elif (atom.least, atom.most) != (1, 1) or atom.kind not in ("literal", "group"):
             raise _NoWayBackError(f"the target does not tell what {atom.text!r} matched")
         elif atom.kind == "literal":
@@ -128,6 +146,17 @@ def _pieces_of_pattern(pattern: str) -> tuple[list[_Piece], dict[str, str], dict
     return pieces, bodies, numbers
 
 
+def _excludes(atom: Atom) -> bool:
+    """Whether it is a negative look ahead, or a group of nothing else."""
+    if (atom.least, atom.most) != (1, 1):
+        return False
+    if atom.kind == "look":
+        return atom.negative and not atom.behind
+    if atom.kind != "group" or atom.captures or len(atom.branches) != 1:
+        return False
+    return bool(atom.branches[0]) and all(map(_excludes, atom.branches[0]))
+
+
 def _depends(group: Atom) -> bool:
     """Whether a group holds others, refers to them, or looks around: alone it means another."""
     return any(
@@ -138,7 +167,9 @@ def _depends(group: Atom) -> bool:
 
 
 def _refers(atom: Atom) -> bool:
-    return atom.kind == "other" and (bool(atom.branches) or atom.text[1:2].isdigit())
+    return atom.kind == "other" and (
+        bool(atom.branches) or re.match(r"\\[0-9]|\(?\?P=", atom.text) is not None
+    )
 
 
 def _pieces_of_target(target: str, numbers: Mapping[str, str]) -> list[_Piece]:

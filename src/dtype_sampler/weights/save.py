@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from dtype_sampler.weights.filling import paired
+from dtype_sampler.weights.folders import SUFFIX, SUFFIXES
 from dtype_sampler.weights.header import CheckpointError
-from dtype_sampler.weights.load import paired
-from dtype_sampler.weights.plan import LoadPlan, plan_load
+from dtype_sampler.weights.plan import plan_load
+from dtype_sampler.weights.planned import LoadPlan, Numbered
+from dtype_sampler.weights.reordering import run
+from dtype_sampler.weights.report import LoadReport
 from dtype_sampler.weights.reversal import reverse
 from dtype_sampler.weights.rules import Rule, RuleError, listed
-from dtype_sampler.weights.slots import not_dense_in, slots_of
-from dtype_sampler.weights.sources import SUFFIX
+from dtype_sampler.weights.sharding import agreed, is_first, whole, widest_mesh
+from dtype_sampler.weights.slots import Slots, not_dense_in, slots_of
 
 if TYPE_CHECKING:
     import torch
 
     from dtype_sampler.weights.operations import Columns
 
+    Shapes = Mapping[str, Sequence[int]]
+
 
 def save_weights(
-    model: torch.nn.Module, path: str | os.PathLike[str], rules: Iterable[Rule] = ()
+    model: torch.nn.Module,
+    path: str | os.PathLike[str],
+    rules: Iterable[Rule] = (),
+    *,
+    like: LoadReport | None = None,
 ) -> Path:
     """Write a model's parameters and persistent buffers into one safetensors file.
 
-    path: the file, or a folder, in which it becomes `model.safetensors`. rules: those that the
-    checkpoint is loaded with; they are reversed. What is shared is written once, under its first
-    name. The file is there as a whole or not at all.
+    path: the file, or a folder, in which it becomes `model.safetensors`; it may be the one that the
+    model was loaded from. rules: those that the checkpoint is loaded with; they are reversed. What
+    is shared is written once, under its first name. The file is there as a whole or not at all.
+    like: the report of a load, whose checkpoint this shall be like: rules that matched nothing in
+    it are not reversed, and what converters joined is cut as it was there; without *rules*, those
+    of the load are meant.
+    Of a model that is spread over processes, all of them call this: DTensors are put together, and
+    the first process of their mesh writes.
 
     Returns the file's path. Raises RuleError, naming the rule, if one can't be reversed, or if
     loading with the rules would not give every tensor its name again; CheckpointError if the model
@@ -38,41 +53,68 @@ def save_weights(
     """
     if not isinstance(path, (str, os.PathLike)):
         raise CheckpointError(f"a place to save is a path, and {type(path).__name__} is none")
-    file = Path(path)
+    given = listed(rules)
+    if like is not None:
+        unused = like.plan.unused_rules
+        given = [rule for rule in given or like.plan.rules if rule not in unused]
+    shapes = {} if like is None else like.shapes
+    slots = slots_of(model, None, None, ())
+    _check(model, slots)
+    mesh = widest_mesh(slot.shard for slot in slots.each if slot.shard is not None)
+    writes = mesh is None or is_first(mesh)
+    state = {}
+    for slot in slots.each:
+        if slot.persistent:
+            # All processes that have a part of it take part in putting it together.
+            value = whole(slot.tensor)
+            if writes:
+                state[slot.names[0]] = value
+    if mesh is None:
+        return _save(Path(path), state, given, shapes)
+    return Path(
+        agreed(mesh, (lambda: str(_save(Path(path), state, given, shapes))) if writes else None)
+    )
+
+
+def _save(
+    file: Path, state: dict[str, torch.Tensor], rules: Sequence[Rule], shapes: Shapes
+) -> Path:
     if file.is_dir():
         file /= f"model{SUFFIX}"
-    if file.suffix != SUFFIX:
+    if file.suffix not in SUFFIXES:
         raise CheckpointError(f"{file}: name a {SUFFIX} file, or a folder that is there")
     if not file.parent.is_dir():
         raise CheckpointError(f"{file}: there is no folder {file.parent}: make it first")
-    given = listed(rules)
-    _write(file, _renamed(_state_of(model), given))
+    _write(file, _renamed(state, rules, shapes))
     return file
 
 
-def _state_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and persistent buffers, detached; shared ones once."""
-    named = slots_of(model, None, None, ())
-    slots = dict.fromkeys(named.values())
-    state = {slot.names[0]: slot.tensor.detach() for slot in slots if slot.persistent}
-    for name, tensor in state.items():
+def _check(model: torch.nn.Module, slots: Slots) -> None:
+    """Raise CheckpointError for a model that holds what a file can't, or what would be lost."""
+    for slot in slots.each:
+        name, tensor = slot.names[0], slot.memory
+        if not slot.persistent:
+            continue
+        if slot.refusal is not None:
+            raise CheckpointError(f"{name}: {slot.refusal}")
         if tensor.is_meta:
             raise CheckpointError(f"{name}: is on the meta device: there is nothing to save")
         if kind := not_dense_in(tensor):
             raise CheckpointError(f"{name}: is {kind}, which the format can't hold")
     # Packed weights, extra state, scales that a hook adds: `load_weights` has no place for them.
-    known = {id(slot.tensor) for slot in slots}
+    known = {id(tensor) for slot in slots.each for tensor in slot.tensors}
     for name, value in model.state_dict(keep_vars=True).items():
-        if name not in named and id(value) not in known:
+        if name not in slots and id(value) not in known:
             raise CheckpointError(
                 f"{name}: is in the model's state_dict, and is neither parameter nor buffer: it"
                 " would be lost"
             )
-    return state
 
 
-def _renamed(state: dict[str, torch.Tensor], rules: Sequence[Rule]) -> dict[str, torch.Tensor]:
-    """A model's tensors as its checkpoint has them."""
+def _renamed(
+    state: dict[str, torch.Tensor], rules: Sequence[Rule], shapes: Shapes
+) -> dict[str, torch.Tensor]:
+    """A model's tensors as its checkpoint has them. shapes: by its names, as far as known."""
     if not rules:
         return state
     backwards = reverse(rules)
@@ -81,8 +123,8 @@ def _renamed(state: dict[str, torch.Tensor], rules: Sequence[Rule]) -> dict[str,
     tensors = {key: state[name] for key, name in plan.direct.items()}
     for group in plan.groups:
         columns: Columns = [[state[name] for name in names] for names in group.columns]
-        for operation in group.converter.operations:
-            columns = operation.convert(columns, len(group.targets))
+        wanted = [_shapes_of(names, shapes) for names in group.targets]
+        columns = run(group.converter.operations, columns, len(group.targets), wanted)
         for names, column in paired(group, columns):
             for name, tensor in zip(names, column, strict=True):
                 assert name is not None
@@ -91,6 +133,17 @@ def _renamed(state: dict[str, torch.Tensor], rules: Sequence[Rule]) -> dict[str,
                 tensors[name] = tensor
     _check_way_back(state, tensors, plan, rules)
     return tensors
+
+
+def _shapes_of(
+    names: tuple[str | None, ...] | Numbered, shapes: Shapes
+) -> list[Sequence[int] | None]:
+    if not isinstance(names, Numbered):
+        return [None if name is None else shapes.get(name) for name in names]
+    found: list[Sequence[int] | None] = []
+    while (shape := shapes.get(names.name(len(found)))) is not None:
+        found.append(shape)
+    return found
 
 
 def _refuse_problems(plan: LoadPlan) -> None:

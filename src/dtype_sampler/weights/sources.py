@@ -3,40 +3,38 @@
 from __future__ import annotations
 
 import os
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dtype_sampler.weights.header import (
-    MAX_HEADER,
-    CheckpointError,
-    TensorInfo,
-    check_is_file,
-    load_json,
-    read_header,
-)
-from dtype_sampler.weights.problems import excerpt
+from dtype_sampler.weights.folders import INDEX_NAME, INDEX_SUFFIX, SUFFIX, find, tensors_of
+from dtype_sampler.weights.header import CheckpointError
 
 if TYPE_CHECKING:
     import torch
 
-    from dtype_sampler.weights.mapped import MappedFile
+    from dtype_sampler.weights.mapped import MappedFile, ReadFile
 
     Given = torch.Tensor | Future[torch.Tensor] | Callable[[], torch.Tensor]
     Checkpoint = str | os.PathLike[str] | Mapping[str, Given]
 
-SUFFIX = ".safetensors"
-INDEX_SUFFIX = ".safetensors.index.json"
-INDEX_NAME = "model.safetensors.index.json"
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+__all__ = ["INDEX_NAME", "INDEX_SUFFIX", "SUFFIX", "Source", "open_source", "tensors_of"]
+
+# More files than these are opened again when they are read: a process may have but so many open.
+_KEPT_OPEN = 128
 
 
 class Source(Protocol):
-    """Tensors by key, each read when it is asked for. lent: addresses of memory it has lent out."""
+    """Tensors by key, each read when it is asked for.
+
+    lent: addresses of memory it has lent out. notes: what is to be told of it.
+    """
 
     name: str
     lent: set[int]
+    notes: list[str]
 
     @property
     def keys(self) -> Iterable[str]:
@@ -45,19 +43,47 @@ class Source(Protocol):
     def shape(self, key: str) -> tuple[int, ...] | None:
         """The shape of a tensor, or None if only reading it will tell."""
 
-    def read(self, key: str) -> torch.Tensor:
-        """The tensor; it may share memory with the source, and must not be written to."""
+    def known_shape(self, key: str) -> tuple[int, ...] | None:
+        """The shape, also of a tensor that lies there already; None if it is but promised."""
+
+    def outline(self, key: str) -> torch.Tensor:
+        """A tensor on meta, of its shape and dtype. Raises CheckpointError if they aren't known."""
+
+    def expect(self, keys: Iterable[str]) -> None:
+        """Say which tensors will be used, each once."""
+
+    def prepare(self, key: str) -> None:
+        """See that the tensor can be read later on. Raises CheckpointError if it can't."""
+
+    def read(self, key: str, rows: slice | None = None) -> torch.Tensor:
+        """The tensor; it may share memory with the source, and must not be written to.
+
+        rows: of the first dimension; None: all.
+        """
+
+    def done(self, key: str, *, unchanged: bool = False) -> None:
+        """Say that a tensor has been used; its file is let go of after the last.
+
+        unchanged: and nobody has written to it, or keeps it.
+        """
 
     def close(self) -> None:
         """Let go of what was opened. Tensors that were read stay as they are."""
 
 
-def open_source(given: Checkpoint) -> Source:
+def open_source(
+    given: Checkpoint,
+    *,
+    variant: str | None = None,
+    follow_links: bool = False,
+    mmap: bool | None = None,
+) -> Source:
     """What a checkpoint given as a path or a mapping holds; headers are read, tensors are not.
 
     given: a `.safetensors` file, an index `*.safetensors.index.json`, a folder that holds the
     index `model.safetensors.index.json` or one `.safetensors` file; or a mapping from keys to
-    tensors, futures or callables. Raises CheckpointError for anything else, pickles included.
+    tensors, futures or callables. variant, follow_links, mmap: see `load_weights`. Raises
+    CheckpointError for anything else, pickles included.
     """
     if isinstance(given, Mapping):
         return MappingSource(given)
@@ -65,129 +91,29 @@ def open_source(given: Checkpoint) -> Source:
         raise CheckpointError(
             f"a checkpoint is a path or a mapping, and {type(given).__name__} is neither"
         )
-    return FileSource(Path(given))
-
-
-def tensors_of(path: Path) -> dict[str, TensorInfo]:
-    """What a file, a folder or an index holds. Raises CheckpointError as `open_source` does."""
-    if path.is_dir():
-        return _of_folder(path)
-    if path.name.endswith(INDEX_SUFFIX):
-        return _of_index(path)
-    _refuse_pickle(path)
-    if not path.exists():
-        raise CheckpointError(f"{path}: there is no such file or folder")
-    if path.suffix != SUFFIX:
-        raise CheckpointError(
-            f"{path}: a checkpoint is a {SUFFIX} file, a folder with one, or an index"
-            f" *{INDEX_SUFFIX}"
-        )
-    return read_header(path)
-
-
-def _refuse_pickle(path: Path) -> None:
-    if path.suffix.lower() in _PICKLES:
-        raise CheckpointError(
-            f"{path}: loading a pickle can run any code, so it is refused. Convert it where you"
-            " trust it: safetensors.torch.save_file(torch.load(path, weights_only=True),"
-            ' "model.safetensors")'
-        )
-
-
-def _of_folder(folder: Path) -> dict[str, TensorInfo]:
-    try:
-        every = sorted(folder.iterdir())
-    except OSError as error:
-        raise CheckpointError(f"{folder}: can't be read: {error.strerror or error}") from None
-    index = folder / INDEX_NAME
-    if index in every:
-        _check_inside(folder, index)
-        return _of_index(index)
-    files = [path for path in every if path.suffix == SUFFIX]
-    if len(files) == 1:
-        _check_inside(folder, files[0])
-        return read_header(files[0])
-    if files:
-        names = ", ".join(path.name for path in files)
-        raise CheckpointError(f"{folder}: there is no {INDEX_NAME}: which file is meant, {names}?")
-    for path in every:
-        _refuse_pickle(path)
-    raise CheckpointError(f"{folder}: there is no {SUFFIX} file in it")
-
-
-def _of_index(index: Path) -> dict[str, TensorInfo]:
-    check_is_file(index)
-    try:
-        with index.open("rb") as file:
-            text = file.read(MAX_HEADER + 1)
-    except OSError as error:
-        raise CheckpointError(f"{index}: can't be read: {error.strerror or error}") from None
-    if len(text) > MAX_HEADER:
-        raise CheckpointError(f"{index}: it is larger than {MAX_HEADER} bytes, as no index is")
-    listed = load_json(index, text, "the index").get("weight_map")
-    if not isinstance(listed, dict):
-        raise CheckpointError(f"{index}: it has no weight_map, from keys to file names")
-    for key, name in listed.items():
-        if not isinstance(name, str) or not _is_bare(name):
-            said = repr(excerpt(name)) if isinstance(name, str) else f"a {type(name).__name__}"
-            raise CheckpointError(
-                f"{index}: {excerpt(key)} is said to be in {said}: that must be the name of a"
-                f" {SUFFIX} file in the same folder"
-            )
-    held: dict[str, TensorInfo] = {}
-    for name in dict.fromkeys(listed.values()):
-        path = index.parent / name
-        _check_inside(index.parent, path)
-        for key, info in read_header(path).items():
-            if key in held:
-                raise CheckpointError(
-                    f"{index}: {excerpt(key)} is in {held[key].file.name} and again in {name}"
-                )
-            held[key] = info
-    for key, name in listed.items():
-        if key not in held or held[key].file.name != name:
-            there = f", but in {held[key].file.name}" if key in held else ""
-            raise CheckpointError(f"{index}: {excerpt(key)} is not in {name}{there}")
-    # What no index lists is there all the same: it is told as unexpected, not passed over.
-    return held
-
-
-def _is_bare(name: str) -> bool:
-    # By the rules of both systems, as a checkpoint is made on one and read on the other.
-    return (
-        name.endswith(SUFFIX)
-        and name.isprintable()
-        and PurePosixPath(name).name == name
-        and PureWindowsPath(name).name == name
-        and not PureWindowsPath(name).drive
-        and ":" not in name
-    )
-
-
-def _check_inside(folder: Path, path: Path) -> None:
-    if not path.is_symlink():
-        return
-    try:
-        inside, real = folder.resolve(), path.resolve()
-    # In turn from Python 3.13 on, and before.
-    except (OSError, RuntimeError):
-        raise CheckpointError(f"{path}: is a link that leads nowhere") from None
-    allowed = [inside]
-    # The cache of huggingface_hub keeps `snapshots/REVISION/FILE` as a link into `blobs`.
-    if inside.parent.name == "snapshots":
-        allowed.append(inside.parent.parent / "blobs")
-    if real.parent not in allowed:
-        raise CheckpointError(f"{path}: is a link that leads out of its folder, to {real}")
+    return FileSource(Path(given), variant=variant, follow_links=follow_links, mmap=mmap)
 
 
 class FileSource:
     """The tensors of one or several safetensors files."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        variant: str | None = None,
+        follow_links: bool = False,
+        mmap: bool | None = None,
+    ) -> None:
         self.name = str(path)
-        self._tensors = tensors_of(path)
+        found = find(path, variant=variant, follow_links=follow_links)
+        self.notes = found.notes
+        self._tensors = found.tensors
         self.keys = self._tensors.keys()
-        self._mapped: dict[Path, MappedFile] = {}
+        self._mmap = mmap
+        self._opened: dict[Path, MappedFile | ReadFile] = {}
+        self._looked_at: set[Path] = set()
+        self._due: Counter[Path] = Counter()
         self.lent: set[int] = set()
 
     def shape(self, key: str) -> tuple[int, ...] | None:
@@ -196,20 +122,65 @@ class FileSource:
         # Two of these are one element of torch's.
         return None if info.dtype == "F4" else info.shape
 
-    def read(self, key: str) -> torch.Tensor:
-        """A view of the file, mapped into memory."""
-        info = self._tensors[key]
-        mapped = self._mapped.get(info.file)
-        if mapped is None:
-            from dtype_sampler.weights.mapped import MappedFile
+    known_shape = shape
 
-            mapped = self._mapped[info.file] = MappedFile(info.file, info.stamp)
-            self.lent.add(mapped.address)
-        return mapped.tensor(info)
+    def outline(self, key: str) -> torch.Tensor:
+        """As the header tells."""
+        import torch
+
+        from dtype_sampler.weights.mapped import dtype_named
+
+        info = self._tensors[key]
+        if info.dtype == "F4":
+            raise CheckpointError("two elements of F4 are one of torch's")
+        return torch.empty(info.shape, dtype=dtype_named(info.dtype), device="meta")
+
+    def expect(self, keys: Iterable[str]) -> None:
+        """Count what will be used of each file."""
+        self._due.update(self._tensors[key].file for key in keys)
+
+    def prepare(self, key: str) -> None:
+        """Open the tensor's file, which must be the one whose header was read."""
+        file = self._tensors[key].file
+        if file not in self._looked_at:
+            self._open(key)
+            self._looked_at.add(file)
+            if len(self._opened) > _KEPT_OPEN:
+                self._let_go(file)
+
+    def read(self, key: str, rows: slice | None = None) -> torch.Tensor:
+        """A view of the file, mapped into memory; or a copy, of one that is not."""
+        return self._open(key).tensor(self._tensors[key], rows)
+
+    def _open(self, key: str) -> MappedFile | ReadFile:
+        info = self._tensors[key]
+        opened = self._opened.get(info.file)
+        if opened is None:
+            from dtype_sampler.weights.mapped import open_tensors
+
+            opened = self._opened[info.file] = open_tensors(info.file, info.stamp, self._mmap)
+            self.lent.add(opened.address)
+        return opened
+
+    def done(self, key: str, *, unchanged: bool = False) -> None:
+        """Let go of a file whose last tensor has been used: its pages count as ours till then."""
+        file = self._tensors[key].file
+        if unchanged and file in self._opened:
+            self._opened[file].forget(self._tensors[key])
+        if file in self._due:
+            self._due[file] -= 1
+            if not self._due[file]:
+                del self._due[file]
+                self._let_go(file)
 
     def close(self) -> None:
         """Let go of the files."""
-        self._mapped.clear()
+        for file in list(self._opened):
+            self._let_go(file)
+
+    def _let_go(self, file: Path) -> None:
+        if file in self._opened:
+            self._opened.pop(file).close()
 
 
 class MappingSource:
@@ -223,14 +194,38 @@ class MappingSource:
                 raise CheckpointError(f"{self.name}: its keys must be texts, and {key!r} is none")
         self.keys = given.keys()
         self.lent: set[int] = set()
+        self.notes: list[str] = []
         self._given = given
 
     def shape(self, key: str) -> None:
         """Unknown: a mapping may make what it is asked for, and is asked once."""
 
-    def read(self, key: str) -> torch.Tensor:
+    def known_shape(self, key: str) -> tuple[int, ...] | None:
+        """Of tensors in a plain dictionary, which makes nothing."""
+        import torch
+
+        given = self._given[key] if type(self._given) in (dict, OrderedDict) else None
+        return tuple(given.shape) if isinstance(given, torch.Tensor) else None
+
+    def outline(self, key: str) -> torch.Tensor:
+        """Unknown likewise."""
+        raise CheckpointError(f"{key}: is known when it is asked for")
+
+    def expect(self, keys: Iterable[str]) -> None:
+        """Nothing to do."""
+
+    def prepare(self, key: str) -> None:
+        """Nothing to do: what is there stays there."""
+
+    def done(self, key: str, *, unchanged: bool = False) -> None:
+        """Nothing to do: whoever gave it has it."""
+
+    def read(self, key: str, rows: slice | None = None) -> torch.Tensor:
         """The tensor, its future's result or what its callable returns: asked for once a load."""
         import torch
+
+        from dtype_sampler.weights.sharding import is_dtensor
+        from dtype_sampler.weights.slots import wrapper_in
 
         given: Any = self._given[key]
         if isinstance(given, Future):
@@ -239,13 +234,24 @@ class MappingSource:
             given = given()
         if not isinstance(given, torch.Tensor):
             raise CheckpointError(f"a tensor was promised, and {type(given).__name__} came")
+        given = given.detach()
+        if is_dtensor(given):
+            # From all processes that have a part of it.
+            given = given.full_tensor()
+        if kind := wrapper_in(given):
+            raise CheckpointError(
+                f"a dense tensor is needed, and a {kind} came: call dequantize(), if it has that"
+            )
         if given.is_quantized or given.layout != torch.strided:
             kind = "quantized" if given.is_quantized else str(given.layout)
             raise CheckpointError(
                 f"a dense tensor is needed, and a {kind} one came: call to_dense() or dequantize()"
             )
+        if given.is_meta:
+            raise CheckpointError("a tensor on the meta device has no values")
         self.lent.add(given.untyped_storage().data_ptr())
-        return given.detach()
+        tensor: torch.Tensor = given if rows is None else given[rows]
+        return tensor
 
     def close(self) -> None:
         """Nothing was opened."""

@@ -1,0 +1,406 @@
+"""Models whose tensors are spread over processes: DTensors, tensor parallel, FSDP2. On gloo."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.skipif(
+    not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
+    reason="this torch has no gloo",
+)
+
+# What each process runs before the test's own lines. Everything in it is asserted in all of them.
+PRELUDE = """
+import itertools
+import sys
+import torch
+import torch.distributed as dist
+from pathlib import Path
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from dtype_sampler.weights import (
+    CheckpointError, Chunk, LoadError, Stack, WeightConverter, WeightRenaming, load_weights,
+    save_weights,
+)
+
+rank, world, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+dist.init_process_group(
+    "gloo", store=dist.FileStore(str(folder / "store"), world), rank=rank, world_size=world
+)
+mesh = init_device_mesh("cpu", (world,))
+
+
+def spread(tensor, *placements, mesh=mesh):
+    return nn.Parameter(distribute_tensor(tensor, mesh, placements))
+
+
+def value(*shape):
+    return torch.arange(1.0, torch.Size(shape).numel() + 1).reshape(shape)
+
+
+def written(tensors, numbers=itertools.count()):
+    # A new file each time: another process may still read the one before.
+    file = folder / f"{next(numbers)}.safetensors"
+    if rank == 0:
+        save_file(tensors, file)
+    dist.barrier()
+    return file
+
+
+def mlp(inner=5):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, inner), nn.ReLU(), nn.Linear(inner, 3))
+
+
+def other(model):
+    return {name: value(*one.shape) / 10 for name, one in model.state_dict().items()}
+"""
+
+
+def run(tmp_path: Path, code: str, world: int) -> None:
+    """Run the code in so many processes, and tell what those that fail say."""
+    script = tmp_path / "script.py"
+    script.write_text(PRELUDE + textwrap.dedent(code) + "\ndist.destroy_process_group()\n")
+    command = [sys.executable, str(script)]
+    running = [
+        subprocess.Popen(
+            [*command, str(rank), str(world), str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    said = [one.communicate()[0] for one in running]
+    assert [one.returncode for one in running] == [0] * world, "\n".join(said)
+
+
+worlds = pytest.mark.parametrize("world", [1, 2])
+
+
+@worlds
+def test_the_one_that_loaded_nothing(tmp_path, world):
+    run(
+        tmp_path,
+        """
+        for given in (lambda one: one, written):
+            for placement in (Shard(0), Shard(1), Replicate()):
+                m = nn.Module()
+                m.weight = spread(torch.zeros(5, 4), placement)
+                kept, memory = m.weight, m.weight.to_local().data_ptr()
+                report = load_weights(m, given({"weight": value(5, 4)}))
+                assert report.loaded == 1
+                assert m.weight is kept
+                assert isinstance(m.weight, DTensor)
+                assert m.weight.to_local().data_ptr() == memory
+                assert torch.equal(m.weight.full_tensor(), value(5, 4)), m.weight
+        # Of another shape, or kind.
+        for wrong in (value(5, 3), value(5), value(5, 4).to(torch.complex64)):
+            before = m.weight.full_tensor()
+            try:
+                load_weights(m, written({"weight": wrong}))
+            except LoadError as error:
+                assert "weight" in str(error)
+            else:
+                raise AssertionError(wrong)
+            assert torch.equal(m.weight.full_tensor(), before)
+            dist.barrier()
+        """,
+        world,
+    )
+
+
+@worlds
+def test_fsdp2(tmp_path, world):
+    """The forward pass is that of what was loaded, before and after the first one."""
+    run(
+        tmp_path,
+        """
+        plain = mlp()
+        tensors = other(plain)
+        source = written(tensors)
+        plain.load_state_dict(tensors)
+        x = value(2, 6)
+        for on_meta in (False, True):
+            with torch.device("meta" if on_meta else "cpu"):
+                model = mlp()
+            for layer in (model[0], model[2], model):
+                fully_shard(layer, mesh=mesh)
+            if not on_meta:
+                # After it the root's parameters are whole, until it is told to give them up.
+                model(x)
+            assert load_weights(model, source).loaded == 4
+            assert torch.equal(model(x), plain(x))
+            # Again, into what has been used.
+            model(x).sum().backward()
+            load_weights(model, {name: one * 2 for name, one in tensors.items()})
+            plain.load_state_dict({name: one * 2 for name, one in tensors.items()})
+            assert torch.equal(model(x), plain(x))
+            plain.load_state_dict(tensors)
+            # And a step of an optimizer is one from there.
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            load_weights(model, source)
+            model(x).sum().backward()
+            optimizer.step()
+            ours = torch.optim.SGD(plain.parameters(), lr=0.1)
+            ours.zero_grad()
+            plain(x).sum().backward()
+            ours.step()
+            if not on_meta:
+                for one in model.parameters():
+                    assert isinstance(one, DTensor)
+            plain.load_state_dict(tensors)
+        """,
+        world,
+    )
+
+
+@worlds
+def test_fsdp2_in_another_dtype(tmp_path, world):
+    run(
+        tmp_path,
+        """
+        plain = mlp()
+        tensors = other(plain)
+        plain.load_state_dict(tensors)
+        plain.bfloat16()
+        with torch.device("meta"):
+            model = mlp()
+        for layer in (model[0], model[2], model):
+            fully_shard(layer, mesh=mesh)
+        load_weights(model, tensors, dtype="bfloat16")
+        x = value(2, 6).bfloat16()
+        assert torch.equal(model(x), plain(x))
+        # What is in use can't be made another: FSDP2 has noted its dtype.
+        try:
+            load_weights(model, tensors, dtype="float32")
+        except LoadError as error:
+            assert "0.weight: is a DTensor of torch.bfloat16 in use" in str(error), error
+        else:
+            raise AssertionError
+        assert torch.equal(model(x), plain(x))
+        """,
+        world,
+    )
+
+
+@worlds
+def test_tensor_parallel_and_converters(tmp_path, world):
+    run(
+        tmp_path,
+        """
+        from torch.distributed.tensor.parallel import (
+            ColwiseParallel, RowwiseParallel, parallelize_module,
+        )
+        plain = mlp(4)
+        tensors = other(plain)
+        plain.load_state_dict(tensors)
+        source = written(tensors)
+        for on_meta in (False, True):
+            with torch.device("meta" if on_meta else "cpu"):
+                model = mlp(4)
+            parallelize_module(model, mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
+            load_weights(model, source)
+            found = {name: one.full_tensor() for name, one in model.named_parameters()
+                     if isinstance(one, DTensor)}
+            found |= {name: one for name, one in model.named_parameters()
+                      if not isinstance(one, DTensor)}
+            for name, one in tensors.items():
+                assert torch.equal(found[name], one), name
+            torch.testing.assert_close(model(value(2, 6)), plain(value(2, 6)))
+        # Experts that a converter stacks, and a fused one that it takes apart.
+        dist.barrier()
+        source = written({**{f"e.{n}": value(4, 2) * n for n in range(3)}, "both": value(6, 2)})
+        rules = [
+            WeightConverter([r"e\\.(?P<index>\\d+)"], ["experts"], [Stack(0)]),
+            WeightConverter(["both"], ["one", "two"], [Chunk(0)]),
+        ]
+        m = nn.Module()
+        m.experts = spread(torch.zeros(3, 4, 2), Shard(0))
+        m.one, m.two = spread(torch.zeros(3, 2), Shard(0)), spread(torch.zeros(3, 2), Shard(1))
+        assert load_weights(m, source, rules).loaded == 3
+        stacked = torch.stack([value(4, 2) * n for n in range(3)])
+        assert torch.equal(m.experts.full_tensor(), stacked)
+        assert torch.equal(m.one.full_tensor(), value(6, 2)[:3])
+        assert torch.equal(m.two.full_tensor(), value(6, 2)[3:])
+        """,
+        world,
+    )
+
+
+def test_two_dimensions_of_a_mesh(tmp_path):
+    """FSDP2 over tensor parallel shards a dimension twice, and not side by side."""
+    run(
+        tmp_path,
+        """
+        from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
+
+        mesh2 = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
+        for rows in (8, 7, 5, 3):
+            for placements in (
+                (Shard(0), Shard(0)), (Shard(0), Shard(1)), (Replicate(), Shard(0)),
+                (Shard(1), Replicate()),
+            ):
+                m = nn.Module()
+                m.weight = spread(torch.zeros(rows, 4), *placements, mesh=mesh2)
+                load_weights(m, {"weight": value(rows, 4)})
+                assert torch.equal(m.weight.full_tensor(), value(rows, 4)), (rows, placements)
+        tensors = other(mlp(8))
+        source = written(tensors)
+        for on_meta in (False, True):
+            with torch.device("meta" if on_meta else "cpu"):
+                model = mlp(8)
+            parallelize_module(model[0], mesh2["tp"], ColwiseParallel())
+            for layer in (model[0], model[2], model):
+                fully_shard(layer, mesh=mesh2["dp"])
+            assert any("Strided" in str(one.placements) for one in model.parameters())
+            load_weights(model, source)
+            for name, one in model.named_parameters():
+                assert torch.equal(one.full_tensor(), tensors[name]), (name, one.placements)
+        """,
+        4,
+    )
+
+
+@worlds
+@pytest.mark.parametrize("mmap", [True, False])
+def test_only_this_process_part_is_read(tmp_path, world, mmap):
+    run(
+        tmp_path,
+        f"""
+        from dtype_sampler.weights import mapped, sources
+
+        asked = []
+        real = sources.FileSource.read
+        def read(self, key, rows=None):
+            found = real(self, key, rows)
+            asked.append((key, tuple(found.shape)))
+            return found
+        sources.FileSource.read = read
+        m = nn.Module()
+        m.weight = spread(torch.zeros(8, 4), Shard(0))
+        m.column = spread(torch.zeros(8, 4), Shard(1))
+        source = written({{"weight": value(8, 4), "column": value(8, 4)}})
+        load_weights(m, source, mmap={mmap})
+        assert dict(asked) == {{"weight": (8 // world, 4), "column": (8, 4)}}, asked
+        assert torch.equal(m.weight.full_tensor(), value(8, 4))
+        assert torch.equal(m.column.full_tensor(), value(8, 4))
+        """,
+        world,
+    )
+
+
+@worlds
+def test_saved_as_it_computes(tmp_path, world):
+    run(
+        tmp_path,
+        """
+        model = mlp()
+        tensors = other(model)
+        for layer in (model[0], model):
+            fully_shard(layer, mesh=mesh)
+        load_weights(model, tensors)
+        model(value(2, 6))
+        (folder / "out").mkdir(exist_ok=True)
+        rules = [WeightRenaming("^first", "0")]
+        saved = save_weights(model, folder / "out", rules)
+        assert saved == folder / "out" / "model.safetensors"
+        found = load_file(saved)
+        assert found.keys() == {"first.weight", "first.bias", "2.weight", "2.bias"}
+        for name, one in found.items():
+            assert torch.equal(one, tensors[name.replace("first", "0")]), name
+        # What the first process can't do, all tell, and none waits.
+        for path, message in ((folder / "no" / "x.safetensors", "there is no folder"),
+                              (folder / "x.bin", "name a .safetensors file")):
+            try:
+                save_weights(model, path)
+            except CheckpointError as error:
+                assert message in str(error)
+            else:
+                raise AssertionError
+        assert not list((folder / "out").glob(".*"))
+        """,
+        world,
+    )
+
+
+def test_between_two_meshes(tmp_path):
+    """From DTensors to DTensors that are placed otherwise."""
+    run(
+        tmp_path,
+        """
+        here, there = nn.Module(), nn.Module()
+        here.weight = spread(value(5, 4), Shard(0))
+        there.weight = spread(torch.zeros(5, 4), Shard(1))
+        load_weights(there, here.state_dict())
+        assert torch.equal(there.weight.full_tensor(), value(5, 4))
+        plain = nn.Module()
+        plain.weight = nn.Parameter(torch.zeros(5, 4))
+        load_weights(plain, here.state_dict())
+        assert torch.equal(plain.weight, value(5, 4))
+        # A sum that is still to be made is no place for a value.
+        from torch.distributed.tensor import Partial
+        there.weight = nn.Parameter(
+            DTensor.from_local(torch.zeros(5, 4), mesh, [Partial()], run_check=False)
+        )
+        try:
+            load_weights(there, {"weight": value(5, 4)})
+        except LoadError as error:
+            assert "weight: is a DTensor placed as P" in str(error), error
+        else:
+            raise AssertionError
+        """,
+        2,
+    )
+
+
+@worlds
+def test_fsdp1(tmp_path, world):
+    """Its parameters are views of flat memory, which is what it computes with."""
+    run(
+        tmp_path,
+        """
+        import warnings
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        warnings.simplefilter("ignore")
+        plain = mlp()
+        tensors = other(plain)
+        plain.load_state_dict(tensors)
+        x = value(2, 6)
+        model = FullyShardedDataParallel(
+            mlp(), use_orig_params=True, device_id=torch.device("cpu")
+        )
+        model(x)
+        with FullyShardedDataParallel.summon_full_params(model):
+            assert load_weights(model, written(tensors)).loaded == 4
+        assert torch.equal(model(x), plain(x))
+        with FullyShardedDataParallel.summon_full_params(model):
+            try:
+                load_weights(model, tensors, dtype="float64")
+            except LoadError as error:
+                assert "is a view of FSDP's flat memory, and can't become" in str(error), error
+            else:
+                raise AssertionError
+        assert torch.equal(model(x), plain(x))
+        if world == 2:
+            # Outside, a process has but parts of them, of other shapes.
+            try:
+                load_weights(model, tensors)
+            except LoadError as error:
+                assert "of another shape" in str(error), error
+            else:
+                raise AssertionError
+            assert torch.equal(model(x), plain(x))
+        """,
+        world,
+    )
