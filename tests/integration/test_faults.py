@@ -346,7 +346,7 @@ class TestWhatGoesThrough:
     )
     def test_in_collection(self, injected, raising, code):
         for place in ("before", "after"):
-            fault = f"hooks:pytest_collection_modifyitems:{place}:{raising}"
+            fault = f"hooks.Outermost:pytest_collection_modifyitems:{place}:{raising}"
             result = injected(controller=(fault,))
             assert result.ret == code, result.stdout.str()
             assert fault_lines(result) == []
@@ -435,7 +435,7 @@ class TestObjectsOfOthers:
             "    call = pytest.CallInfo.from_call(lambda: None, when='call')\n"
             "    for item in (Foreign(), None, session.items[0]):\n"
             "        ours.pytest_runtest_setup(item)\n"
-            "        for hook in (ours.pytest_runtest_protocol, ours.pytest_pyfunc_call,\n"
+            "        for hook in (ours.pytest_runtest_protocol, ours.pytest_runtest_call,\n"
             "                     ours.pytest_runtest_makereport):\n"
             "            if item is session.items[0] and hook is ours.pytest_runtest_protocol:\n"
             "                continue\n"

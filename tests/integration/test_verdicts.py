@@ -224,8 +224,8 @@ def test_a_crash_in_a_loop_is_the_dtypes_under_test(project, monkeypatch):
             "dtype-sampler: test_it.py::test_loop crashed its worker with c; *",
             "dtype-sampler: test_it.py::test_nested crashed its worker with b, x; *",
             "dtype-sampler: test_it.py::test_without crashed its worker; *",
-            'this dtype only: pytest "test_it.py::test_loop" --dtype-seed=1 --dtype-only=c',
-            'one at a time:   pytest "test_it.py::test_after_the_loop" * --dtype-only=b',
+            'this dtype only: pytest "test_it.py::test_loop" --dtype-seed=1 --dtype-only=c *',
+            'one at a time:   pytest "test_it.py::test_after_the_loop" * --dtype-only=b *',
         ]
     )
     # Nothing stays, of workers that died and of those that did not.

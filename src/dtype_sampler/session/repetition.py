@@ -24,7 +24,8 @@ def without_repetition(item: pytest.Item, nodeid: str) -> str:
     nodeid: the item's, or a stable one with the same brackets.
     """
     callspec: Any = getattr(item, "callspec", None)
-    params = list(callspec.params) if callspec is not None else []
+    # Another plugin's item may have something else by that name.
+    params = list(getattr(callspec, "params", ()))
     if not any(map(is_repetition, params)):
         return nodeid
     # No public attribute tells the parts of an id.
@@ -50,11 +51,11 @@ def repetitions(items: Iterable[pytest.Item]) -> dict[int, int]:
     found: dict[int, int] = {}
     met: Counter[str] = Counter()
     for item in items:
-        callspec: Any = getattr(item, "callspec", None)
+        params: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
         number = 1
-        for name in callspec.params if callspec is not None else ():
-            if is_repetition(name) and isinstance(callspec.params[name], int):
-                number += callspec.params[name]
+        for name, value in params.items():
+            if is_repetition(name) and isinstance(value, int):
+                number += value
         met[item.nodeid] += 1
         number += met[item.nodeid] - 1
         if number > 1:
