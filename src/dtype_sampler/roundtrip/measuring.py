@@ -13,7 +13,7 @@ import torch
 from dtype_sampler.roundtrip import casts, trips, values
 from dtype_sampler.roundtrip.casts import Finding, Narrowed, Reference
 from dtype_sampler.roundtrip.devices import Device, TorchDevice, first_line
-from dtype_sampler.roundtrip.judging import Wrong, compared, joined
+from dtype_sampler.roundtrip.judging import Wrong, compared, joined, moved
 from dtype_sampler.roundtrip.model import (
     ACCELERATORS,
     BROKEN,
@@ -35,6 +35,8 @@ from dtype_sampler.roundtrip.patterns import is_quantized, name_of, raw_of, tens
 from dtype_sampler.roundtrip.trips import Arrival, Misnamed, Stay
 
 Progress = Callable[[int, int, str], None]
+# In so many places a pattern is tried that came to harm in one: more than a vector has lanes.
+ELSEWHERE = 67
 
 
 class Unusable(Exception):  # noqa: N818 - of a device
@@ -124,13 +126,13 @@ class Measuring:
             if not self._is_made(trip) or (trip in trips.SLICED and is_quantized(stay.dtype)):
                 continue
             cell = Cell(self._device.name, name, trip)
-            if self._lone(cell, stay, partial(goes, stay)) == CRASHED and trip == "copy":
+            if self._lone(cell, stay, goes) == CRASHED and trip == "copy":
                 # Every other trip includes this one, and would take another process each.
                 return False
         if TRANSPORT in self._kinds:
             for peer in self._peers:
                 cell = Cell(self._device.name, name, "copy-peer", other_device=peer.name)
-                self._lone(cell, stay, partial(trips.copy_peer, stay, peer))
+                self._lone(cell, stay, partial(trips.copy_peer, peer=peer))
         return True
 
     def _is_made(self, trip: str) -> bool:
@@ -148,8 +150,7 @@ class Measuring:
             verdict: str | None = None
             if kind in self._kinds:
                 if kind == EMBEDDING:
-                    goes = partial(casts.embedding, stay, other, self._reference)
-                    verdict = self._trip(cell, goes)
+                    verdict = self._embed(cell, stay, other)
                 else:
                     verdict = self._narrow(cell, stay, other)
             if verdict in (UNSUPPORTED, CRASHED) or INDEPENDENCE not in self._kinds:
@@ -164,6 +165,12 @@ class Measuring:
                 if self._trip(cell._replace(trip=trip), goes) in (UNSUPPORTED, CRASHED):
                     break
 
+    def _embed(self, cell: Cell, stay: Stay, other: torch.dtype) -> str:
+        def again(host: torch.Tensor) -> Iterator[Finding | None]:
+            return casts.embedding(self._stay(host), other, Reference())
+
+        return self._trip(cell, partial(casts.embedding, stay, other, self._reference), again)
+
     def _narrow(self, cell: Cell, stay: Stay, other: torch.dtype) -> str:
         seen: list[Policy] = []
 
@@ -176,16 +183,23 @@ class Measuring:
                     seen.extend(narrowed.policies)
                 yield narrowed and narrowed.finding
 
-        verdict = self._trip(cell, goes)
+        def again(host: torch.Tensor) -> Iterator[Finding | None]:
+            halves = casts.narrowing(self._stay(host), other, Reference([host]))
+            return (narrowed and narrowed.finding for narrowed in halves)
+
+        verdict = self._trip(cell, goes, again)
+        if seen and self._is_made("agreement"):
+            seen = self._agree(cell._replace(trip="agreement"), stay, other, tuple(seen))
         for policy in seen:
             self._log.policy(policy)
-        if seen and self._is_made("agreement"):
-            self._agree(cell._replace(trip="agreement"), stay, other, tuple(seen))
         return verdict
 
-    def _agree(self, cell: Cell, stay: Stay, other: torch.dtype, there: tuple[Policy, ...]) -> None:
-        """Compare the policies with the host's, which are measured for it."""
+    def _agree(
+        self, cell: Cell, stay: Stay, other: torch.dtype, there: tuple[Policy, ...]
+    ) -> list[Policy]:
+        """Compare the policies with the host's, which are measured for it; both of them."""
         on_host = Stay(self._host, stay.dtype, self._folder)
+        both = list(there)
 
         def goes() -> Iterator[Finding | None]:
             halves = casts.narrowing(on_host, other, self._reference)
@@ -193,29 +207,39 @@ class Measuring:
             yield None
             narrowed = next(halves)
             assert isinstance(narrowed, Narrowed)
+            both[:] = casts.beside_host(narrowed.policies, there)
             apart = casts.disagreements(narrowed.policies, there, self._device.name)
             yield Finding(0, None, "; ".join(apart))
 
         self._trip(cell, goes, words_are_faults=True)
+        return both
 
-    def _lone(self, cell: Cell, stay: Stay, goes: Callable[[], trips.Halves]) -> str:
-        def judged() -> Iterator[Finding | None]:
-            halves = goes()
+    def _lone(self, cell: Cell, stay: Stay, goes: Callable[[Stay], trips.Halves]) -> str:
+        def judged(stay: Stay) -> Iterator[Finding | None]:
+            halves = goes(stay)
             next(halves)
             yield None
             result = next(halves)
             yield Finding(0, None, result) if isinstance(result, str) else _compared(stay, result)
 
-        return self._trip(cell, judged)
+        return self._trip(cell, partial(judged, stay), lambda host: judged(self._stay(host)))
+
+    def _stay(self, host: torch.Tensor) -> Stay:
+        """A host tensor of shape (n,) on the device."""
+        return Stay(self._device, host.dtype, self._folder, raw_of(host))
 
     def _trip(
         self,
         cell: Cell,
         goes: Callable[[], Iterator[Finding | None]],
+        again: Callable[[torch.Tensor], Iterator[Finding | None]] | None = None,
         *,
         words_are_faults: bool = False,
     ) -> str:
-        """Make one trip; the verdict, which is looked up if it is known."""
+        """Make one trip; the verdict, which is looked up if it is known.
+
+        again: the same trip with another host tensor of shape (n,) and that dtype.
+        """
         if cell in self._known:
             return self._known[cell]
         self._log.start(cell)
@@ -247,7 +271,13 @@ class Measuring:
             half=half,
             words=words,
             micros=1e6 * (perf_counter() - start),
+            as_host=finding.as_host,
         )
+        if again is not None and outcome.first is not None and finding.wrong is not None:
+            dtype = self._dtypes[cell.dtype]
+            if outcome.differing < outcome.tried and _is_right_elsewhere(outcome, dtype, again):
+                first = replace(outcome.first, position=finding.wrong.at)
+                outcome = replace(outcome, first=first)
         if half and self._was_usable and not self._is_usable():
             raise Unusable(outcome)
         self._log.outcome(outcome)
@@ -267,6 +297,25 @@ class Measuring:
         return True
 
 
+def _is_right_elsewhere(
+    outcome: Outcome,
+    dtype: torch.dtype,
+    again: Callable[[torch.Tensor], Iterator[Finding | None]],
+) -> bool:
+    """Whether the smallest counterexample comes out right in another place: a fault of lanes."""
+    assert outcome.first is not None
+    one = outcome.first.given.to_bytes(dtype.itemsize, "little")
+    host = tensor_of(torch.tensor(list(one), dtype=torch.uint8).repeat(ELSEWHERE), dtype)
+    try:
+        halves = again(host)
+        next(halves)
+        finding = next(halves)
+    # What fails with one pattern only says nothing of places.
+    except Exception:  # noqa: BLE001
+        return False
+    return finding is not None and (finding.wrong is None or finding.wrong.count < finding.tried)
+
+
 class _Changed(Exception):  # noqa: N818 - it says what became of a tensor
     """A tensor came back as another kind of tensor."""
 
@@ -284,7 +333,7 @@ def _compared(stay: Stay, arrivals: Iterable[Arrival] | None) -> Finding:
         tried += len(expected)
         one = compared(expected, tensor, expected)
         if one is not None and places is not None:
-            one = Wrong(torch.tensor(places)[one.positions], one.first)
+            one = moved(one, torch.tensor(places))
         found.append(one)
     # Some trips are made in several ways, and each pattern counts once.
     return Finding(min(tried, count), joined(found))

@@ -246,6 +246,8 @@ class Outcome:
     one line, or what else is to say. micros: time taken, in µs. cause: the `key` of the outcome
     of a shorter trip that shows the same fault; None if this outcome is news by itself.
     link: where a known issue is reported; on an `ok` outcome it says that the issue is fixed.
+    as_host: on an accelerator, whether the host gives the same wrong results: then it is no fault
+    of the accelerator.
     """
 
     device: str
@@ -262,6 +264,7 @@ class Outcome:
     micros: float = 0.0
     cause: str | None = None
     link: str = ""
+    as_host: bool = False
 
     @property
     def cell(self) -> Cell:
@@ -327,6 +330,8 @@ class Outcome:
         if self.first is not None:
             verb = "differs" if self.differing == 1 else "differ"
             parts.append(f"{self.differing} of {self.tried} patterns {verb}, first {self.first}")
+        if self.as_host:
+            parts.append("as on cpu")
         if self.words:
             halves = {"out": "failed on the way out: ", "back": "did not come back: "}
             parts.append(halves.get(self.half, "") + self.words)
@@ -349,6 +354,7 @@ class Outcome:
             "micros": round(self.micros, 1),
             "cause": self.cause,
             "link": self.link,
+            "as_host": self.as_host,
             "message": self.message,
         }
 
@@ -366,15 +372,18 @@ class Policy:
     """What a device does where standards or versions allow more than one thing.
 
     name: one of POLICIES. dtype, other_dtype: the cast it is about. value: one of the policy's.
+    on_host: of an accelerator, the value on the host, where that is another one; else empty.
     """
 
     name: str
     dtype: str
     other_dtype: str
     value: str
+    on_host: str = ""
 
     def __str__(self) -> str:
-        return f"{self.dtype}→{self.other_dtype}: {POLICIES[self.name]} {self.value}"
+        beside = f" (cpu: {self.on_host})" if self.on_host else ""
+        return f"{self.dtype}→{self.other_dtype}: {POLICIES[self.name]} {self.value}{beside}"
 
     def to_json(self) -> dict[str, str]:
         """Builtins."""
@@ -383,12 +392,13 @@ class Policy:
             "dtype": self.dtype,
             "other_dtype": self.other_dtype,
             "value": self.value,
+            "on_host": self.on_host,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, str]) -> Policy:
         """The inverse of `to_json`."""
-        return cls(data["name"], data["dtype"], data["other_dtype"], data["value"])
+        return cls(**data)
 
 
 # Policy -> the beginning of a phrase that its value ends.
@@ -396,6 +406,7 @@ POLICIES: Mapping[str, str] = {
     "overflow": "a finite value too large becomes",  # infinity, NaN, the largest finite value
     "infinity": "infinity becomes",  # the same
     "rounding": "rounded",  # once; twice, through float32
+    "direction": "between two powers of two it is rounded",  # as casts._direction says
     "negative": "a negative value becomes",  # its magnitude, NaN
     "zero": "zero becomes",  # the smallest value, NaN
     "nan": "the payload of a NaN is",  # kept; made canonical

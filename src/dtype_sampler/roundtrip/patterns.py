@@ -134,6 +134,15 @@ def from_words(words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return tensor_of(narrow.reshape(-1).view(torch.uint8), dtype)
 
 
+def taken(tensor: torch.Tensor, places: torch.Tensor | slice) -> torch.Tensor:
+    """Some elements of a contiguous host tensor of shape (n,), as one of shape (m,).
+
+    places: int64 or bool. Chosen as bytes: not every dtype can be indexed, in no version of torch.
+    """
+    rows = raw_of(tensor).view(-1, tensor.dtype.itemsize)
+    return tensor_of(rows[places].reshape(-1), tensor.dtype)
+
+
 @cache
 def component(dtype: torch.dtype) -> torch.dtype:
     """The dtype of the real part; any dtype that is not complex is its own."""
