@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from dtype_sampler import cli
-from dtype_sampler.candidates import POOLS, family_of
-from dtype_sampler.sampling import RULE_VERSION, choose, circular_order
-from dtype_sampler.settings import OPTIONS, Option
+from dtype_sampler.commands import main as cli
+from dtype_sampler.sampling.candidates import POOLS, family_of
+from dtype_sampler.sampling.rule import RULE_VERSION, choose, circular_order
+from dtype_sampler.session.settings import OPTIONS, Option
 
 PAGES = Path(__file__).parent / "reference"
 _PART = re.compile(r"(?s)(<!-- generated: (\w+) -->\n).*?(<!-- end of generated -->)")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.plugin import (
+from dtype_sampler.session.hooks import (
     dtype_seed_fixture,
     pytest_addoption,
     pytest_collection_modifyitems,
@@ -26,8 +26,8 @@ from dtype_sampler.plugin import (
 )
 
 if TYPE_CHECKING:
-    from dtype_sampler.api import random_dtypes
-    from dtype_sampler.sample import DtypeSample
+    from dtype_sampler.sampling.sample import DtypeSample
+    from dtype_sampler.session.api import random_dtypes
 
 __version__ = "0.1.0"
 
@@ -50,7 +50,10 @@ __all__ = [
     "random_dtypes_fixture",
 ]
 
-_LAZY = {"random_dtypes": "dtype_sampler.api", "DtypeSample": "dtype_sampler.sample"}
+_LAZY = {
+    "random_dtypes": "dtype_sampler.session.api",
+    "DtypeSample": "dtype_sampler.sampling.sample",
+}
 
 
 # Only __getattr__, no __dir__: pytest looks at every name that dir() lists when it scans a plugin

@@ -2,6 +2,6 @@
 
 import sys
 
-from dtype_sampler.cli import main
+from dtype_sampler.commands.main import main
 
 sys.exit(main())

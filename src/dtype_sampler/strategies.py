@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 
-from dtype_sampler.candidates import (
+from dtype_sampler.errors import DtypeSamplerError, unknown
+from dtype_sampler.roundtrip.support import refusal
+from dtype_sampler.sampling.candidates import (
     DTYPE_NAMES,
     POOLS,
     canonical_name,
@@ -23,8 +25,6 @@ from dtype_sampler.candidates import (
     is_torch_dtype,
     torch_dtype,
 )
-from dtype_sampler.errors import DtypeSamplerError, unknown
-from dtype_sampler.support import refusal
 
 if TYPE_CHECKING:
     import torch

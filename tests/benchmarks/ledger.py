@@ -15,11 +15,11 @@ from tests.benchmarks.measure import Usage, interleave, pytest_process
 from tests.benchmarks.report import Result, Section
 
 from dtype_sampler.ledger.coverage import assess
+from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
-from dtype_sampler.outcomes import Cell
-from dtype_sampler.plan import RunPlan
-from dtype_sampler.reports import data, text
+from dtype_sampler.reports.ledger import data, text
+from dtype_sampler.sampling.plan import RunPlan
 
 RUN_AIM, REPORT_AIM, START_AIM = 1.05, 1e6, 50e3
 REPETITIONS, QUICK = 7, 2

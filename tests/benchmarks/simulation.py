@@ -18,8 +18,8 @@ from statistics import fmean
 
 from tests.benchmarks.report import Result, Section
 
-from dtype_sampler.candidates import family_of
-from dtype_sampler.sampling import STRATEGIES, choose, runs_to_cover
+from dtype_sampler.sampling.candidates import family_of
+from dtype_sampler.sampling.rule import STRATEGIES, choose, runs_to_cover
 
 REPETITIONS, QUICK = 50, 5
 K = 3

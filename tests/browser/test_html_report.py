@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dtype_sampler.reports.html import render
+from dtype_sampler.reports.ledger.html import render
 
 sync_api = pytest.importorskip("playwright.sync_api")
 

@@ -36,16 +36,16 @@ import torch.distributed.tensor  # noqa: F401 - by assert_close()
 import yaml
 from pages import PAGES, ROOT, Block, blocks, plain, same, session
 
-import dtype_sampler.api
-import dtype_sampler.controller
 import dtype_sampler.ledger.coverage
 import dtype_sampler.ledger.sqlite
-import dtype_sampler.parametrization
-import dtype_sampler.plan
-import dtype_sampler.replay
-import dtype_sampler.reports.junit
-import dtype_sampler.support
-from dtype_sampler import cli
+import dtype_sampler.roundtrip.support
+import dtype_sampler.sampling.plan
+import dtype_sampler.session.api
+import dtype_sampler.session.controller
+import dtype_sampler.session.junit
+import dtype_sampler.session.parametrization
+import dtype_sampler.session.replay
+from dtype_sampler.commands import main as cli
 
 # Of the environment; a page shows a fresh one. The last costs garbage collections only.
 WITHOUT = ("randomly", "rerunfailures", "hypothesispytest", "unraisableexception")
@@ -112,7 +112,9 @@ class Page:
         """Run a command, and compare what it prints with what is shown."""
         if shown and (drawn := re.search(r"--dtype-seed=(\d+) \(random\)", shown)):
             # A random seed is the one that the page has drawn.
-            self.monkeypatch.setattr(dtype_sampler.plan, "random_seed", lambda: int(drawn[1]))
+            self.monkeypatch.setattr(
+                dtype_sampler.sampling.plan, "random_seed", lambda: int(drawn[1])
+            )
         with self.monkeypatch.context() as patch:
             words = shlex.split(command)
             while (found := words[0].partition("="))[1] and found[0].isidentifier():
@@ -247,7 +249,7 @@ def page(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Page:
     # `python` in a session is this one, also for git.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     # The pages show a machine without an accelerator.
-    monkeypatch.setattr(dtype_sampler.support, "accelerator", lambda: None)
+    monkeypatch.setattr(dtype_sampler.roundtrip.support, "accelerator", lambda: None)
     return Page(pytester, monkeypatch)
 
 

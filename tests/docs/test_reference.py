@@ -11,9 +11,8 @@ import pytest
 from pages import ROOT
 
 import dtype_sampler
-import dtype_sampler.reports
-from dtype_sampler import cli
-from dtype_sampler.settings import OPTIONS, Settings
+from dtype_sampler.commands import main as cli
+from dtype_sampler.session.settings import OPTIONS, Settings
 
 DOCS = ROOT / "docs"
 GENERATE = runpy.run_path(str(DOCS / "generate.py"))
@@ -111,7 +110,7 @@ def names(schema):
 def test_the_json_page_names_every_key_and_state():
     text = page("reference/report-json")
     # Of the package that is tested: the sdist's tests run without sources.
-    folder = Path(dtype_sampler.reports.__file__).parent
+    folder = Path(dtype_sampler.__file__).parent / "reports" / "ledger"
     schema = json.loads((folder / "report.schema.json").read_text(encoding="utf-8"))
     keys = {*names(schema), *schema["$defs"]["cell"]["properties"]["state"]["enum"]}
     assert {key for key in keys if f"`{key}`" not in text and f"`{key}[]`" not in text} == set()

@@ -11,11 +11,6 @@ import numpy.random  # noqa: F401
 import pytest
 import torch  # noqa: F401
 
-import dtype_sampler.api
-import dtype_sampler.parametrization
-import dtype_sampler.replay
-import dtype_sampler.reports.junit  # noqa: F401
-
 # What a test inside a test writes down, as a file reaches us from every process.
 RECORDER = """
 import json, os, pathlib, pytest

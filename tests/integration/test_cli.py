@@ -14,11 +14,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-import dtype_sampler.reports
-from dtype_sampler.cli import main
+import dtype_sampler
+from dtype_sampler.commands.main import main
+from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
-from dtype_sampler.outcomes import Cell
 
 LEDGER = ".dtype-ledger.sqlite"
 SUITE = """
@@ -81,7 +81,7 @@ def test_json_is_as_its_schema_says(ledger, cli):
     code, out, _ = cli("report", "--format", "json")
     assert code == 0
     report = json.loads(out)
-    folder = Path(dtype_sampler.reports.__file__).parent
+    folder = Path(dtype_sampler.__file__).parent / "reports" / "ledger"
     jsonschema.validate(report, json.loads((folder / "report.schema.json").read_text()))
     assert report["format"] == 1
     assert report["summary"]["runs"] == 3

@@ -16,15 +16,15 @@ import jsonschema
 import pytest
 import torch
 
-import dtype_sampler.reports
+import dtype_sampler
 import dtype_sampler.roundtrip
-from dtype_sampler.cli import main
+from dtype_sampler.commands.main import main
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import exhaustive
 from dtype_sampler.roundtrip.devices import TorchDevice
 from dtype_sampler.roundtrip.formats import FORMATS, convert
 from dtype_sampler.roundtrip.model import BROKEN, OK, Survey
-from dtype_sampler.support import check_torch
+from dtype_sampler.roundtrip.support import check_torch
 
 FEW = ("--dtype", "int8", "bfloat16", "float16")
 
@@ -60,7 +60,7 @@ def test_all_of_it_as_json(cli):
     (survey,) = report["surveys"]
     assert survey["faults"] == []
     assert (code, err) == (0, "")
-    folder = Path(dtype_sampler.reports.__file__).parent
+    folder = Path(dtype_sampler.__file__).parent / "reports" / "devices"
     jsonschema.validate(report, json.loads((folder / "devices.schema.json").read_text()))
     assert survey["summary"]["dtypes"] >= 40
     assert survey["summary"]["known"] >= 40
@@ -175,7 +175,7 @@ def test_without_torch(tmp_path):
 
 def test_help_does_not_import_torch():
     code = (
-        "import sys; from dtype_sampler.cli import main\n"
+        "import sys; from dtype_sampler.commands.main import main\n"
         "try: main(['devices', '--help'])\n"
         "except SystemExit: sys.exit('torch' in sys.modules)"
     )

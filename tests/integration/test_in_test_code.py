@@ -152,7 +152,7 @@ def test_unsupported_dtypes_are_named_in_the_summary(project):
     project.file(
         "test_it",
         """
-        import pytest, torch, dtype_sampler.running as running
+        import pytest, torch, dtype_sampler.session.running as running
         @pytest.fixture(autouse=True, scope="session")
         def refusing():
             def refusal(device, dtype):

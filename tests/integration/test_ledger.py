@@ -10,8 +10,8 @@ import time
 import pytest
 
 from dtype_sampler.ledger.journal import recover
+from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.sqlite import SqliteStore
-from dtype_sampler.outcomes import Cell
 
 LEDGER = ".dtype-ledger.sqlite"
 LOOP = """

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dtype_sampler.cli import main
+from dtype_sampler.commands.main import main
 
 TENSORS = {
     **{f"model.layers.{n}.mlp.gate.gamma": torch.zeros(2) for n in (10, 9)},
@@ -77,7 +77,7 @@ def test_a_dry_run(files):
 def test_nothing_heavy_is_imported(files):
     code = (
         "import sys\n"
-        "from dtype_sampler.cli import main\n"
+        "from dtype_sampler.commands.main import main\n"
         "assert main(['weights', 'plan', 'old.safetensors', '--rename', 'gamma=weight']) == 0\n"
         "heavy = ('torch', 'hypothesis', 'safetensors', 'sqlite3', 'numpy')\n"
         "sys.exit(str([name for name in heavy if name in sys.modules]))\n"

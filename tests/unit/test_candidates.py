@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dtype_sampler.candidates import (
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.sampling.candidates import (
     ALIASES,
     DTYPE_NAMES,
     POOLS,
@@ -22,7 +23,6 @@ from dtype_sampler.candidates import (
     torch_dtype,
     unknown_names,
 )
-from dtype_sampler.errors import DtypeSamplerError
 
 SEVEN = [
     *("float16", "bfloat16", "float32", "auto"),

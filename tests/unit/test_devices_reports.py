@@ -9,12 +9,12 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-import dtype_sampler.reports
+import dtype_sampler
+from dtype_sampler.commands.devices import duration, names_of
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.reports import devices
-from dtype_sampler.reports.devices_command import duration, names_of
-from dtype_sampler.reports.devices_html import render
-from dtype_sampler.reports.devices_text import markdown, text
+from dtype_sampler.reports.devices import data as devices
+from dtype_sampler.reports.devices.html import render
+from dtype_sampler.reports.devices.text import markdown, text
 from dtype_sampler.roundtrip.known import Issue, mark
 from dtype_sampler.roundtrip.model import (
     ACCELERATORS,
@@ -178,7 +178,7 @@ def test_markdown():
 def test_json_is_as_its_schema_says():
     report = devices.report([made()], now=1.0)
     report = json.loads(json.dumps(report))
-    folder = Path(dtype_sampler.reports.__file__).parent
+    folder = Path(dtype_sampler.__file__).parent / "reports" / "devices"
     schema = json.loads((folder / "devices.schema.json").read_text())
     jsonschema.validate(report, schema)
     assert report["generated"] == "1970-01-01T00:00:01Z"

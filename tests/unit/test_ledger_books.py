@@ -13,10 +13,10 @@ import pytest
 
 from dtype_sampler.ledger import schema
 from dtype_sampler.ledger.books import Books
+from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import History, Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
-from dtype_sampler.outcomes import Cell
 
 UID = "0123456789abcdef"
 LABELS = ("a", "b", "c", "d")
@@ -597,7 +597,7 @@ from dtype_sampler.ledger.books import Books
 from dtype_sampler.ledger import sqlite
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.store import LedgerError
-from dtype_sampler.outcomes import Cell
+from dtype_sampler.ledger.outcomes import Cell
 
 def session(path, count, *, named=False, step=1.0):
     # A clock that goes on whenever it is read. By a second: each test is a transaction.

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from dtype_sampler.ledger.coverage import NEVER, STALE, assess, sample_of
+from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import CellRecord, Mark, TestRecord
-from dtype_sampler.outcomes import Cell
-from dtype_sampler.reports.data import iso
-from dtype_sampler.reports.data import summary as summary_of
-from dtype_sampler.reports.terminal import age, short_commit
-from dtype_sampler.reports.text import markdown, text
+from dtype_sampler.reports.ledger.data import iso
+from dtype_sampler.reports.ledger.data import summary as summary_of
+from dtype_sampler.reports.ledger.text import markdown, text
+from dtype_sampler.session.terminal import age, short_commit
 
 DAY = 86400.0
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import CellRecord, Mark, RunRecord, TestRecord, later
-from dtype_sampler.outcomes import Cell
 
 CELL = Cell("t.py::t", "torch.float16", "cpu")
 OUTCOMES = (

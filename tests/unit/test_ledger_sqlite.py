@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtype_sampler.ledger import schema
+from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import History, Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
-from dtype_sampler.outcomes import Cell
 
 KEEP_ALL = 1000
 # Where files by the hundred cost little, if there is such a place.
@@ -622,7 +622,7 @@ import sys
 from pathlib import Path
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
-from dtype_sampler.outcomes import Cell
+from dtype_sampler.ledger.outcomes import Cell
 
 path, me = Path(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)

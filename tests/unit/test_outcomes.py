@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtype_sampler.outcomes import VERDICTS, Cell, Observation, Tally, fold
+from dtype_sampler.ledger.outcomes import VERDICTS, Cell, Observation, Tally, fold
 
 POOL = ("a", "b", "c", "d")
 CHOSEN = ("a", "b", "c")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from dtype_sampler.reports.html import render
+from dtype_sampler.reports.ledger.html import render
 
 SUMMARY = dict.fromkeys(
     ("cells", "covered", "never_ran", "failing", "unsupported", "skipped", "runs", "next_seed"), 0

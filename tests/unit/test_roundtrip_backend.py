@@ -53,7 +53,7 @@ def test_a_back_end_that_only_this_process_knows():
         from dtype_sampler.roundtrip import find, survey
         assert find() == ("cpu",)
         import python_backend
-        from dtype_sampler.support import device_in_use, refusal
+        from dtype_sampler.roundtrip.support import device_in_use, refusal
         print(json.dumps({
             "found": [find(), find("parrot"), find("parrot:0")],
             "refused": [refusal(device_in_use(None), d) for d in (torch.float64, torch.int8)],

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from dtype_sampler.candidates import POOLS
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import known
 from dtype_sampler.roundtrip.known import Issue, load, mark, parse, reason_of, shipped
@@ -20,6 +19,7 @@ from dtype_sampler.roundtrip.model import (
     Outcome,
     Survey,
 )
+from dtype_sampler.sampling.candidates import POOLS
 
 LINK = "https://example.org/issues/1"
 FILE = """

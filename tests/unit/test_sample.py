@@ -6,14 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from dtype_sampler.candidates import Pool
-from dtype_sampler.current import innermost, running
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.plan import RunPlan
-from dtype_sampler.running import RunningTest, check_k, draw, why_nothing
-from dtype_sampler.sample import DtypeSample
-from dtype_sampler.seeding import reseed
-from dtype_sampler.support import accelerator, check_device, device_in_use, device_type, refusal
+from dtype_sampler.roundtrip.support import (
+    accelerator,
+    check_device,
+    device_in_use,
+    device_type,
+    refusal,
+)
+from dtype_sampler.sampling.candidates import Pool
+from dtype_sampler.sampling.plan import RunPlan
+from dtype_sampler.sampling.sample import DtypeSample
+from dtype_sampler.session.current import innermost, running
+from dtype_sampler.session.running import RunningTest, check_k, draw, why_nothing
+from dtype_sampler.session.seeding import reseed
 
 SEVEN = [
     *("float16", "bfloat16", "float32", "auto"),
@@ -224,14 +230,14 @@ class TestSupport:
     @pytest.fixture
     def refusing(self, monkeypatch):
         """A device that takes no float64 and no float16."""
-        import dtype_sampler.running
+        import dtype_sampler.session.running
 
         def refusal(device, dtype):
             assert device == "cpu"
             refused = dtype in (torch.float64, torch.float16)
             return f"no {dtype}, sorry" if refused else None
 
-        monkeypatch.setattr(dtype_sampler.running, "refusal", refusal)
+        monkeypatch.setattr(dtype_sampler.session.running, "refusal", refusal)
 
     @pytest.mark.usefixtures("refusing")
     def test_what_a_device_refuses_is_passed_over_and_reported(self):

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dtype_sampler.candidates import family_of
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.sampling import (
+from dtype_sampler.sampling.candidates import family_of
+from dtype_sampler.sampling.rule import (
     RULE_VERSION,
     STRATEGIES,
     choose,
@@ -95,7 +95,7 @@ def test_golden_values_of_rule_1():
 
 def test_the_same_in_a_process_with_another_hash_seed():
     code = (
-        "from dtype_sampler.sampling import choose\n"
+        "from dtype_sampler.sampling.rule import choose\n"
         f"print(choose(seed=1234, strategy='rotate', key='k', labels={list('abcdefg')},"
         " families=['x'] * 7, k=3))"
     )

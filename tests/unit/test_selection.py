@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dtype_sampler.candidates import Pool
-from dtype_sampler.plan import RunPlan
-from dtype_sampler.sampling import choose
-from dtype_sampler.selection import Group, select
+from dtype_sampler.sampling.candidates import Pool
+from dtype_sampler.sampling.plan import RunPlan
+from dtype_sampler.sampling.rule import choose
+from dtype_sampler.session.selection import Group, select
 
 LABELS = list("abcdefg")
 
@@ -93,9 +93,9 @@ def test_only():
 
 
 def test_one_item_stands_for_a_test_that_cannot_run(monkeypatch):
-    import dtype_sampler.running
+    import dtype_sampler.session.running
 
-    monkeypatch.setattr(dtype_sampler.running, "refusal", lambda *_: "no")
+    monkeypatch.setattr(dtype_sampler.session.running, "refusal", lambda *_: "no")
     pool = Pool.of([torch.float16, torch.float32])
     candidates = {label: pool.candidate(label) for label in pool.labels}
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.records import History
-from dtype_sampler.plan import RunPlan, make_plan, random_seed
-from dtype_sampler.settings import (
+from dtype_sampler.sampling.plan import RunPlan, make_plan, random_seed
+from dtype_sampler.session.settings import (
     CLI,
     DEFAULT,
     ENV,

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from dtype_sampler.sampling import STRATEGIES, runs_to_cover
+from dtype_sampler.sampling.rule import STRATEGIES, runs_to_cover
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import torch
 from hypothesis import find, given, settings
 from hypothesis import strategies as st
 
-from dtype_sampler.candidates import DTYPE_NAMES, POOLS, torch_dtype
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip.formats import FORMATS
+from dtype_sampler.sampling.candidates import DTYPE_NAMES, POOLS, torch_dtype
 from dtype_sampler.strategies import dtypes, tensors
 
 QUANTIZED = ("quint8", "qint8", "qint32", "quint4x2", "quint2x4")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.plugin import PLAN
-from dtype_sampler.support import check_torch
+from dtype_sampler.roundtrip.support import check_torch
+from dtype_sampler.session.hooks import PLAN
 
 if TYPE_CHECKING:
     import torch

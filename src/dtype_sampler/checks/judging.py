@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import NamedTuple
 
-from dtype_sampler.reports.devices import root_of
+from dtype_sampler.reports.devices.data import root_of
 from dtype_sampler.roundtrip.known import Issue, reason_of
 from dtype_sampler.roundtrip.model import BROKEN, CRASHED, KNOWN, UNSUPPORTED, Survey
 

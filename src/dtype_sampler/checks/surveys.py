@@ -8,7 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dtype_sampler.candidates import matches
 from dtype_sampler.checks.test_drawn import DRAWN
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import find, survey
@@ -25,6 +24,7 @@ from dtype_sampler.roundtrip.model import (
 )
 from dtype_sampler.roundtrip.patterns import dtypes
 from dtype_sampler.roundtrip.values import has_values, pairs
+from dtype_sampler.sampling.candidates import matches
 
 if TYPE_CHECKING:
     import torch

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.journal import Journal, recover
+from dtype_sampler.ledger.outcomes import VERDICTS, Cell
 from dtype_sampler.ledger.records import CellRecord, History, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
-from dtype_sampler.outcomes import VERDICTS, Cell
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.coverage import Coverage

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from dtype_sampler.candidates import family_of
+from dtype_sampler.ledger.outcomes import SKIPPED, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import CellRecord, TestRecord
-from dtype_sampler.outcomes import SKIPPED, UNSUPPORTED, Cell
-from dtype_sampler.sampling import choose, runs_to_cover
-from dtype_sampler.settings import seed_after
+from dtype_sampler.sampling.candidates import family_of
+from dtype_sampler.sampling.rule import choose, runs_to_cover
+from dtype_sampler.session.settings import seed_after
 
 COVERED = "covered"
 STALE = "stale"

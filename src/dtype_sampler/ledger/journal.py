@@ -16,9 +16,9 @@ from glob import escape
 from pathlib import Path
 from typing import IO, Any
 
+from dtype_sampler.ledger.outcomes import OUTCOMES, Cell
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.store import Store
-from dtype_sampler.outcomes import OUTCOMES, Cell
 
 
 class Journal:

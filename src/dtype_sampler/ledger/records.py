@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from dtype_sampler.outcomes import CRASHED, FAILED, PASSED, VERDICTS, Cell
+from dtype_sampler.ledger.outcomes import CRASHED, FAILED, PASSED, VERDICTS, Cell
 
 FAILURES = frozenset({FAILED, CRASHED})
 

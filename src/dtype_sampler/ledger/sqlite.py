@@ -20,17 +20,7 @@ from dtype_sampler.ledger.opening import (
     prepare,
     told,
 )
-from dtype_sampler.ledger.records import (
-    FAILURES,
-    CellRecord,
-    History,
-    Mark,
-    Observed,
-    RunRecord,
-    TestRecord,
-)
-from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
-from dtype_sampler.outcomes import (
+from dtype_sampler.ledger.outcomes import (
     CRASHED,
     FAILED,
     NOT_REACHED,
@@ -42,6 +32,16 @@ from dtype_sampler.outcomes import (
     XPASSED,
     Cell,
 )
+from dtype_sampler.ledger.records import (
+    FAILURES,
+    CellRecord,
+    History,
+    Mark,
+    Observed,
+    RunRecord,
+    TestRecord,
+)
+from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
 
 # Numbers in the file: to be added to, never to be changed.
 _OUTCOMES = (PASSED, FAILED, XFAILED, XPASSED, SKIPPED, UNSUPPORTED, CRASHED, NOT_REACHED)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import (
     CellRecord,
     History,
@@ -18,7 +19,6 @@ from dtype_sampler.ledger.records import (
     RunRecord,
     TestRecord,
 )
-from dtype_sampler.outcomes import Cell
 
 
 class LedgerError(DtypeSamplerError):

@@ -18,7 +18,6 @@ from typing import Any
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
-from dtype_sampler.candidates import ALIASES, DTYPE_NAMES, POOLS
 from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.roundtrip.model import (
     BROKEN,
@@ -29,6 +28,7 @@ from dtype_sampler.roundtrip.model import (
     Outcome,
     Survey,
 )
+from dtype_sampler.sampling.candidates import ALIASES, DTYPE_NAMES, POOLS
 
 SHIPPED = "known_issues.toml"
 _LISTS = ("dtypes", "trips", "other_dtypes", "devices", "machines")

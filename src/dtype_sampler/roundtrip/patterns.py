@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import torch
 
-from dtype_sampler.candidates import POOLS
+from dtype_sampler.sampling.candidates import POOLS
 
 # Of dtypes with more patterns than this, some are chosen.
 MOST_PATTERNS = 1 << 16

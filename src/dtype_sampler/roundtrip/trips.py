@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from dtype_sampler.candidates import ALIASES
 from dtype_sampler.roundtrip.devices import POISON, Device, poison, poisoned_quantized
 from dtype_sampler.roundtrip.patterns import (
     is_quantized,
@@ -26,6 +25,7 @@ from dtype_sampler.roundtrip.patterns import (
     raw_patterns,
     tensor_of,
 )
+from dtype_sampler.sampling.candidates import ALIASES
 
 
 class Arrival(NamedTuple):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dtype_sampler.candidates import DTYPE_NAMES, canonical_name, torch_dtype
 from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.progress import Progress
+from dtype_sampler.sampling.candidates import DTYPE_NAMES, canonical_name, torch_dtype
 from dtype_sampler.weights.plan import Group, Numbered, plan_load
 from dtype_sampler.weights.problems import Mismatch, Problem, excerpt
 from dtype_sampler.weights.report import LoadError, LoadReport, report_of

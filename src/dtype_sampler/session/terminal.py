@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from dtype_sampler.outcomes import UNSUPPORTED, VERDICTS, Cell, Tally
-from dtype_sampler.plan import RunPlan
-from dtype_sampler.settings import Settings, seed_after
+from dtype_sampler.ledger.outcomes import UNSUPPORTED, VERDICTS, Cell, Tally
+from dtype_sampler.sampling.plan import RunPlan
+from dtype_sampler.session.settings import Settings, seed_after
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books

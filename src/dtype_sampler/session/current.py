@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dtype_sampler.running import RunningTest
+    from dtype_sampler.session.running import RunningTest
 
 # Innermost last. None stands for a session that runs no test at the moment.
 _stack: list[RunningTest | None] = []

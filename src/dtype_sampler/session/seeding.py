@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import sys
 
-from dtype_sampler.sampling import keyed_hash
-from dtype_sampler.support import accelerator
+from dtype_sampler.roundtrip.support import accelerator
+from dtype_sampler.sampling.rule import keyed_hash
 
 
 def reseed(seed: int, key: str, label: str) -> None:

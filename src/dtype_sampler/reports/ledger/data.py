@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import Any
 
 from dtype_sampler.ledger.coverage import NEVER, CellState, Coverage
+from dtype_sampler.ledger.outcomes import SKIPPED, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord
-from dtype_sampler.outcomes import SKIPPED, UNSUPPORTED, Cell
-from dtype_sampler.settings import seed_after
+from dtype_sampler.session.settings import seed_after
 
 FORMAT = 1
 

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dtype_sampler.current import innermost, running
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
-from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan, make_plan
-from dtype_sampler.settings import CLI, OPTIONS, Settings, located, resolve
+from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan, make_plan
+from dtype_sampler.session.current import innermost, running
+from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
+from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, resolve
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
-    from dtype_sampler.parametrization import Parametrizations
-    from dtype_sampler.running import RunningTest
-    from dtype_sampler.selection import Group
+    from dtype_sampler.session.parametrization import Parametrizations
+    from dtype_sampler.session.running import RunningTest
+    from dtype_sampler.session.selection import Group
 
 PLAN = pytest.StashKey[RunPlan]()
 SEEN: pytest.StashKey[Parametrizations] = pytest.StashKey()
@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[PLAN] = RunPlan.from_wire(wire)
         config.pluginmanager.register(WorkerReports(), "dtype-sampler-worker")
         return
-    from dtype_sampler.controller import Controller, open_books
+    from dtype_sampler.session.controller import Controller, open_books
 
     try:
         settings = _settings(config)
@@ -118,7 +118,7 @@ def _getini(config: pytest.Config, name: str) -> Any:
 
 def _plan(config: pytest.Config, settings: Settings, books: Books | None) -> RunPlan:
     if settings.device not in (None, "cpu") and settings.came_from("device") == CLI:
-        from dtype_sampler.support import check_device
+        from dtype_sampler.roundtrip.support import check_device
 
         try:
             check_device(settings.device)
@@ -182,7 +182,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
     plan = config.stash[PLAN]
     if plan.argnames or any(metafunc.definition.iter_markers("random_dtypes")):
-        from dtype_sampler import parametrization
+        from dtype_sampler.session import parametrization
 
         seen = config.stash.setdefault(SEEN, parametrization.Parametrizations())
         parametrization.generate(metafunc, plan, seen)
@@ -195,8 +195,8 @@ def pytest_collection_modifyitems(
     seen = config.stash.get(SEEN, None)
     if seen is None:
         return (yield)
-    from dtype_sampler.parametrization import group_items
-    from dtype_sampler.selection import select
+    from dtype_sampler.session.parametrization import group_items
+    from dtype_sampler.session.selection import select
 
     plan = config.stash[PLAN]
     try:
@@ -204,7 +204,7 @@ def pytest_collection_modifyitems(
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None
     if plan.only:
-        from dtype_sampler.controller import DECLARED
+        from dtype_sampler.session.controller import DECLARED
 
         labels = list({label: None for group in groups.values() for label in group.candidates})
         getattr(config, "workeroutput", {})[WIRE] = labels
@@ -228,7 +228,7 @@ def pytest_collection_modifyitems(
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    from dtype_sampler.running import RunningTest
+    from dtype_sampler.session.running import RunningTest
 
     nodeid = _replayable(item)
     full = item.get_closest_marker("all_dtypes") is not None
@@ -337,7 +337,7 @@ def random_dtypes_fixture() -> Callable[..., Any]:
     The scope is the session's, so that it can be used under Hypothesis' @given; what it gives is
     the running test's.
     """
-    from dtype_sampler.api import random_dtypes
+    from dtype_sampler.session.api import random_dtypes
 
     return random_dtypes
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dtype_sampler.reports.data import iso
+from dtype_sampler.reports.ledger.data import iso
 from dtype_sampler.roundtrip.model import (
     BROKEN,
     CRASHED,

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from dtype_sampler.commands import devices as devices_command
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.paths import DEFAULT_LEDGER
-from dtype_sampler.reports import devices_command
-from dtype_sampler.settings import parse_percent, parse_runs, parse_seed
+from dtype_sampler.session.settings import parse_percent, parse_runs, parse_seed
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.sqlite import SqliteStore
@@ -162,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
         "look at a checkpoint as the weight loader does",
         r"dtype-sampler weights plan model.safetensors --rename '\.gamma$=.weight'",
     )
-    from dtype_sampler.weights import command as weights
+    from dtype_sampler.commands import weights
 
     verbs = sub.add_subparsers(required=True, metavar="VERB")
     what = "show where each key goes; exit with 2 if one has no place"
@@ -178,7 +178,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _weights(options: argparse.Namespace) -> int:
-    from dtype_sampler.weights.command import run
+    from dtype_sampler.commands.weights import run
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     return FINE if run(options, width=width, write=lambda text: _write(text, None)) else GATE_MISSED
@@ -237,7 +237,7 @@ def _open(given: Path | None) -> SqliteStore:
 
 def _report(options: argparse.Namespace) -> int:
     from dtype_sampler.ledger.coverage import assess
-    from dtype_sampler.reports import data, text
+    from dtype_sampler.reports.ledger import data, text
 
     now = time.time()
     store = _open(options.ledger)
@@ -260,7 +260,7 @@ def _report(options: argparse.Namespace) -> int:
 
         shown = json.dumps(data.report(coverage, runs, activity, recent, now=now)) + "\n"
     elif options.format == "html":
-        from dtype_sampler.reports.html import render
+        from dtype_sampler.reports.ledger.html import render
 
         shown = render(data.report(coverage, runs, activity, recent, now=now))
     elif options.format == "markdown":
@@ -336,7 +336,7 @@ def _combine(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from dtype_sampler.ledger.coverage import assess, sample_of
-    from dtype_sampler.settings import seed_after
+    from dtype_sampler.session.settings import seed_after
 
     store = _open(options.ledger)
     try:
@@ -355,8 +355,8 @@ def _plan(options: argparse.Namespace) -> int:
 def _history(options: argparse.Namespace) -> int:
     from difflib import get_close_matches
 
-    from dtype_sampler.reports.data import iso
-    from dtype_sampler.reports.terminal import short_commit
+    from dtype_sampler.reports.ledger.data import iso
+    from dtype_sampler.session.terminal import short_commit
 
     store = _open(options.ledger)
     try:
@@ -400,7 +400,7 @@ def _history(options: argparse.Namespace) -> int:
 def _prune(options: argparse.Namespace) -> int:
     if options.unseen_for is None and options.keep_runs is None:
         raise DtypeSamplerError("prune what? give --unseen-for AGE, --keep-runs N, or both")
-    from dtype_sampler.reports.terminal import count_of
+    from dtype_sampler.session.terminal import count_of
 
     would = "would be " if options.dry_run else ""
     store = _open(options.ledger)

@@ -7,7 +7,7 @@ from itertools import groupby
 from string import ascii_letters
 from textwrap import wrap
 
-from dtype_sampler.reports.devices import (
+from dtype_sampler.reports.devices.data import (
     MARKS,
     Listed,
     cells_of,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from dtype_sampler.current import innermost
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.plain_unittest import running_testcase
-from dtype_sampler.running import RunningTest
-from dtype_sampler.sample import DtypeSample
+from dtype_sampler.sampling.sample import DtypeSample
+from dtype_sampler.session.current import innermost
+from dtype_sampler.session.plain_unittest import running_testcase
+from dtype_sampler.session.running import RunningTest
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.support import check_torch
+from dtype_sampler.roundtrip.support import check_torch
 
 if TYPE_CHECKING:
     from dtype_sampler.progress import Progress
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace, write: Callable[[str, Path | None], None]) 
     Raises DtypeSamplerError for what is wrong with the options or with this machine's torch.
     """
     check_torch()
-    from dtype_sampler.reports.devices import gate_missed
+    from dtype_sampler.reports.devices.data import gate_missed
     from dtype_sampler.roundtrip import known
 
     issues = known.shipped()
@@ -83,7 +83,7 @@ def names_of(given: Iterable[str] | None) -> tuple[list[str] | None, bool]:
         return None, False
     import torch
 
-    from dtype_sampler.candidates import POOLS, canonical_name, torch_dtype
+    from dtype_sampler.sampling.candidates import POOLS, canonical_name, torch_dtype
 
     names: dict[str, None] = {}
     for one in (part for text in given for part in text.split(",") if part):
@@ -158,7 +158,8 @@ def duration(seconds: float) -> str:
 
 
 def _shown(surveys: Sequence[Survey], issues: Sequence[Issue], options: argparse.Namespace) -> str:
-    from dtype_sampler.reports import devices, devices_text
+    from dtype_sampler.reports.devices import data as devices
+    from dtype_sampler.reports.devices import text as devices_text
 
     reasons = {issue.reference: issue.reason for issue in issues}
     if options.format == "json":
@@ -166,7 +167,7 @@ def _shown(surveys: Sequence[Survey], issues: Sequence[Issue], options: argparse
 
         return json.dumps(devices.report(surveys, now=time.time()), ensure_ascii=False) + "\n"
     if options.format == "html":
-        from dtype_sampler.reports.devices_html import render
+        from dtype_sampler.reports.devices.html import render
 
         return render(surveys, reasons, now=time.time())
     if options.format == "markdown":

@@ -9,7 +9,7 @@ from json import dumps, loads
 from typing import Any
 
 from dtype_sampler.ledger.records import History
-from dtype_sampler.settings import CLI, DEFAULT, ENV, INI, Settings, seed_after
+from dtype_sampler.session.settings import CLI, DEFAULT, ENV, INI, Settings, seed_after
 
 # The name under which things travel: in xdist's `workerinput` and `workeroutput`, and on reports.
 WIRE = "dtype_sampler"

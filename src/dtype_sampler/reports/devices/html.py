@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from dtype_sampler.reports.data import iso
-from dtype_sampler.reports.devices import (
+from dtype_sampler.reports.devices.data import (
     MARKS,
     Listed,
     cells_of,
@@ -18,6 +17,7 @@ from dtype_sampler.reports.devices import (
     listed,
     policy_lines,
 )
+from dtype_sampler.reports.ledger.data import iso
 from dtype_sampler.roundtrip.model import OK, UNSUPPORTED, Survey, Trip
 
 # A full stop sits too low in a box.
@@ -32,7 +32,7 @@ def render(surveys: Sequence[Survey], reasons: Mapping[str, str], *, now: float)
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    source = resources.files("dtype_sampler.reports").joinpath("devices.html.jinja")
+    source = resources.files("dtype_sampler.reports.devices").joinpath("devices.html.jinja")
     return environment.from_string(source.read_text(encoding="utf-8")).render(
         generated=iso(now),
         marks=list(_MARKS.items()),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dtype_sampler.outcomes import Tally
-from dtype_sampler.plan import RunPlan
+from dtype_sampler.ledger.outcomes import Tally
+from dtype_sampler.sampling.plan import RunPlan
 
 if TYPE_CHECKING:
     import pytest

@@ -12,9 +12,9 @@ from weakref import WeakKeyDictionary
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.paths import relative
-from dtype_sampler.plan import RunPlan, make_plan
-from dtype_sampler.running import RunningTest
-from dtype_sampler.settings import resolve
+from dtype_sampler.sampling.plan import RunPlan, make_plan
+from dtype_sampler.session.running import RunningTest
+from dtype_sampler.session.settings import resolve
 
 _RUN = unittest.TestCase.run.__code__
 # A test may change the current folder; the others' keys must not change with it.

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dtype_sampler.candidates import Pool, each_of, ids_of, label_of
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.nodeids import stable_nodeid
-from dtype_sampler.plan import RunPlan
-from dtype_sampler.running import make_request, own_device
-from dtype_sampler.sampling import check_always
-from dtype_sampler.selection import Group
-from dtype_sampler.settings import parse_device
-from dtype_sampler.support import check_device
+from dtype_sampler.roundtrip.support import check_device
+from dtype_sampler.sampling.candidates import Pool, each_of, ids_of, label_of
+from dtype_sampler.sampling.plan import RunPlan
+from dtype_sampler.sampling.rule import check_always
+from dtype_sampler.session.nodeids import stable_nodeid
+from dtype_sampler.session.running import make_request, own_device
+from dtype_sampler.session.selection import Group
+from dtype_sampler.session.settings import parse_device
 
 if TYPE_CHECKING:
     from _pytest.mark.structures import ParameterSet

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
-from dtype_sampler.sampling import STRATEGIES
+from dtype_sampler.sampling.rule import STRATEGIES
 
 # The largest integer that SQLite and JSON readers of every language keep exact as a signed int.
 MAX_SEED = 2**63 - 1
@@ -148,7 +148,7 @@ def parse_switch(text: str) -> bool:
 
 def parse_pool(names: list[str]) -> tuple[str, ...]:
     """Names of pools and dtypes; the project's default pool is their union."""
-    from dtype_sampler.candidates import Pool
+    from dtype_sampler.sampling.candidates import Pool
 
     if not names:
         raise DtypeSamplerError("it is empty: name a pool, or dtypes")
@@ -170,7 +170,7 @@ def parse_argnames(names: list[str]) -> tuple[str, ...]:
 
 def parse_only(values: list[str]) -> tuple[str, ...]:
     """The names of every `--dtype-only` given."""
-    from dtype_sampler.candidates import parse_names
+    from dtype_sampler.sampling.candidates import parse_names
 
     return tuple(dict.fromkeys(name for value in values for name in parse_names(value)))
 

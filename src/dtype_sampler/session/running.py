@@ -9,15 +9,21 @@ from operator import index
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
-from dtype_sampler.candidates import DTYPE_NAMES, POOL_NAMES, Pool, each_of, matches
-from dtype_sampler.current import innermost, running
 from dtype_sampler.errors import DtypeSamplerError, unknown
-from dtype_sampler.plan import RunPlan
-from dtype_sampler.sample import DtypeSample, SampleRecord, UnderTest
-from dtype_sampler.sampling import choose
-from dtype_sampler.seeding import reseed
-from dtype_sampler.settings import number_of, parse_device
-from dtype_sampler.support import absence, check_device, device_in_use, device_type, refusal
+from dtype_sampler.roundtrip.support import (
+    absence,
+    check_device,
+    device_in_use,
+    device_type,
+    refusal,
+)
+from dtype_sampler.sampling.candidates import DTYPE_NAMES, POOL_NAMES, Pool, each_of, matches
+from dtype_sampler.sampling.plan import RunPlan
+from dtype_sampler.sampling.rule import choose
+from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
+from dtype_sampler.session.current import innermost, running
+from dtype_sampler.session.seeding import reseed
+from dtype_sampler.session.settings import number_of, parse_device
 
 if TYPE_CHECKING:
     import torch

@@ -27,7 +27,7 @@ def render(report: Mapping[str, Any]) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    source = resources.files("dtype_sampler.reports").joinpath("report.html.jinja")
+    source = resources.files("dtype_sampler.reports.ledger").joinpath("report.html.jinja")
     summary = report["summary"]
     empty = not any(test["cells"] for test in report["tests"])
     return environment.from_string(source.read_text(encoding="utf-8")).render(

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.nodeids import argument_of_nodeid
-from dtype_sampler.outcomes import Cell, Finished, Observation, Tally
+from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally
 from dtype_sampler.paths import DEFAULT_LEDGER
-from dtype_sampler.plan import CACHE_SEED, WIRE, RunPlan
-from dtype_sampler.reports import terminal
-from dtype_sampler.settings import INI, Settings
+from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
+from dtype_sampler.session import terminal
+from dtype_sampler.session.nodeids import argument_of_nodeid
+from dtype_sampler.session.settings import INI, Settings
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
@@ -115,7 +115,7 @@ class Controller:
             cache.set(CACHE_SEED, self.plan.seed)
 
     def _add_replay(self, report: pytest.TestReport, payload: dict[str, Any]) -> None:
-        from dtype_sampler.replay import lines
+        from dtype_sampler.session.replay import lines
 
         text = lines(
             payload,
@@ -141,7 +141,7 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        from dtype_sampler.reports import junit
+        from dtype_sampler.session import junit
 
         junit.add_properties(self.config, self.plan, self.tally)
         if self.plan.only:
@@ -176,7 +176,7 @@ class Controller:
         if not path:
             return
         assert self.books is not None
-        from dtype_sampler.reports import data, text
+        from dtype_sampler.reports.ledger import data, text
 
         now = self.books.now()
         summary = data.summary(coverage, runs)
@@ -188,7 +188,7 @@ class Controller:
             self.books.problems.append(f"{path}: can't be written: {error.strerror}")
 
     def _unknown_names(self) -> list[str]:
-        from dtype_sampler.candidates import unknown_names
+        from dtype_sampler.sampling.candidates import unknown_names
 
         labels = [*self.tally.labels, *self._collected, *self.config.stash.get(DECLARED, ())]
         return unknown_names(self.plan.only, labels)

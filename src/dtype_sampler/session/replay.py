@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from dtype_sampler.candidates import exact_name
-from dtype_sampler.plan import RunPlan
-from dtype_sampler.settings import CLI, ENV, Settings
+from dtype_sampler.sampling.candidates import exact_name
+from dtype_sampler.sampling.plan import RunPlan
+from dtype_sampler.session.settings import CLI, ENV, Settings
 
 
 def quoted(text: str) -> str:

@@ -1,0 +1,1 @@
+"""The report of a survey of devices: one module per format."""

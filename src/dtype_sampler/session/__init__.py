@@ -1,0 +1,1 @@
+"""One pytest session: the plugin itself. Its hooks are in `hooks` and `controller`."""
