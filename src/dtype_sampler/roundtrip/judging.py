@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from dtype_sampler.roundtrip.model import Counterexample
-from dtype_sampler.roundtrip.patterns import bits_of, component, raw_of, word_dtype, words_of
+from dtype_sampler.roundtrip.patterns import (
+    bits_of,
+    component,
+    raw_of,
+    word_dtype,
+    words_each,
+    words_of,
+)
 from dtype_sampler.roundtrip.values import is_nan
 
 
@@ -43,12 +50,12 @@ def compared(
         return None
     part = component(want.dtype)
     differ = raw_of(got).view(word_dtype(part)) != raw_of(want).view(word_dtype(part))
-    if any_nan and part.is_floating_point:
+    if any_nan and part.is_floating_point and words_each(part) == 1:
         at = differ.nonzero().flatten()
         both = [words_of(tensor).flatten()[at] for tensor in (got, want)]
         differ[at] = ~(is_nan(both[0], part) & is_nan(both[1], part))
-    if part is not want.dtype:
-        differ = differ.view(-1, 2).any(dim=1)
+    if (each := words_each(want.dtype)) > 1:
+        differ = differ.view(-1, each).any(dim=1)
     positions = differ.nonzero().flatten()
     return _wrong(positions, given, got, want) if len(positions) else None
 

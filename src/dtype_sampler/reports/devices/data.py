@@ -160,7 +160,9 @@ def policy_lines(policies: Iterable[Policy]) -> list[str]:
     """
     values: dict[tuple[str, str], dict[str, str]] = {}
     for policy in policies:
-        values.setdefault((policy.name, policy.other_dtype), {})[policy.dtype] = policy.value
+        beside = f" (cpu: {policy.on_host})" if policy.on_host else ""
+        by_source = values.setdefault((policy.name, policy.other_dtype), {})
+        by_source[policy.dtype] = f"{policy.value}{beside}"
     found: dict[tuple[str, str], list[str]] = {}
     for (name, target), by_source in values.items():
         common = max(by_source.values(), key=list(by_source.values()).count)
