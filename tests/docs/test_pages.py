@@ -39,11 +39,11 @@ from pages import PAGES, ROOT, Block, blocks, plain, same, session
 import dtype_sampler.ledger.coverage
 import dtype_sampler.ledger.sqlite
 import dtype_sampler.roundtrip.support
-import dtype_sampler.sampling.plan
 import dtype_sampler.session.api
 import dtype_sampler.session.controller
 import dtype_sampler.session.junit
 import dtype_sampler.session.parametrization
+import dtype_sampler.session.planning
 import dtype_sampler.session.replay
 from dtype_sampler.commands import main as cli
 
@@ -113,7 +113,7 @@ class Page:
         if shown and (drawn := re.search(r"--dtype-seed=(\d+) \(random\)", shown)):
             # A random seed is the one that the page has drawn.
             self.monkeypatch.setattr(
-                dtype_sampler.sampling.plan, "random_seed", lambda: int(drawn[1])
+                dtype_sampler.session.planning, "random_seed", lambda: int(drawn[1])
             )
         with self.monkeypatch.context() as patch:
             words = shlex.split(command)

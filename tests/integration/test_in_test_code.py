@@ -152,13 +152,13 @@ def test_unsupported_dtypes_are_named_in_the_summary(project):
     project.file(
         "test_it",
         """
-        import pytest, torch, dtype_sampler.session.running as running
+        import pytest, torch, dtype_sampler.session.draw as draw
         @pytest.fixture(autouse=True, scope="session")
         def refusing():
             def refusal(device, dtype):
                 return "this chip has none" if dtype in (torch.float64, torch.int8) else None
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(running, "refusal", refusal)
+                patch.setattr(draw, "refusal", refusal)
                 yield
         def test_some(random_dtypes): assert torch.float64 not in list(random_dtypes(k=4))
         def test_none(random_dtypes): random_dtypes(dtypes=[torch.int8, torch.float64])

@@ -143,9 +143,9 @@ def test_a_dtype_that_this_torch_lacks_is_reported(project, monkeypatch):
 
 
 def test_of_a_test_that_cannot_run_one_item_is_skipped(project, monkeypatch):
-    import dtype_sampler.session.running
+    import dtype_sampler.session.draw
 
-    monkeypatch.setattr(dtype_sampler.session.running, "refusal", lambda *_: "no such unit")
+    monkeypatch.setattr(dtype_sampler.session.draw, "refusal", lambda *_: "no such unit")
     project.file(
         "test_it",
         """

@@ -14,9 +14,10 @@ import pytest
 from dtype_sampler.ledger import schema
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.ledger.outcomes import Cell
-from dtype_sampler.ledger.records import History, Mark, Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.records import Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
+from dtype_sampler.sampling.plan import History
 
 UID = "0123456789abcdef"
 LABELS = ("a", "b", "c", "d")

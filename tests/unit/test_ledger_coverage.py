@@ -8,7 +8,7 @@ from dtype_sampler.ledger.records import CellRecord, Mark, TestRecord
 from dtype_sampler.reports.ledger.data import iso
 from dtype_sampler.reports.ledger.data import summary as summary_of
 from dtype_sampler.reports.ledger.text import markdown, text
-from dtype_sampler.session.terminal import age, short_commit
+from dtype_sampler.reports.words import age, short_commit
 
 DAY = 86400.0
 

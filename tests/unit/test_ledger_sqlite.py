@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from dtype_sampler.ledger import schema
 from dtype_sampler.ledger.outcomes import Cell
-from dtype_sampler.ledger.records import History, Mark, Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.records import Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
+from dtype_sampler.sampling.plan import History
 
 KEEP_ALL = 1000
 # Where files by the hundred cost little, if there is such a place.

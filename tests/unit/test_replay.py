@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dtype_sampler.paths import relative
-from dtype_sampler.sampling.plan import make_plan
+from dtype_sampler.session.planning import make_plan
 from dtype_sampler.session.replay import lines, quoted, shell_word
 from dtype_sampler.session.settings import resolve
 

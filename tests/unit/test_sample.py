@@ -18,7 +18,8 @@ from dtype_sampler.sampling.candidates import Pool
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample
 from dtype_sampler.session.current import innermost, running
-from dtype_sampler.session.running import RunningTest, check_k, draw, why_nothing
+from dtype_sampler.session.draw import check_k, draw, why_nothing
+from dtype_sampler.session.running import RunningTest
 from dtype_sampler.session.seeding import reseed
 
 SEVEN = [
@@ -230,14 +231,14 @@ class TestSupport:
     @pytest.fixture
     def refusing(self, monkeypatch):
         """A device that takes no float64 and no float16."""
-        import dtype_sampler.session.running
+        import dtype_sampler.session.draw
 
         def refusal(device, dtype):
             assert device == "cpu"
             refused = dtype in (torch.float64, torch.float16)
             return f"no {dtype}, sorry" if refused else None
 
-        monkeypatch.setattr(dtype_sampler.session.running, "refusal", refusal)
+        monkeypatch.setattr(dtype_sampler.session.draw, "refusal", refusal)
 
     @pytest.mark.usefixtures("refusing")
     def test_what_a_device_refuses_is_passed_over_and_reported(self):

@@ -93,9 +93,9 @@ def test_only():
 
 
 def test_one_item_stands_for_a_test_that_cannot_run(monkeypatch):
-    import dtype_sampler.session.running
+    import dtype_sampler.session.draw
 
-    monkeypatch.setattr(dtype_sampler.session.running, "refusal", lambda *_: "no")
+    monkeypatch.setattr(dtype_sampler.session.draw, "refusal", lambda *_: "no")
     pool = Pool.of([torch.float16, torch.float32])
     candidates = {label: pool.candidate(label) for label in pool.labels}
 

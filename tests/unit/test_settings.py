@@ -7,19 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.records import History
-from dtype_sampler.sampling.plan import RunPlan, make_plan, random_seed
-from dtype_sampler.session.settings import (
-    CLI,
-    DEFAULT,
-    ENV,
-    INI,
-    MAX_SEED,
-    Settings,
-    number_of,
-    parse_k,
-    resolve,
-)
+from dtype_sampler.sampling.candidates import number_of
+from dtype_sampler.sampling.plan import History, RunPlan
+from dtype_sampler.sampling.rule import MAX_SEED
+from dtype_sampler.session.planning import make_plan, random_seed
+from dtype_sampler.session.settings import CLI, DEFAULT, ENV, INI, Settings, parse_k, resolve
 
 
 def test_defaults():

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.journal import Journal, recover
 from dtype_sampler.ledger.outcomes import VERDICTS, Cell
-from dtype_sampler.ledger.records import CellRecord, History, Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.records import CellRecord, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
+from dtype_sampler.sampling.plan import History
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.coverage import Coverage

@@ -9,8 +9,7 @@ from fnmatch import fnmatchcase
 from dtype_sampler.ledger.outcomes import SKIPPED, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import CellRecord, TestRecord
 from dtype_sampler.sampling.candidates import family_of
-from dtype_sampler.sampling.rule import choose, runs_to_cover
-from dtype_sampler.session.settings import seed_after
+from dtype_sampler.sampling.rule import choose, runs_to_cover, seed_after
 
 COVERED = "covered"
 STALE = "stale"

@@ -6,7 +6,7 @@ and associative: files may be combined in any order, and again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -162,16 +162,3 @@ class Observed:
     outcome: str
     at: float
     duration: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """What the next run wants to know, by device type, then by test key.
-
-    last_seed: None if there are no runs. failing: the labels whose last verdict was a failure.
-    verdicts: label -> when its last verdict was, in seconds since 1970; empty unless asked for.
-    """
-
-    last_seed: int | None = None
-    failing: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
-    verdicts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)

@@ -32,16 +32,9 @@ from dtype_sampler.ledger.outcomes import (
     XPASSED,
     Cell,
 )
-from dtype_sampler.ledger.records import (
-    FAILURES,
-    CellRecord,
-    History,
-    Mark,
-    Observed,
-    RunRecord,
-    TestRecord,
-)
+from dtype_sampler.ledger.records import FAILURES, CellRecord, Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
+from dtype_sampler.sampling.plan import History
 
 # Numbers in the file: to be added to, never to be changed.
 _OUTCOMES = (PASSED, FAILED, XFAILED, XPASSED, SKIPPED, UNSUPPORTED, CRASHED, NOT_REACHED)

@@ -12,13 +12,8 @@ from typing import Protocol
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.outcomes import Cell
-from dtype_sampler.ledger.records import (
-    CellRecord,
-    History,
-    Observed,
-    RunRecord,
-    TestRecord,
-)
+from dtype_sampler.ledger.records import CellRecord, Observed, RunRecord, TestRecord
+from dtype_sampler.sampling.plan import History
 
 
 class LedgerError(DtypeSamplerError):

@@ -392,3 +392,20 @@ def ids_of(labels: Sequence[str]) -> list[str]:
     return [
         name if short.count(name) == 1 else label for name, label in zip(short, labels, strict=True)
     ]
+
+
+def number_of(k: int | str, size: int) -> int:
+    """How many candidates *k* means of a pool of *size*: a share is rounded up."""
+    if isinstance(k, int):
+        return k
+    part, _, whole = k.partition("/")
+    return -(-size * int(part) // int(whole))
+
+
+def parse_device(text: str) -> str | None:
+    """A device as torch names it, `cpu` or `cuda:1`; None for `auto`."""
+    if text == "auto":
+        return None
+    if re.fullmatch(r"[a-z][a-z0-9_]*(:[0-9]+)?", text):
+        return text
+    raise DtypeSamplerError("no device: write, say, cpu, cuda, cuda:1 or auto")

@@ -16,6 +16,8 @@ from dtype_sampler.errors import DtypeSamplerError, unknown
 
 RULE_VERSION = 1
 STRATEGIES = ("rotate", "random", "oldest")
+# The largest integer that SQLite and JSON readers of every language keep exact as a signed int.
+MAX_SEED = 2**63 - 1
 
 T = TypeVar("T")
 
@@ -197,3 +199,8 @@ def choose(
         if available is None or available(label):
             chosen.add(label)
     return tuple(label for label in labels if label in chosen)
+
+
+def seed_after(seed: int, runs: int = 1) -> int:
+    """The seed of so many runs later; the first one follows the largest."""
+    return (seed + runs) % (MAX_SEED + 1)

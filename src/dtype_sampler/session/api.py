@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.sampling.sample import DtypeSample
-from dtype_sampler.session.current import innermost
 from dtype_sampler.session.plain_unittest import running_testcase
-from dtype_sampler.session.running import RunningTest
+from dtype_sampler.session.running import RunningTest, running_test
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +18,7 @@ T = TypeVar("T")
 
 def current_test() -> RunningTest:
     """The test being run. Raises DtypeSamplerError if there is none."""
-    test = innermost() or running_testcase()
+    test = running_test() or running_testcase()
     if test is None:
         raise DtypeSamplerError(
             "random_dtypes() works inside a running test only: call it in the test's body or in a"

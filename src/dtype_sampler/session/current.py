@@ -8,17 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from dtype_sampler.session.running import RunningTest
+
+class Test(Protocol):
+    """What the stack knows of a test: that it runs. The rest is `running.RunningTest`'s."""
+
+    @property
+    def nodeid(self) -> str:
+        """What replays it."""
+
 
 # Innermost last. None stands for a session that runs no test at the moment.
-_stack: list[RunningTest | None] = []
+_stack: list[Test | None] = []
 
 
 @contextmanager
-def running(test: RunningTest | None) -> Iterator[None]:
+def running(test: Test | None) -> Iterator[None]:
     """Make *test* the one that `random_dtypes` speaks for; with None, there is none."""
     depth = len(_stack)
     _stack.append(test)
@@ -28,6 +34,6 @@ def running(test: RunningTest | None) -> Iterator[None]:
         del _stack[depth:]
 
 
-def innermost() -> RunningTest | None:
+def innermost() -> Test | None:
     """The test being run, if the plugin is active and a test runs."""
     return _stack[-1] if _stack else None

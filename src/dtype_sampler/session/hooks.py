@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan, make_plan
+from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
+from dtype_sampler.session.planning import make_plan
 from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, resolve
 
 if TYPE_CHECKING:
@@ -282,9 +283,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
-    test = innermost()
-    if test is None:
+    if innermost() is None:
         return (yield)
+    from dtype_sampler.session.running import running_test
+
+    test = running_test()
+    assert test is not None
     if request.scope != "function":
         # Not in the name of the test that happens to come first: many share what it sets up.
         with test.setting_up(_key_of_fixture(request), getattr(request, "param", None)):

@@ -16,13 +16,12 @@ import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip.support import check_device
-from dtype_sampler.sampling.candidates import Pool, each_of, ids_of, label_of
+from dtype_sampler.sampling.candidates import Pool, each_of, ids_of, label_of, parse_device
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import check_always
+from dtype_sampler.session.draw import make_request, own_device
 from dtype_sampler.session.nodeids import stable_nodeid
-from dtype_sampler.session.running import make_request, own_device
 from dtype_sampler.session.selection import Group
-from dtype_sampler.session.settings import parse_device
 
 if TYPE_CHECKING:
     from _pytest.mark.structures import ParameterSet

@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.paths import relative
-from dtype_sampler.sampling.plan import RunPlan, make_plan
+from dtype_sampler.sampling.plan import RunPlan
+from dtype_sampler.session.planning import make_plan
 from dtype_sampler.session.running import RunningTest
 from dtype_sampler.session.settings import resolve
 

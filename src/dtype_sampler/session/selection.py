@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from dtype_sampler.sampling.candidates import Pool
+from dtype_sampler.sampling.candidates import Pool, number_of
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import SampleRecord
-from dtype_sampler.session.running import draw, why_nothing
-from dtype_sampler.session.settings import number_of
+from dtype_sampler.session.draw import draw, why_nothing
 
 ItemT = TypeVar("ItemT")
 

@@ -8,10 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
-from dtype_sampler.sampling.rule import STRATEGIES
-
-# The largest integer that SQLite and JSON readers of every language keep exact as a signed int.
-MAX_SEED = 2**63 - 1
+from dtype_sampler.sampling.candidates import parse_device
+from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES
 
 SEED_WORDS = ("random", "last", "next")
 
@@ -39,11 +37,6 @@ class Option:
     env: str | None = None
     ini: str | None = None
     ini_type: Literal["string", "args", "bool"] = "string"
-
-
-def seed_after(seed: int, runs: int = 1) -> int:
-    """The seed of so many runs later; the first one follows the largest."""
-    return (seed + runs) % (MAX_SEED + 1)
 
 
 def parse_seed(text: str) -> int | str:
@@ -80,28 +73,11 @@ def parse_k(text: str) -> int | str:
 _NUMBER = re.compile("[1-9][0-9]{0,8}")
 
 
-def number_of(k: int | str, size: int) -> int:
-    """How many candidates *k* means of a pool of *size*: a share is rounded up."""
-    if isinstance(k, int):
-        return k
-    part, _, whole = k.partition("/")
-    return -(-size * int(part) // int(whole))
-
-
 def parse_strategy(text: str) -> str:
     """The name of a strategy."""
     if text in STRATEGIES:
         return text
     raise DtypeSamplerError(unknown("strategy", text, STRATEGIES))
-
-
-def parse_device(text: str) -> str | None:
-    """A device as torch names it, `cpu` or `cuda:1`; None for `auto`."""
-    if text == "auto":
-        return None
-    if re.fullmatch(r"[a-z][a-z0-9_]*(:[0-9]+)?", text):
-        return text
-    raise DtypeSamplerError("no device: write, say, cpu, cuda, cuda:1 or auto")
 
 
 def parse_path(text: str) -> str:

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.outcomes import UNSUPPORTED, VERDICTS, Cell, Tally
+from dtype_sampler.reports.words import age, ago, count_of, short_commit
 from dtype_sampler.sampling.plan import RunPlan
-from dtype_sampler.session.settings import Settings, seed_after
+from dtype_sampler.sampling.rule import seed_after
+from dtype_sampler.session.settings import Settings
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
@@ -85,25 +87,6 @@ def _history(record: CellRecord | None, run: RunRecord | None, now: float) -> st
     return f"{text} in run {run.number}, seed {run.seed}{commit}"
 
 
-def short_commit(commit: str) -> str:
-    """The first seven digits of a commit, with the `+` of a dirty tree."""
-    return commit[:7] + "+" * commit.endswith("+")
-
-
-def age(seconds: float) -> str:
-    """A time span in the largest unit that fits, such as `3 days`."""
-    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length:
-            return count_of(int(seconds // length), unit)
-    # Another machine's clock may be ahead.
-    return count_of(max(int(seconds), 0), "second")
-
-
-def ago(at: float, now: float) -> str:
-    """How long ago that was, for people."""
-    return f"{age(now - at)} ago"
-
-
 def ledger_summary(
     books: Books, coverage: Coverage | None, settings: Settings
 ) -> list[tuple[str, bool]]:
@@ -145,8 +128,3 @@ def _covered(books: Books, coverage: Coverage) -> Iterator[str]:
             f" {count_of(more, 'more run')} of consecutive seeds"
             f" {'covers' if more == 1 else 'cover'} them"
         )
-
-
-def count_of(number: int, what: str) -> str:
-    """A number of things, such as `1 run` or `2 runs`."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -14,7 +14,7 @@ from typing import Any
 from dtype_sampler.ledger.coverage import NEVER, CellState, Coverage
 from dtype_sampler.ledger.outcomes import SKIPPED, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord
-from dtype_sampler.session.settings import seed_after
+from dtype_sampler.sampling.rule import seed_after
 
 FORMAT = 1
 

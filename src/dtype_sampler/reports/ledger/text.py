@@ -7,7 +7,7 @@ from typing import Any
 
 from dtype_sampler.ledger.coverage import NEVER, STALE, CellState, Coverage, TestState
 from dtype_sampler.ledger.outcomes import SKIPPED, UNSUPPORTED
-from dtype_sampler.session.terminal import ago, count_of
+from dtype_sampler.reports.words import ago, count_of
 
 # GitHub takes at most 1 MiB of step summary; some of it may be written already.
 STEP_SUMMARY_LIMIT = 1000 * 1000

@@ -1,0 +1,34 @@
+"""Where commands write to."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from dtype_sampler.errors import DtypeSamplerError
+
+
+def write(shown: str, output: Path | None) -> None:
+    """Write what a command shows to a file, or to standard output. Raises DtypeSamplerError."""
+    if output is None:
+        # Test keys may hold what a narrow encoding, as of a pipe on Windows, does not.
+        encoding = sys.stdout.encoding or "utf-8"
+        try:
+            sys.stdout.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            drop_output()
+            raise DtypeSamplerError(f"the output can't be written: {error.strerror}") from None
+        return
+    try:
+        output.write_text(shown, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise DtypeSamplerError(f"{output}: can't be written: {error.strerror}") from None
+
+
+def drop_output() -> None:
+    """Write to nowhere from here on: whoever read the output has seen enough."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

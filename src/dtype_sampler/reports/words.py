@@ -1,0 +1,27 @@
+"""How people are told ages, counts and commits. Pure."""
+
+from __future__ import annotations
+
+
+def count_of(number: int, what: str) -> str:
+    """A number of things, such as `1 run` or `2 runs`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def age(seconds: float) -> str:
+    """A time span in the largest unit that fits, such as `3 days`."""
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return count_of(int(seconds // length), unit)
+    # Another machine's clock may be ahead.
+    return count_of(max(int(seconds), 0), "second")
+
+
+def ago(at: float, now: float) -> str:
+    """How long ago that was, for people."""
+    return f"{age(now - at)} ago"
+
+
+def short_commit(commit: str) -> str:
+    """The first seven digits of a commit, with the `+` of a dirty tree."""
+    return commit[:7] + "+" * commit.endswith("+")

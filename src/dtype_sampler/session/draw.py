@@ -1,0 +1,180 @@
+"""A draw: from what a test asks for to its sample, while it runs or is collected."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from operator import index
+
+from dtype_sampler.errors import DtypeSamplerError, unknown
+from dtype_sampler.roundtrip.support import (
+    absence,
+    check_device,
+    device_in_use,
+    device_type,
+    refusal,
+)
+from dtype_sampler.sampling.candidates import (
+    DTYPE_NAMES,
+    POOL_NAMES,
+    Pool,
+    each_of,
+    matches,
+    number_of,
+    parse_device,
+)
+from dtype_sampler.sampling.plan import RunPlan
+from dtype_sampler.sampling.rule import choose
+from dtype_sampler.sampling.sample import SampleRecord
+
+
+def make_request(
+    plan: RunPlan,
+    k: int | None,
+    dtypes: Iterable[object] | str | None,
+    always: Iterable[object],
+    exclude: Iterable[object],
+) -> tuple[Pool, tuple[str, ...], int]:
+    """The pool, the labels that are always in and k, from what a test asks for.
+
+    Raises DtypeSamplerError for what is wrong with it.
+    """
+    if dtypes is None:
+        pool = Pool.named(plan.pool)
+    elif isinstance(dtypes, str):
+        pool = _named_pool(dtypes)
+    else:
+        pool = Pool.of(each_of(dtypes, "dtypes"))
+    if exclude:
+        pool = pool.without(pool.find(exclude, "exclude", missing_ok=True))
+    fixed = tuple(pool.find(always, "always")) if always else ()
+    return pool, fixed, check_k(k, number_of(plan.k, len(pool.labels)))
+
+
+def _named_pool(name: str) -> Pool:
+    if name in POOL_NAMES:
+        return Pool.named((name,))
+    if name.removeprefix("torch.") in DTYPE_NAMES:
+        raise DtypeSamplerError(f"dtypes={name!r} is a dtype, not a pool: write dtypes=[{name!r}]")
+    raise DtypeSamplerError(f"dtypes=: {unknown('pool', name, POOL_NAMES)}")
+
+
+def own_device(device: object) -> str | None:
+    """The device that a test asks for itself, as torch names it; None for the run's.
+
+    Raises DtypeSamplerError for what is no type of device at all.
+    """
+    if device is None:
+        return None
+    try:
+        name = parse_device(str(device))
+        if name is not None:
+            absence(name)
+    except DtypeSamplerError as error:
+        raise DtypeSamplerError(f"device={str(device)!r}: {error}") from None
+    return name
+
+
+def check_k(k: object, default: int) -> int:
+    """k as an int; *default* for None. Raises DtypeSamplerError for anything else below 1."""
+    if k is None:
+        return default
+    try:
+        number = index(k)  # type: ignore[arg-type]  # the TypeError is the point
+    except TypeError:
+        number = 0
+    if number < 1 or isinstance(k, bool):
+        raise DtypeSamplerError(f"k={k!r}: k is how many dtypes to run with, an integer from 1 on")
+    return int(number)
+
+
+def draw(
+    plan: RunPlan,
+    key: str,
+    pool: Pool,
+    *,
+    k: int,
+    always: tuple[str, ...],
+    full: bool,
+    device: str | None,
+    left: Container[str] | None = None,
+    probe: bool = True,
+) -> SampleRecord:
+    """Choose a test's dtypes for this run.
+
+    device: the one that the test itself asks for; None means the run's. If this machine lacks it,
+    nothing is supported there; a run's device that is lacking is an error.
+    left: the labels that other selections (`-k`, `-m`) have left; None means all. probe: whether to
+    pass over what the device refuses.
+    """
+    unsupported: dict[str, str] = {}
+    absent = absence(device) if probe and device is not None else None
+    if device is None and plan.device is not None:
+        check_device(plan.device)
+    device = device or plan.device
+
+    def available(label: str) -> bool:
+        if plan.only and not any(matches(name, label) for name in plan.only):
+            return False
+        # What a string or an object of the test's own means to a device, only the test knows.
+        asked = pool.is_dtype(label)
+        if asked and (dtype := pool.candidate(label)) is None:
+            unsupported[label] = _lacking(label)
+            return False
+        if left is not None and label not in left:
+            return False
+        if absent is not None:
+            unsupported[label] = absent
+            return False
+        # The device last: asking for the candidate may have imported torch, which knows of it.
+        reason = refusal(device_in_use(device), dtype) if asked and probe else None
+        if reason is not None:
+            unsupported[label] = reason
+        return reason is None
+
+    if plan.verdicts or plan.recheck:
+        # The device decides whose history counts, and importing torch, as this does for a pool of
+        # torch's dtypes, may change it.
+        pool.candidate(pool.labels[0])
+    where = device_type(device_in_use(device))
+    everything = full or bool(plan.only)
+    chosen = choose(
+        seed=plan.seed,
+        strategy=plan.strategy,
+        key=key,
+        labels=pool.labels,
+        families=pool.families,
+        # Dtypes that were asked for by name all run: an explicit wish is not cut down to k.
+        k=len(pool.labels) if everything else k,
+        always=always,
+        available=available,
+        verdicts=plan.verdicts.get(where, {}).get(key),
+    )
+    # What failed last stays until it passes, on top of what the seed picks.
+    failing = plan.recheck.get(where, {}).get(key, ())
+    again = [label for label in failing if label in pool.labels and label not in chosen]
+    again = [label for label in again if available(label)]
+    return SampleRecord(
+        key,
+        device_type(device_in_use(device)),
+        pool.labels,
+        tuple(label for label in pool.labels if label in chosen or label in again),
+        {label: unsupported[label] for label in pool.labels if label in unsupported},
+        k=k,
+        always=always,
+        by_name=bool(again) or (plan.strategy == "oldest" and not everything),
+    )
+
+
+def _lacking(label: str) -> str:
+    import torch
+
+    return f"torch {torch.__version__} has no {label}"
+
+
+def why_nothing(record: SampleRecord, plan: RunPlan) -> str:
+    """The reason to skip a test of which no dtype can run."""
+    if plan.only and not record.unsupported:
+        wanted = ",".join(plan.only)
+        return f"--dtype-only={wanted}: this test declares {', '.join(record.declared)}"
+    refused = "; ".join(f"{label}: {why}" for label, why in record.unsupported.items())
+    return f"{record.device} supports none of this test's dtypes ({refused})"

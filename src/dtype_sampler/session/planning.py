@@ -1,0 +1,71 @@
+"""Settings and history -> the run's plan: where the seed comes from."""
+
+from __future__ import annotations
+
+import os
+
+from dtype_sampler.sampling.plan import History, RunPlan
+from dtype_sampler.sampling.rule import seed_after
+from dtype_sampler.session.settings import CLI, DEFAULT, ENV, INI, Settings
+
+
+def make_plan(
+    settings: Settings,
+    *,
+    last_seed: int | None,
+    kept: tuple[str, ...] = (),
+    history: History | None = None,
+) -> RunPlan:
+    """Choose the seed and fix everything that decides a sample.
+
+    last_seed: the seed of the run before, if it is known. history: what the ledger knows; None if
+    there is none. Raises LookupError with the word that asks for a seed, if what it needs is not
+    known: another seed would not replay what the person wants to see again.
+    """
+    seed, words = _seed(settings, last_seed, history)
+    return RunPlan(
+        seed=seed,
+        seed_origin=words,
+        strategy=settings.strategy,
+        k=settings.k,
+        all_dtypes=settings.all_dtypes,
+        only=settings.only,
+        device=settings.device,
+        pool=settings.pool,
+        argnames=settings.argnames,
+        reseed=settings.reseed,
+        kept=kept,
+        recheck=history.failing if history is not None and settings.recheck_failed else {},
+        verdicts=history.verdicts if history is not None else {},
+    )
+
+
+def _seed(settings: Settings, last_seed: int | None, history: History | None) -> tuple[int, str]:
+    """The seed, and words that say where it came from."""
+    seed, origin = settings.seed, settings.came_from("seed")
+    if isinstance(seed, int):
+        return seed, _WORDS[origin]
+    if seed == "next":
+        if history is not None and history.last_seed is not None:
+            return seed_after(history.last_seed), "next after the ledger's last"
+        if history is None and origin != DEFAULT:
+            raise LookupError(seed)
+        words = "random" if origin == DEFAULT else "random, as the ledger has no runs yet"
+        return random_seed(), words
+    if seed == "last":
+        if last_seed is None:
+            raise LookupError(seed)
+        return last_seed, "the last run's"
+    return random_seed(), "random"
+
+
+_WORDS = {
+    CLI: "from the command line",
+    ENV: "from DTYPE_SAMPLER_SEED",
+    INI: "from the pytest configuration",
+}
+
+
+def random_seed() -> int:
+    """A seed of 32 bits from the operating system: never from `random`, which tests seed."""
+    return int.from_bytes(os.urandom(4), "big")
