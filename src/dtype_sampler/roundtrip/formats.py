@@ -523,7 +523,7 @@ def integer_boundaries(target: Format, bits: int) -> torch.Tensor:
                 found += [some + off for off in (1 - half, half - 1, -half - 1, half + 1)]
     made = torch.cat(found)
     if bits < 64:
-        made = made[(made >= 0) & (made < 1 << bits)]
+        made = made[(made >= 0) & (made <= (1 << bits) - 1)]
     unique: torch.Tensor = torch.unique(made)
     return unique
 
