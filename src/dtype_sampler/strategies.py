@@ -24,6 +24,7 @@ from dtype_sampler.sampling.candidates import (
     each_of,
     family_of,
     family_of_dtype,
+    is_signed,
     is_torch_dtype,
     torch_dtype,
 )
@@ -235,7 +236,7 @@ def _patterns(dtype: torch.dtype) -> tuple[list[int], st.SearchStrategy[int]]:
         # A format that is not known here: the ends of what its bits can be, of either sign.
         low, high = 0, full
         ends = [0, full >> 1, (full >> 1) + 1, full, 1, full - 1]
-    elif small[1] == "" if small else dtype.is_signed:
+    elif small[1] == "" if small else is_signed(dtype):
         low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
         ends = [0, 1, -1, high, low, high >> 1, low >> 1]
     else:

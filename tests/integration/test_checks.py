@@ -184,6 +184,39 @@ def test_a_project_lists_its_own(project, checks):
     fixed.stdout.fnmatch_lines(["*listed as a known issue, but it works: our own build loses it*"])
 
 
+def test_a_project_has_the_last_word(project, checks):
+    """An own entry that is not strict stands before one that is, of torch or of the project."""
+    loose = OWN.replace("our own build", "sometimes our own build") + "strict = false\n"
+    project.pytester.makefile(".toml", known=loose + OWN)
+    project.ini(dtype_sampler_known_issues="known.toml")
+    fixed = checks("--all-dtypes", "-k", "bfloat16 and transport")
+    fixed.assert_outcomes(passed=1, deselected=None)
+    # The shipped entry for e8m0 is strict, too, and shows that it works if only it did.
+    shown = fault("float8_e4m3fn", "pickle") | {"verdict": "ok", "half": ""}
+    strict = checks("--all-dtypes", "-k", "float8_e4m3fn and transport", faults=[shown])
+    strict.assert_outcomes(failed=1, deselected=None)
+    project.pytester.makefile(
+        ".toml", known=loose.replace("bfloat16", "float8").replace("clone", "pickle")
+    )
+    own = checks("--all-dtypes", "-rx", "-k", "float8_e4m3fn and transport", faults=[shown])
+    own.assert_outcomes(xfailed=1, deselected=None)
+    assert "works" not in own.stdout.str()
+
+
+def test_what_works_with_a_version_that_was_not_tried_is_told_and_no_failure(project, checks):
+    project.pytester.makefile(".toml", known='[tried]\ntorch = "<2.6"\n' + OWN)
+    project.ini(dtype_sampler_known_issues="known.toml", xfail_strict="true")
+    result = checks("--all-dtypes", "-rX", "-k", "bfloat16 and transport")
+    assert result.ret == 0
+    result.assert_outcomes(xpassed=1, deselected=None)
+    result.stdout.fnmatch_lines(
+        [
+            "XPASS *test_transport?cpu-bfloat16? - bfloat16 cpu→clone→cpu: works now: remove it "
+            + "from the list: our own build loses it (known.toml:4)"
+        ]
+    )
+
+
 @pytest.mark.parametrize("workers", [(), ("-n", "2")])
 def test_a_mistake_in_the_file(project, checks, workers):
     project.pytester.makefile(".toml", known=OWN.replace("clone", "cloan"))

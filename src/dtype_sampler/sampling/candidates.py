@@ -119,7 +119,15 @@ def family_of_dtype(dtype: torch.dtype) -> str:
         return "complex"
     if dtype.is_floating_point:
         return {1: "float8", 2: "reduced floats"}.get(dtype.itemsize, "full floats")
-    return "signed ints" if dtype.is_signed else "unsigned ints"
+    return "signed ints" if is_signed(dtype) else "unsigned ints"
+
+
+def is_signed(dtype: torch.dtype) -> bool:
+    """Whether it has negative values; of what torch can't tell, such as bits8, False."""
+    try:
+        return bool(dtype.is_signed)
+    except RuntimeError:
+        return False
 
 
 def each_of(values: Any, argument: str) -> Iterable[object]:
