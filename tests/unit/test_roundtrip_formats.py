@@ -518,7 +518,8 @@ def test_descriptions_are_fixed_and_say_where_they_are_from():
         assert len(form.source) > 20
         with pytest.raises(FrozenInstanceError):
             form.bias = 1
-        assert getattr(torch, name).itemsize * 8 == form.bits
+        # e8m0 came with torch 2.7.
+        assert not hasattr(torch, name) or getattr(torch, name).itemsize * 8 == form.bits
     assert FORMATS["bfloat16"].hex(0x7FC1) == "0x7fc1"
     assert FORMATS["float64"].hex(-1) == "0xffffffffffffffff"
     assert FORMATS["float8_e5m2"].hex(3) == "0x03"

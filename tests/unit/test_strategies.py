@@ -45,9 +45,10 @@ def smallest(strategy, condition=lambda _: True):
 
 def test_every_dtype_is_drawn():
     seen = Counter(map(str, examples(dtypes(), 400)))
-    assert set(seen) == {f"torch.{name}" for name in POOLS["all"]}
+    there = {f"torch.{name}" for name in POOLS["all"] if hasattr(torch, name)}
+    assert set(seen) == there
     seen = {str(t.dtype) for t in examples(tensors(shape=1), 400)}
-    assert seen == {f"torch.{name}" for name in POOLS["all"]}
+    assert seen == there
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -59,7 +60,8 @@ def test_tensors_of_every_dtype(name):
         assert tensor.is_contiguous()
 
 
-@pytest.mark.parametrize("name", FORMATS)
+# e8m0 came with torch 2.7.
+@pytest.mark.parametrize("name", [name for name in FORMATS if name in EVERY])
 def test_special_values_are_frequent(name):
     form = FORMATS[name]
     seen = [patterns(t, form) for t in examples(tensors(name, 20), 200)]
@@ -191,8 +193,9 @@ def test_shrinking():
     two = smallest(tensors("int32"), lambda t: t.numel() >= 2)
     assert two.tolist() == [0, 0]
     assert smallest(tensors("int16", 1), lambda t: t.item() < -1000).item() == -1001
-    one = smallest(tensors("float8_e8m0fnu", 2))
-    assert one.view(torch.uint8).tolist() == [127, 127]
+    if hasattr(torch, "float8_e8m0fnu"):
+        one = smallest(tensors("float8_e8m0fnu", 2))
+        assert one.view(torch.uint8).tolist() == [127, 127]
     loose = smallest(tensors(shape=(2, 2), contiguous=False))
     assert loose.is_contiguous()
     assert smallest(tensors("complex64", 1)).item() == 0
@@ -205,7 +208,9 @@ def test_filters():
         "torch.int8",
     }
     seen = examples(dtypes(families=["float8", "bool"]), 100)
-    assert {str(d) for d in seen} == {f"torch.{n}" for n in ("bool", *POOLS["float8"])}
+    assert {str(d) for d in seen} == {
+        f"torch.{n}" for n in ("bool", *POOLS["float8"]) if hasattr(torch, n)
+    }
     seen = examples(dtypes("floating", exclude=["double", "torch.float16"]), 60)
     assert set(seen) == {torch.bfloat16, torch.float32}
     assert torch.float32 in examples(dtypes("floating", device="cpu"), 40)
@@ -348,7 +353,8 @@ def test_a_dtype_that_nobody_has_heard_of(nobody_has_heard_of, name, family, pat
     assert canonical_name(name) == canonical_name(f"torch.{name}") == name
     assert Pool.named([name]).families == Pool.of([dtype]).families == (family,)
     assert set(examples(dtypes(name, "int8", families=[family, "bool"]), 20)) <= {dtype, torch.int8}
-    assert dtype not in examples(dtypes(), 300)
+    if name not in strategies_module()._SIMPLEST:
+        assert dtype not in examples(dtypes(), 300)
     seen = set()
     for tensor in examples(tensors(dtype, 10), 100):
         raw = tensor.view(torch.uint8).view(-1, dtype.itemsize // (1 + dtype.is_complex))

@@ -27,7 +27,7 @@ from dtype_sampler.roundtrip.patterns import (
     tensor_of,
     words_of,
 )
-from dtype_sampler.roundtrip.trips import Stay
+from dtype_sampler.roundtrip.trips import Changed, Stay
 
 TWICE = "twice, through float32"
 TINY = "rounded up from just above 2^-127"
@@ -126,7 +126,10 @@ def _narrowing(
     yield None
     how, measured = probes.read(words_of(stay.fetch(seen)))
     given, want = reference.edges(stay.dtype, other, how)
-    got = stay.fetch(stay.device.cast(stay.send(given), other))
+    sent = stay.of(given)
+    got = stay.fetch(stay.device.cast(sent.there, other))
+    if changed := sent.changed():
+        raise Changed(changed)
     wrong = compared(given, got, want, any_nan=True)
     words, as_host = "", False
     if wrong is not None:
@@ -331,20 +334,24 @@ def _beyond(target: Format, got: int) -> tuple[str, str]:
 
 
 class Company:
-    """The same values on a device in several arrangements; made once for all casts from a dtype.
+    """The values of a stay on its device in several arrangements; made once for all casts of them.
 
     host: shape (n,).
     """
 
-    def __init__(self, stay: Stay, host: torch.Tensor) -> None:
+    def __init__(self, stay: Stay) -> None:
         self._stay = stay
-        self.host = host
-        self._words = words_of(host)
+        self.host = stay.host
+        self._words = words_of(self.host)
 
-    @cached_property
+    @property
     def plain(self) -> torch.Tensor:
         """Contiguous, shape (n,)."""
-        return self._stay.send(self.host)
+        return self._stay.there
+
+    def changed(self) -> str:
+        """As `Stay.changed`, of the values in the plainest arrangement."""
+        return self._stay.changed()
 
     @cached_property
     def shifted(self) -> torch.Tensor:
@@ -384,7 +391,7 @@ class Company:
 def some_of(stay: Stay, given: torch.Tensor) -> Company:
     """Arrangements of values of a wide dtype, of some of them where they are many."""
     thin = -(-len(given) // _COMPANY)
-    return Company(stay, given[::thin].contiguous())
+    return Company(stay.of(given[::thin].contiguous()))
 
 
 def layout(stay: Stay, company: Company, other: torch.dtype) -> Iterator[Finding | None]:

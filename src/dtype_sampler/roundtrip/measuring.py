@@ -11,7 +11,7 @@ from time import perf_counter
 import torch
 
 from dtype_sampler.roundtrip import casts, trips, values
-from dtype_sampler.roundtrip.casts import Finding, Narrowed, Reference
+from dtype_sampler.roundtrip.casts import Company, Finding, Narrowed, Reference
 from dtype_sampler.roundtrip.devices import Device, TorchDevice, first_line
 from dtype_sampler.roundtrip.judging import Wrong, compared, joined, moved
 from dtype_sampler.roundtrip.model import (
@@ -32,7 +32,7 @@ from dtype_sampler.roundtrip.model import (
     Policy,
 )
 from dtype_sampler.roundtrip.patterns import is_quantized, name_of, raw_of, tensor_of
-from dtype_sampler.roundtrip.trips import Arrival, Misnamed, Stay
+from dtype_sampler.roundtrip.trips import Arrival, Changed, Misnamed, Stay
 
 Progress = Callable[[int, int, str], None]
 # In so many places a pattern is tried that came to harm in one: more than a vector has lanes.
@@ -144,7 +144,7 @@ class Measuring:
         return known.where != ACCELERATORS or not self._device.is_host
 
     def _pairs(self, name: str, stay: Stay) -> None:
-        usual: casts.Company | None = None
+        usual: Company | None = None
         for kind, other in values.pairs(stay.dtype, self._dtypes.values()):
             cell = Cell(self._device.name, name, kind, name_of(other))
             verdict: str | None = None
@@ -159,17 +159,19 @@ class Measuring:
                 given = self._reference.tried(stay.dtype, other)
                 company = casts.some_of(stay, given)
             else:
-                company = usual = usual or casts.Company(stay, stay.host)
+                company = usual = usual or Company(stay)
             for trip, compare in casts.INDEPENDENCE.items():
                 goes = partial(compare, stay, company, other)
-                if self._trip(cell._replace(trip=trip), goes) in (UNSUPPORTED, CRASHED):
+                made = self._trip(cell._replace(trip=trip), goes, source=company)
+                if made in (UNSUPPORTED, CRASHED):
                     break
 
     def _embed(self, cell: Cell, stay: Stay, other: torch.dtype) -> str:
         def again(host: torch.Tensor) -> Iterator[Finding | None]:
-            return casts.embedding(self._stay(host), other, Reference())
+            return casts.embedding(stay.of(host), other, Reference())
 
-        return self._trip(cell, partial(casts.embedding, stay, other, self._reference), again)
+        goes = partial(casts.embedding, stay, other, self._reference)
+        return self._trip(cell, goes, again, source=stay)
 
     def _narrow(self, cell: Cell, stay: Stay, other: torch.dtype) -> str:
         seen: list[Policy] = []
@@ -184,7 +186,7 @@ class Measuring:
                 yield narrowed and narrowed.finding
 
         def again(host: torch.Tensor) -> Iterator[Finding | None]:
-            halves = casts.narrowing(self._stay(host), other, Reference([host]))
+            halves = casts.narrowing(stay.of(host), other, Reference([host]))
             return (narrowed and narrowed.finding for narrowed in halves)
 
         verdict = self._trip(cell, goes, again)
@@ -222,11 +224,10 @@ class Measuring:
             result = next(halves)
             yield Finding(0, None, result) if isinstance(result, str) else _compared(stay, result)
 
-        return self._trip(cell, partial(judged, stay), lambda host: judged(self._stay(host)))
+        def again(host: torch.Tensor) -> Iterator[Finding | None]:
+            return judged(stay.of(host))
 
-    def _stay(self, host: torch.Tensor) -> Stay:
-        """A host tensor of shape (n,) on the device."""
-        return Stay(self._device, host.dtype, self._folder, raw_of(host))
+        return self._trip(cell, partial(judged, stay), again, source=stay)
 
     def _trip(
         self,
@@ -234,11 +235,13 @@ class Measuring:
         goes: Callable[[], Iterator[Finding | None]],
         again: Callable[[torch.Tensor], Iterator[Finding | None]] | None = None,
         *,
+        source: Stay | Company | None = None,
         words_are_faults: bool = False,
     ) -> str:
         """Make one trip; the verdict, which is looked up if it is known.
 
-        again: the same trip with another host tensor of shape (n,) and that dtype.
+        again: the same trip with another host tensor of shape (n,) and that dtype. source: what it
+        starts from, which must be the same after it.
         """
         if cell in self._known:
             return self._known[cell]
@@ -254,13 +257,15 @@ class Measuring:
             half, words = "", finding.words
             if finding.wrong is not None or (words and words_are_faults):
                 verdict = BROKEN
-        except (Misnamed, _Changed) as error:
+        except (Misnamed, Changed) as error:
             verdict, half, words = BROKEN, "", str(error)
         # Refusals and faults alike come as whatever the back end likes to raise.
         except Exception as error:  # noqa: BLE001
             words = first_line(error)
             assertion = "INTERNAL ASSERT" in str(error)
             verdict = UNSUPPORTED if half == "out" and not assertion else BROKEN
+        if source is not None and (changed := source.changed()):
+            verdict, half, words = BROKEN, "", "; ".join(filter(None, (words, changed)))
         outcome = Outcome(
             *cell[:3],
             verdict,
@@ -316,20 +321,16 @@ def _is_right_elsewhere(
     return finding is not None and (finding.wrong is None or finding.wrong.count < finding.tried)
 
 
-class _Changed(Exception):  # noqa: N818 - it says what became of a tensor
-    """A tensor came back as another kind of tensor."""
-
-
 def _compared(stay: Stay, arrivals: Iterable[Arrival] | None) -> Finding:
     found: list[Wrong | None] = []
     tried = 0
     count = len(stay.host)
     for tensor, places in arrivals or ():
         if tensor.dtype is not stay.dtype:
-            raise _Changed(f"came back as {tensor.dtype}")
+            raise Changed(f"came back as {tensor.dtype}")
         expected = stay.host if places is None else stay.part(places)
         if tensor.numel() != expected.numel():
-            raise _Changed(f"{expected.numel()} elements came back as {tensor.numel()}")
+            raise Changed(f"{expected.numel()} elements came back as {tensor.numel()}")
         tried += len(expected)
         one = compared(expected, tensor, expected)
         if one is not None and places is not None:
