@@ -336,27 +336,27 @@ def _beyond(target: Format, got: int) -> tuple[str, str]:
 class Company:
     """The values of a stay on its device in several arrangements; made once for all casts of them.
 
-    host: shape (n,).
+    stay: of these values. host: shape (n,).
     """
 
     def __init__(self, stay: Stay) -> None:
-        self._stay = stay
+        self.stay = stay
         self.host = stay.host
         self._words = words_of(self.host)
 
     @property
     def plain(self) -> torch.Tensor:
         """Contiguous, shape (n,)."""
-        return self._stay.there
+        return self.stay.there
 
     def changed(self) -> str:
         """As `Stay.changed`, of the values in the plainest arrangement."""
-        return self._stay.changed()
+        return self.stay.changed()
 
     @cached_property
     def shifted(self) -> torch.Tensor:
         """Shape (n + 1,): with one element before."""
-        return self._stay.send(self._made(torch.cat([self._words[:1], self._words])))
+        return self.stay.send(self._made(torch.cat([self._words[:1], self._words])))
 
     @cached_property
     def turned(self) -> torch.Tensor:
@@ -366,13 +366,13 @@ class Company:
         turned = words.view(rows, -1, *words.shape[1:]).transpose(0, 1).contiguous()
         shape = turned.shape[:2]
         flat = turned.reshape(-1, *words.shape[1:])
-        return self._stay.send(self._made(flat)).view(*shape)
+        return self.stay.send(self._made(flat)).view(*shape)
 
     def among(self, neighbour: int) -> torch.Tensor:
         """Shape (2n,): each value with a *neighbour*, a word, after it."""
         beside = torch.full_like(self._words, neighbour)
         both = torch.stack([self._words, beside], dim=1)
-        return self._stay.send(self._made(both.view(-1, *self._words.shape[1:])))
+        return self.stay.send(self._made(both.view(-1, *self._words.shape[1:])))
 
     @cached_property
     def among_tiny(self) -> torch.Tensor:
@@ -458,9 +458,10 @@ INDEPENDENCE: Mapping[str, Callable[[Stay, Company, torch.dtype], Iterator[Findi
 }
 
 
-# Policies that may differ between host and device: IEEE 754 leaves the payloads of NaNs open, no
-# standard says how e8m0 is rounded, and to round twice is judged by what it gives.
-FREE = frozenset({"nan", "direction", "rounding"})
+# Policies that may differ between host and device: IEEE 754 leaves the payloads of NaNs open, C
+# what an integer has no room for, no standard says how e8m0 is rounded, and whether it is rounded
+# twice is judged by what it gives.
+FREE = frozenset({"nan", "direction", "rounding", "beyond", "no number"})
 
 
 def beside_host(on_host: Iterable[Policy], there: Iterable[Policy]) -> Iterator[Policy]:

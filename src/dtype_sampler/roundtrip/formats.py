@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -256,6 +256,33 @@ def convert_integers(
         negative=negative,
         nan=torch.zeros_like(values, dtype=torch.bool),
         infinite=None,
+    )
+
+
+class Integers(NamedTuple):
+    """The integers that numbers are cut off to, toward zero; all of shape (n,).
+
+    magnitude: int64, the lowest 64 bits. length: int64, how many bits it has, which may be more.
+    negative: bool. Of infinities the length is out of every range, of NaNs nothing means anything.
+    """
+
+    magnitude: torch.Tensor
+    length: torch.Tensor
+    negative: torch.Tensor
+
+
+def truncated(patterns: torch.Tensor, source: Format) -> Integers:
+    """What is left of numbers (int64, shape (n,), patterns of *source*) without their fractions."""
+    significand, exponent, length = _unpacked(patterns, source)
+    kept = significand >> (-exponent).clamp(min=0, max=63)
+    # Shifted by 64 and more, nothing is left in the lowest 64 bits.
+    magnitude = torch.where(exponent < 64, kept << exponent.clamp(min=0, max=63), 0)
+    bits = torch.where(significand == 0, 0, (length + exponent).clamp(min=0))
+    infinite = source.is_infinite(patterns)
+    return Integers(
+        torch.where(infinite, 0, magnitude),
+        torch.where(infinite, 1 << 20, bits),
+        source.is_negative(patterns),
     )
 
 

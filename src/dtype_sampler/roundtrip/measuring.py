@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,13 +11,14 @@ from time import perf_counter
 
 import torch
 
-from dtype_sampler.roundtrip import casts, trips, values
+from dtype_sampler.roundtrip import casts, conversions, crossings, trips, values
 from dtype_sampler.roundtrip.casts import Company, Finding, Narrowed, Reference
 from dtype_sampler.roundtrip.devices import Device, TorchDevice, first_line
 from dtype_sampler.roundtrip.judging import Wrong, compared, joined, moved
 from dtype_sampler.roundtrip.model import (
     ACCELERATORS,
     BROKEN,
+    CONVERSION,
     CRASHED,
     EMBEDDING,
     HOST,
@@ -98,10 +100,11 @@ class Measuring:
         self._peers = tuple(peers)
         self._known = known or {}
         self._raw = {tensor.dtype: raw_of(tensor) for tensor in tensors}
+        self._own = {dtype: tensor_of(raw, dtype) for dtype, raw in self._raw.items()}
         self._tried = {
             name: dtype for name, dtype in dtypes.items() if dtype in (self._raw or dtypes.values())
         }
-        self._reference = Reference(tensor_of(raw, dtype) for dtype, raw in self._raw.items())
+        self._reference = Reference(self._own.values())
         self._host = TorchDevice("cpu")
         self._was_usable = True
 
@@ -147,6 +150,11 @@ class Measuring:
         usual: Company | None = None
         for kind, other in values.pairs(stay.dtype, self._dtypes.values()):
             cell = Cell(self._device.name, name, kind, name_of(other))
+            self._cross(cell, stay, other)
+            if kind == CONVERSION:
+                if kind in self._kinds:
+                    self._convert(cell, stay, other)
+                continue
             verdict: str | None = None
             if kind in self._kinds:
                 if kind == EMBEDDING:
@@ -166,6 +174,39 @@ class Measuring:
                 if made in (UNSUPPORTED, CRASHED):
                     break
 
+    def _cross(self, cell: Cell, stay: Stay, other: torch.dtype) -> None:
+        """Copy and cast in one, there and back."""
+        company = Company(stay)
+        for trip, crosses in crossings.CROSSINGS.items():
+            if self._is_made(trip):
+                goes = partial(crosses, stay, company, other)
+                self._trip(cell._replace(trip=trip), goes, source=company)
+
+    def _convert(self, cell: Cell, stay: Stay, other: torch.dtype) -> None:
+        """Cast to an integer, to bool, or between real and complex."""
+        given = self._own.get(stay.dtype)
+        if given is None:
+            given = conversions.values_for(stay.dtype, other)
+
+        def goes(host: torch.Tensor) -> Iterator[Narrowed | None]:
+            return conversions.conversion(stay, Company(stay.of(host)), other)
+
+        def again(host: torch.Tensor) -> Iterator[Finding | None]:
+            return (narrowed and narrowed.finding for narrowed in goes(host))
+
+        company = Company(stay.of(given))
+        seen: list[Policy] = []
+        made = conversions.conversion(stay, company, other)
+        self._trip(cell, lambda: _noted(made, seen), again, source=company)
+        if seen and not self._device.is_host:
+            on_host = Company(Stay(self._host, stay.dtype, self._folder, raw_of(given)))
+            with suppress(Exception):
+                *_, last = conversions.conversion(on_host.stay, on_host, other)
+                assert last is not None
+                seen = list(casts.beside_host(last.policies, seen))
+        for policy in seen:
+            self._log.policy(policy)
+
     def _embed(self, cell: Cell, stay: Stay, other: torch.dtype) -> str:
         def again(host: torch.Tensor) -> Iterator[Finding | None]:
             return casts.embedding(stay.of(host), other, Reference())
@@ -177,13 +218,7 @@ class Measuring:
         seen: list[Policy] = []
 
         def goes() -> Iterator[Finding | None]:
-            return noted(casts.narrowing(stay, other, self._reference))
-
-        def noted(halves: Iterator[Narrowed | None]) -> Iterator[Finding | None]:
-            for narrowed in halves:
-                if narrowed is not None:
-                    seen.extend(narrowed.policies)
-                yield narrowed and narrowed.finding
+            return _noted(casts.narrowing(stay, other, self._reference), seen)
 
         def again(host: torch.Tensor) -> Iterator[Finding | None]:
             halves = casts.narrowing(stay.of(host), other, Reference([host]))
@@ -300,6 +335,14 @@ class Measuring:
         except Exception:  # noqa: BLE001 - whatever it is, it is not usable
             return False
         return True
+
+
+def _noted(halves: Iterator[Narrowed | None], seen: list[Policy]) -> Iterator[Finding | None]:
+    """The findings of a cast that has policies, which are put into *seen*."""
+    for narrowed in halves:
+        if narrowed is not None:
+            seen.extend(narrowed.policies)
+        yield narrowed and narrowed.finding
 
 
 def _is_right_elsewhere(

@@ -24,10 +24,21 @@ VERDICTS = (OK, UNSUPPORTED, KNOWN, BROKEN, CRASHED)
 TRANSPORT = "transport"
 EMBEDDING = "embedding"
 NARROWING = "narrowing"
+CONVERSION = "conversion"
+CROSSING = "crossing"
 NAMES = "names"
 CLAIMS = "claims"
 INDEPENDENCE = "independence"
-KINDS = (TRANSPORT, EMBEDDING, NARROWING, NAMES, CLAIMS, INDEPENDENCE)
+KINDS = (
+    TRANSPORT,
+    EMBEDDING,
+    NARROWING,
+    CONVERSION,
+    CROSSING,
+    NAMES,
+    CLAIMS,
+    INDEPENDENCE,
+)
 
 # Where a trip is made: on every device, on the host or accelerators alone, or between two devices
 # of one type.
@@ -139,6 +150,30 @@ TRIPS: tuple[Trip, ...] = (
         "rounded to nearest, ties to even",
         pairs=True,
         extends=("copy", "embedding"),
+    ),
+    Trip(
+        "conversion",
+        CONVERSION,
+        "to integers, bool and real dtypes: cut off toward zero, wrapped around, not zero",
+        pairs=True,
+        extends=("copy",),
+    ),
+    Trip(
+        "cast-there",
+        CROSSING,
+        "copied from the host to the device and cast in one, in several arrangements",
+        pairs=True,
+        manner="copied there",
+        extends=("copy", "embedding", "narrowing", "conversion"),
+    ),
+    Trip(
+        "cast-back",
+        CROSSING,
+        "copied from the device to the host and cast in one",
+        where=ACCELERATORS,
+        pairs=True,
+        manner="copied back",
+        extends=("copy", "embedding", "narrowing", "conversion"),
     ),
     Trip(
         "agreement",
@@ -409,6 +444,8 @@ POLICIES: Mapping[str, str] = {
     "direction": "between two powers of two it is rounded",  # as casts._direction says
     "negative": "a negative value becomes",  # its magnitude, NaN
     "zero": "zero becomes",  # the smallest value, NaN
+    "beyond": "a value out of an integer's range",  # as conversions.open_points says
+    "no number": "NaN in an integer or bool becomes",  # zero, the lowest or highest value, True
     "nan": "the payload of a NaN is",  # kept; made canonical
     "subnormals": "subnormal results are",  # kept; flushed to zero
 }

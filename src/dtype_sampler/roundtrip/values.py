@@ -71,15 +71,17 @@ def narrows(dtype: torch.dtype, other: torch.dtype) -> bool:
 
 
 def pairs(dtype: torch.dtype, among: Iterable[torch.dtype]) -> Iterator[tuple[str, torch.dtype]]:
-    """`embedding` or `narrowing` with each dtype of *among* that it is made for."""
+    """What a cast to each other dtype of *among* is: `embedding`, `narrowing` or `conversion`."""
     if not has_values(dtype):
         return
     for other in among:
-        if has_values(other):
+        if has_values(other) and other is not dtype:
             if embeds(dtype, other):
                 yield "embedding", other
             elif narrows(dtype, other):
                 yield "narrowing", other
+            else:
+                yield "conversion", other
 
 
 def convert(
