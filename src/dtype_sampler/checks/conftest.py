@@ -97,8 +97,10 @@ def _name(dtype: object) -> str:
 
 
 def _survey(request: pytest.FixtureRequest, device: str) -> Survey:
+    surveys = request.config.stash[SURVEYS]
+    surveys.items = _reported(request.session)
     try:
-        return request.config.stash[SURVEYS].of(device)
+        return surveys.of(device)
     except DtypeSamplerError as error:
         failure = str(error)
     # Not while the exception is handled: pytest would show it as well.

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dtype_sampler.roundtrip.model import (
+    CONVERSION,
+    CROSSING,
     EMBEDDING,
     INDEPENDENCE,
     NAMES,
@@ -42,6 +44,18 @@ def test_embedding(device: str, dtype: Any, check: Callable[..., None]) -> None:
 def test_narrowing(device: str, dtype: Any, check: Callable[..., None]) -> None:
     """Casts to floating-point dtypes round to nearest, ties to even."""
     check(device, dtype, NARROWING)
+
+
+@trips(CONVERSION)
+def test_conversion(device: str, dtype: Any, check: Callable[..., None]) -> None:
+    """Casts to integers cut off toward zero or wrap around, and what is not zero is True."""
+    check(device, dtype, CONVERSION)
+
+
+@trips(CROSSING)
+def test_crossing(device: str, dtype: Any, check: Callable[..., None]) -> None:
+    """Copied and cast in one, a value is what the cast alone makes of it."""
+    check(device, dtype, CROSSING)
 
 
 @trips(NAMES)

@@ -45,11 +45,17 @@ class Wanted(NamedTuple):
 def values_for(dtype: torch.dtype, other: torch.dtype) -> torch.Tensor:
     """What a conversion is tried with: a host tensor of shape (n,) of *dtype*.
 
-    Every pattern of 8 and 16 bits. Of wide floating-point dtypes the usual ones, and what is next
-    to small integers, to halves, and to the ends of the target's range.
+    Every pattern of 8 and 16 bits. Of wide integers the usual ones, and small ones of both signs.
+    Of wide floating-point dtypes the usual ones, and what is next to small integers, to halves, and
+    to the ends of the target's range.
     """
     usual = tensor_of(raw_patterns(dtype), dtype)
     source = values.form_of(dtype)
+    if source is None and dtype.itemsize > 2:
+        small = torch.arange(-1024, 1024)
+        if dtype.itemsize < 8:
+            small &= (1 << 8 * dtype.itemsize) - 1
+        return from_words(torch.unique(torch.cat([words_of(usual), small])), dtype)
     if source is None or dtype.is_complex or source.bits <= 16 or values.form_of(other) is not None:
         return usual
     bits = 8 * other.itemsize if other is not torch.bool else 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,7 +11,17 @@ from time import perf_counter
 
 import torch
 
-from dtype_sampler.roundtrip import casts, conversions, crossings, trips, values
+from dtype_sampler.roundtrip import (
+    casts,
+    conversions,
+    crossings,
+    exchange,
+    layouts,
+    lazy,
+    sizes,
+    trips,
+    values,
+)
 from dtype_sampler.roundtrip.casts import Company, Finding, Narrowed, Reference
 from dtype_sampler.roundtrip.devices import Device, TorchDevice, first_line
 from dtype_sampler.roundtrip.judging import Wrong, compared, joined, moved
@@ -21,14 +31,18 @@ from dtype_sampler.roundtrip.model import (
     CONVERSION,
     CRASHED,
     EMBEDDING,
+    EXCHANGE,
     HOST,
     INDEPENDENCE,
+    NAMES,
     NARROWING,
     OK,
     PEERS,
+    SIZES,
     TRANSPORT,
     TRIP_BY_NAME,
     UNSUPPORTED,
+    VIEWS,
     Cell,
     Outcome,
     Policy,
@@ -39,6 +53,30 @@ from dtype_sampler.roundtrip.trips import Arrival, Changed, Misnamed, Stay
 Progress = Callable[[int, int, str], None]
 # In so many places a pattern is tried that came to harm in one: more than a vector has lanes.
 ELSEWHERE = 67
+
+
+_LONE: Mapping[str, Callable[[Stay], trips.Halves]] = {
+    **trips.NAMES,
+    **trips.TRANSPORT,
+    **layouts.LAYOUTS,
+    **lazy.LAZY,
+    **sizes.SIZES,
+    **exchange.EXCHANGE,
+}
+
+
+def _is_for(trip: str, dtype: torch.dtype) -> bool:
+    """Whether a trip is made for a dtype."""
+    kind = TRIP_BY_NAME[trip].kind
+    if is_quantized(dtype) and (kind not in (NAMES, TRANSPORT) or trip in trips.SLICED):
+        return False
+    if trip == "bool-bytes":
+        return dtype is torch.bool
+    if kind == VIEWS:
+        return lazy.has_lazy_views(dtype)
+    if kind == SIZES:
+        return name_of(dtype) in sizes.DTYPES
+    return kind != EXCHANGE or (exchange.is_there(trip) and exchange.is_tried(trip, dtype))
 
 
 class Unusable(Exception):  # noqa: N818 - of a device
@@ -77,7 +115,7 @@ class Measuring:
 
     known: verdicts of cells that are not to be measured again. peers: other devices of its type.
     folder: for files, empty. tensors: on the host, of shape (n,), one of a dtype: only these dtypes
-    are tried, with these values.
+    are tried, with these values. only: kinds -> names: of these kinds only these dtypes are.
     """
 
     def __init__(
@@ -91,10 +129,12 @@ class Measuring:
         peers: Iterable[Device] = (),
         known: Mapping[Cell, str] | None = None,
         tensors: Iterable[torch.Tensor] = (),
+        only: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self._device = device
         self._dtypes = dtypes
         self._kinds = frozenset(kinds)
+        self._only = {kind: frozenset(names) for kind, names in (only or {}).items()}
         self._folder = folder
         self._log = log
         self._peers = tuple(peers)
@@ -125,22 +165,25 @@ class Measuring:
 
     def _lone_trips(self, name: str, stay: Stay) -> bool:
         """The trips of one dtype by itself; whether it makes sense to go on with the dtype."""
-        for trip, goes in (*trips.NAMES.items(), *trips.TRANSPORT.items()):
-            if not self._is_made(trip) or (trip in trips.SLICED and is_quantized(stay.dtype)):
+        for trip, goes in _LONE.items():
+            if not self._is_made(trip, name) or not _is_for(trip, stay.dtype):
                 continue
             cell = Cell(self._device.name, name, trip)
             if self._lone(cell, stay, goes) == CRASHED and trip == "copy":
                 # Every other trip includes this one, and would take another process each.
                 return False
-        if TRANSPORT in self._kinds:
+        if self._wants(TRANSPORT, name):
             for peer in self._peers:
                 cell = Cell(self._device.name, name, "copy-peer", other_device=peer.name)
                 self._lone(cell, stay, partial(trips.copy_peer, peer=peer))
         return True
 
-    def _is_made(self, trip: str) -> bool:
+    def _wants(self, kind: str, name: str) -> bool:
+        return kind in self._kinds and name in self._only.get(kind, (name,))
+
+    def _is_made(self, trip: str, name: str) -> bool:
         known = TRIP_BY_NAME[trip]
-        if known.kind not in self._kinds or known.where == PEERS:
+        if not self._wants(known.kind, name) or known.where == PEERS:
             return False
         if known.where == HOST:
             return self._device.is_host
@@ -152,16 +195,16 @@ class Measuring:
             cell = Cell(self._device.name, name, kind, name_of(other))
             self._cross(cell, stay, other)
             if kind == CONVERSION:
-                if kind in self._kinds:
+                if self._wants(kind, name):
                     self._convert(cell, stay, other)
                 continue
             verdict: str | None = None
-            if kind in self._kinds:
+            if self._wants(kind, name):
                 if kind == EMBEDDING:
                     verdict = self._embed(cell, stay, other)
                 else:
                     verdict = self._narrow(cell, stay, other)
-            if verdict in (UNSUPPORTED, CRASHED) or INDEPENDENCE not in self._kinds:
+            if verdict in (UNSUPPORTED, CRASHED) or not self._wants(INDEPENDENCE, name):
                 continue
             if kind == NARROWING and stay.dtype.itemsize > 2:
                 given = self._reference.tried(stay.dtype, other)
@@ -178,7 +221,7 @@ class Measuring:
         """Copy and cast in one, there and back."""
         company = Company(stay)
         for trip, crosses in crossings.CROSSINGS.items():
-            if self._is_made(trip):
+            if self._is_made(trip, cell.dtype):
                 goes = partial(crosses, stay, company, other)
                 self._trip(cell._replace(trip=trip), goes, source=company)
 
@@ -225,7 +268,7 @@ class Measuring:
             return (narrowed and narrowed.finding for narrowed in halves)
 
         verdict = self._trip(cell, goes, again)
-        if seen and self._is_made("agreement"):
+        if seen and self._is_made("agreement", cell.dtype):
             seen = self._agree(cell._replace(trip="agreement"), stay, other, tuple(seen))
         for policy in seen:
             self._log.policy(policy)
@@ -367,17 +410,21 @@ def _is_right_elsewhere(
 def _compared(stay: Stay, arrivals: Iterable[Arrival] | None) -> Finding:
     found: list[Wrong | None] = []
     tried = 0
+    own = False
     count = len(stay.host)
-    for tensor, places in arrivals or ():
+    for tensor, places, wanted, any_nan in arrivals or ():
         if tensor.dtype is not stay.dtype:
             raise Changed(f"came back as {tensor.dtype}")
-        expected = stay.host if places is None else stay.part(places)
+        expected = wanted
+        if expected is None:
+            expected = stay.host if places is None else stay.part(places)
         if tensor.numel() != expected.numel():
             raise Changed(f"{expected.numel()} elements came back as {tensor.numel()}")
         tried += len(expected)
-        one = compared(expected, tensor, expected)
+        own = own or wanted is not None
+        one = compared(expected, tensor, expected, any_nan=any_nan)
         if one is not None and places is not None:
             one = moved(one, torch.tensor(places))
         found.append(one)
     # Some trips are made in several ways, and each pattern counts once.
-    return Finding(min(tried, count), joined(found))
+    return Finding(tried if own else min(tried, count), joined(found))

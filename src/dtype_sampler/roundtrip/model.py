@@ -26,6 +26,10 @@ EMBEDDING = "embedding"
 NARROWING = "narrowing"
 CONVERSION = "conversion"
 CROSSING = "crossing"
+LAYOUTS = "layouts"
+VIEWS = "views"
+SIZES = "sizes"
+EXCHANGE = "exchange"
 NAMES = "names"
 CLAIMS = "claims"
 INDEPENDENCE = "independence"
@@ -35,6 +39,10 @@ KINDS = (
     NARROWING,
     CONVERSION,
     CROSSING,
+    LAYOUTS,
+    VIEWS,
+    SIZES,
+    EXCHANGE,
     NAMES,
     CLAIMS,
     INDEPENDENCE,
@@ -81,6 +89,20 @@ def _carried(
     where: str = EVERYWHERE,
 ) -> Trip:
     return Trip(name, TRANSPORT, about, where, through=through, extends=extends)
+
+
+def _arranged(name: str, about: str, manner: str) -> Trip:
+    return Trip(name, LAYOUTS, about, through="{device}", manner=manner, extends=("copy",))
+
+
+def _view(
+    name: str,
+    about: str,
+    through: str,
+    extends: tuple[str, ...] = ("copy", "lazy-copy"),
+    where: str = EVERYWHERE,
+) -> Trip:
+    return Trip(name, VIEWS, about, where, through=through, manner="lazy view", extends=extends)
 
 
 # In the order in which causes are looked for: the shortest trip first.
@@ -137,6 +159,106 @@ TRIPS: tuple[Trip, ...] = (
         "safetensors.torch.save_file and load_file",
         "safetensors (file)",
     ),
+    _arranged("copy-shapes", "tensors of no dimension, and of no element", "shapes"),
+    _arranged("copy-expanded", "from a source of stride 0", "stride 0"),
+    _arranged("copy-permuted", "three dimensions in another order", "permuted"),
+    _arranged("copy-offsets", "offsets that are odd for any vector width", "offsets"),
+    Trip(
+        "numpy-flipped",
+        LAYOUTS,
+        "torch.from_numpy of an array with a negative stride",
+        HOST,
+        through="numpy (backwards)",
+        extends=("copy", "numpy"),
+    ),
+    Trip(
+        "bool-bytes",
+        LAYOUTS,
+        "a bool of any byte but 0 is True, copied and cast",
+        through="{device}",
+        manner="bytes of 2 to 255",
+        extends=("copy",),
+    ),
+    _view(
+        "lazy-copy",
+        "a conjugate or negative view, copied to the device and back",
+        "{device}",
+        ("copy",),
+    ),
+    _view("lazy-clone", "cloned, and copied by copy.deepcopy", "clone"),
+    _view("lazy-numpy", "Tensor.numpy(force=True)", "numpy", where=HOST),
+    _view("lazy-dlpack", "torch.from_dlpack", "DLPack"),
+    _view("lazy-pickle", "pickle.dumps and loads", "pickle", ("copy", "lazy-copy", "pickle")),
+    _view("lazy-save", "torch.save and torch.load", "torch.save (zip)"),
+    _view("lazy-safetensors", "safetensors.torch.save and load", "safetensors (bytes)"),
+    Trip(
+        "copy-large",
+        SIZES,
+        "a little more than 4 MiB, of three dtypes",
+        through="{device}",
+        manner="4 MiB",
+        extends=("copy",),
+    ),
+    Trip(
+        "copy-huge",
+        SIZES,
+        "a little more than 64 MiB, of three dtypes",
+        through="{device}",
+        manner="64 MiB",
+        extends=("copy", "copy-large"),
+    ),
+    Trip(
+        "dlpack-numpy",
+        EXCHANGE,
+        "numpy.from_dlpack and back, read-only arrays and version 1 too",
+        HOST,
+        through="numpy (DLPack)",
+        extends=("copy", "dlpack"),
+    ),
+    Trip(
+        "dlpack-versioned",
+        EXCHANGE,
+        "a capsule of version 1, from torch to torch",
+        through="DLPack 1.0",
+        extends=("copy", "dlpack"),
+    ),
+    Trip(
+        "dlpack-flipped",
+        EXCHANGE,
+        "torch.from_dlpack of a numpy array with a negative stride, in a process of its own",
+        HOST,
+        through="numpy (DLPack, backwards)",
+    ),
+    Trip(
+        "dlpack-jax",
+        EXCHANGE,
+        "to jax on the host and back, where it is installed, in a process of its own",
+        HOST,
+        through="jax",
+    ),
+    Trip(
+        "dlpack-cupy",
+        EXCHANGE,
+        "to cupy and back, where it is installed",
+        ACCELERATORS,
+        through="cupy",
+        extends=("copy", "dlpack"),
+    ),
+    Trip(
+        "safetensors-slice",
+        EXCHANGE,
+        "safe_open's get_slice, and the other readers that the installed version has",
+        through="safetensors (slices)",
+        extends=("copy", "safetensors-file"),
+    ),
+    Trip(
+        "foreach-copy",
+        EXCHANGE,
+        "torch._foreach_copy_",
+        through="foreach",
+        extends=("copy",),
+    ),
+    Trip("index-copy", EXCHANGE, "Tensor.index_copy_", through="index_copy", extends=("copy",)),
     Trip(
         "embedding",
         EMBEDDING,

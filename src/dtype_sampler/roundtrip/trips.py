@@ -31,11 +31,15 @@ from dtype_sampler.sampling.candidates import ALIASES
 class Arrival(NamedTuple):
     """A host tensor that came back.
 
-    places: of the patterns that it should hold, in this order; None for all of them.
+    places: of the patterns that it should hold, in this order; None for all of them. expected: what
+    it should hold instead of patterns of the stay, a host tensor. any_nan: one NaN is as good as
+    another.
     """
 
     tensor: torch.Tensor
     places: Sequence[int] | None = None
+    expected: torch.Tensor | None = None
+    any_nan: bool = False
 
 
 # Nothing after the first yield, arrivals after the second; or words about it, for names.

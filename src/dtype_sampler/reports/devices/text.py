@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from string import ascii_letters
+from string import ascii_letters, digits
 from textwrap import wrap
 
 from dtype_sampler.reports.devices.data import (
@@ -102,7 +102,7 @@ def _table(survey: Survey, width: int, colour: bool) -> Iterator[str]:
             }
             yield _row("", pieces, names, groups, sizes)
     else:
-        letters = dict(zip((t.name for t in trips), ascii_letters, strict=False))
+        letters = dict(zip((t.name for t in trips), ascii_letters + digits, strict=False))
         sizes = dict.fromkeys(sizes, 1)
         kinds = max(len(group[0].kind) for group in groups)
         for group in groups:
