@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dtype_sampler.reports.devices.data import root_of
 from dtype_sampler.roundtrip.known import Issue, issue_of, reason_of
-from dtype_sampler.roundtrip.model import BROKEN, CRASHED, KNOWN, UNSUPPORTED, Survey
+from dtype_sampler.roundtrip.model import FAULTS, KNOWN, UNSUPPORTED, Survey
 
 PASSED = "passed"
 FAILED = "failed"
@@ -42,7 +42,7 @@ def judge(
     faults: list[str] = []
     spread: list[str] = []
     for one in outcomes:
-        if one.verdict not in (BROKEN, CRASHED):
+        if one.verdict not in FAULTS:
             continue
         root = root_of(one, survey)
         if root is one:

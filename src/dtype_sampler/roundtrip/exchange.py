@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -28,9 +29,12 @@ def _numpy(stay: Stay) -> Halves:
 
     array = np.from_dlpack(stay.there)
     yield None
+    arrivals = [Arrival(_from_dlpack(array.copy()))]
     readonly = array.copy()
     readonly.flags.writeable = False
-    arrivals = [Arrival(_from_dlpack(array.copy())), Arrival(_from_dlpack(readonly))]
+    # To a torch that knows no version 1 numpy refuses it, as version 0 has no word for it.
+    with suppress(BufferError):
+        arrivals.append(Arrival(_from_dlpack(readonly)))
     # numpy before 2.1 knows no versions.
     if np.lib.NumpyVersion(np.__version__) >= "2.1.0":
         capsule = array.copy().__dlpack__(max_version=(1, 0))  # type: ignore[misc] # of any array

@@ -20,8 +20,7 @@ from packaging.version import InvalidVersion, Version
 
 from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.roundtrip.model import (
-    BROKEN,
-    CRASHED,
+    FAULTS,
     KNOWN,
     OK,
     TRIP_BY_NAME,
@@ -130,7 +129,7 @@ def mark(survey: Survey, issues: Iterable[Issue]) -> Survey:
         changed = False
         for place, outcome in enumerate(marked):
             link = links.get(outcome.cause or "")
-            if link is not None and outcome.verdict in (BROKEN, CRASHED):
+            if link is not None and outcome.verdict in FAULTS:
                 marked[place] = replace(outcome, verdict=KNOWN, link=link)
                 links[outcome.key] = link
                 changed = True
@@ -138,7 +137,7 @@ def mark(survey: Survey, issues: Iterable[Issue]) -> Survey:
 
 
 def _marked(outcome: Outcome, issues: Iterable[Issue], strict: Container[Issue]) -> Outcome:
-    fault = outcome.verdict in (BROKEN, CRASHED)
+    fault = outcome.verdict in FAULTS
     if not fault and outcome.verdict != OK:
         return outcome
     for issue in issues:

@@ -61,16 +61,23 @@ class _View:
 
     def arrival(self, tensor: torch.Tensor) -> list[Arrival]:
         """What came back, held to what the view stands for; a NaN is a NaN."""
-        return [Arrival(_plain(tensor), expected=self.want, any_nan=True)]
+        return [Arrival(tensor, expected=self.want, any_nan=True)]
 
 
 def _itself(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def _plain(tensor: torch.Tensor) -> torch.Tensor:
-    """In memory as it is read: a view that came back as a view still stands for its values."""
-    return tensor.resolve_conj().resolve_neg().contiguous()
+def _fetched(stay: Stay, tensor: torch.Tensor) -> torch.Tensor:
+    """On the host as it is read: a view that came back as a view still stands for its values."""
+    if not tensor.is_conj():
+        return stay.fetch(tensor.resolve_neg()).contiguous()
+    # Its own memory, and the signs by hand: torch can't conjugate every complex dtype.
+    words = words_of(stay.fetch(tensor.conj()).contiguous())
+    form = values.form_of(stay.dtype)
+    assert form is not None
+    words[:, 1] ^= form.sign
+    return from_words(words, stay.dtype)
 
 
 def _copy(stay: Stay) -> Halves:
@@ -89,10 +96,6 @@ def _clone(stay: Stay) -> Halves:
     made, deep = view.tensor.clone(), copy.deepcopy(view.tensor)
     yield None
     yield view.arrival(_fetched(stay, made)) + view.arrival(_fetched(stay, deep))
-
-
-def _fetched(stay: Stay, tensor: torch.Tensor) -> torch.Tensor:
-    return stay.fetch(_plain(tensor))
 
 
 def _numpy(stay: Stay) -> Halves:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import torch
 
@@ -41,6 +42,7 @@ from dtype_sampler.roundtrip.model import (
     SIZES,
     TRANSPORT,
     TRIP_BY_NAME,
+    UNSTABLE,
     UNSUPPORTED,
     VIEWS,
     Cell,
@@ -51,6 +53,8 @@ from dtype_sampler.roundtrip.patterns import is_quantized, name_of, raw_of, tens
 from dtype_sampler.roundtrip.trips import Arrival, Changed, Misnamed, Stay
 
 Progress = Callable[[int, int, str], None]
+# So often a trip of a narrow dtype is made on an accelerator.
+REPEATS = 3
 # In so many places a pattern is tried that came to harm in one: more than a vector has lanes.
 ELSEWHERE = 67
 
@@ -239,8 +243,11 @@ class Measuring:
 
         company = Company(stay.of(given))
         seen: list[Policy] = []
-        made = conversions.conversion(stay, company, other)
-        self._trip(cell, lambda: _noted(made, seen), again, source=company)
+
+        def tried() -> Iterator[Finding | None]:
+            return _noted(conversions.conversion(stay, company, other), seen)
+
+        self._trip(cell, tried, again, source=company)
         if seen and not self._device.is_host:
             on_host = Company(Stay(self._host, stay.dtype, self._folder, raw_of(given)))
             with suppress(Exception):
@@ -325,25 +332,12 @@ class Measuring:
             return self._known[cell]
         self._log.start(cell)
         start = perf_counter()
-        verdict, half, words, finding = OK, "out", "", Finding(0, None)
-        # What is prepared here is the engine's own work, whose failure would be no refusal.
-        halves = goes()
-        try:
-            next(halves)
-            half = "back"
-            finding = next(halves) or finding
-            half, words = "", finding.words
-            if finding.wrong is not None or (words and words_are_faults):
-                verdict = BROKEN
-        except (Misnamed, Changed) as error:
-            verdict, half, words = BROKEN, "", str(error)
-        # Refusals and faults alike come as whatever the back end likes to raise.
-        except Exception as error:  # noqa: BLE001
-            words = first_line(error)
-            assertion = "INTERNAL ASSERT" in str(error)
-            verdict = UNSUPPORTED if half == "out" and not assertion else BROKEN
+        attempt = _attempt(goes, words_are_faults=words_are_faults)
         if source is not None and (changed := source.changed()):
-            verdict, half, words = BROKEN, "", "; ".join(filter(None, (words, changed)))
+            attempt = attempt.with_fault(changed)
+        if attempt.verdict != UNSUPPORTED and self._is_repeated(cell):
+            attempt = _settled([attempt, *self._repeated(goes, source, words_are_faults)])
+        verdict, half, words, finding = attempt
         outcome = Outcome(
             *cell[:3],
             verdict,
@@ -356,15 +350,32 @@ class Measuring:
             micros=1e6 * (perf_counter() - start),
             as_host=finding.as_host,
         )
-        if again is not None and outcome.first is not None and finding.wrong is not None:
+        if again is not None and verdict == BROKEN and finding.wrong is not None:
             dtype = self._dtypes[cell.dtype]
             if outcome.differing < outcome.tried and _is_right_elsewhere(outcome, dtype, again):
+                assert outcome.first is not None
                 first = replace(outcome.first, position=finding.wrong.at)
                 outcome = replace(outcome, first=first)
         if half and self._was_usable and not self._is_usable():
             raise Unusable(outcome)
         self._log.outcome(outcome)
         return verdict
+
+    def _is_repeated(self, cell: Cell) -> bool:
+        """Whether a trip is made several times: of narrow dtypes, where it costs little."""
+        return not self._device.is_host and self._dtypes[cell.dtype].itemsize <= 2
+
+    def _repeated(
+        self,
+        goes: Callable[[], Iterator[Finding | None]],
+        source: Stay | Company | None,
+        words_are_faults: bool,
+    ) -> Iterator[_Attempt]:
+        for _ in range(REPEATS - 1):
+            attempt = _attempt(goes, words_are_faults=words_are_faults)
+            if source is not None and (changed := source.changed()):
+                attempt = attempt.with_fault(changed)
+            yield attempt
 
     def _is_usable(self) -> bool:
         """Whether the device still copies bytes: some errors stay, and fail all that follows."""
@@ -380,11 +391,63 @@ class Measuring:
         return True
 
 
+class _Attempt(NamedTuple):
+    """How a trip ended once: see `Outcome`."""
+
+    verdict: str
+    half: str
+    words: str
+    finding: Finding
+
+    def with_fault(self, words: str) -> _Attempt:
+        """The same with a fault that was found afterwards."""
+        told = "; ".join(filter(None, (self.words, words)))
+        return self._replace(verdict=BROKEN, half="", words=told)
+
+    @property
+    def seen(self) -> tuple[object, ...]:
+        """What must be the same each time."""
+        wrong = self.finding.wrong
+        return self.verdict, self.half, wrong and (wrong.count, wrong.first, wrong.at)
+
+
+def _attempt(goes: Callable[[], Iterator[Finding | None]], *, words_are_faults: bool) -> _Attempt:
+    """Make a trip once."""
+    # What is prepared here is the engine's own work, whose failure would be no refusal.
+    halves = goes()
+    half = "out"
+    try:
+        next(halves)
+        half = "back"
+        finding = next(halves) or Finding(0, None)
+        broken = finding.wrong is not None or (finding.words and words_are_faults)
+        return _Attempt(BROKEN if broken else OK, "", finding.words, finding)
+    except (Misnamed, Changed) as error:
+        return _Attempt(BROKEN, "", str(error), Finding(0, None))
+    # Refusals and faults alike come as whatever the back end likes to raise.
+    except Exception as error:  # noqa: BLE001
+        assertion = "INTERNAL ASSERT" in str(error)
+        verdict = UNSUPPORTED if half == "out" and not assertion else BROKEN
+        return _Attempt(verdict, half, first_line(error), Finding(0, None))
+
+
+def _settled(attempts: Sequence[_Attempt]) -> _Attempt:
+    """All attempts as one: the first, if they ended in the same way."""
+    first = attempts[0]
+    if all(one.seen == first.seen for one in attempts):
+        return first
+    wrong = [one for one in attempts if one.verdict == BROKEN]
+    worst = (wrong or attempts)[0]
+    count = f"differs from run to run: wrong in {len(wrong)} of {len(attempts)}"
+    words = "; ".join(filter(None, (count, worst.words)))
+    return worst._replace(verdict=UNSTABLE, half="", words=words)
+
+
 def _noted(halves: Iterator[Narrowed | None], seen: list[Policy]) -> Iterator[Finding | None]:
     """The findings of a cast that has policies, which are put into *seen*."""
     for narrowed in halves:
         if narrowed is not None:
-            seen.extend(narrowed.policies)
+            seen[:] = narrowed.policies
         yield narrowed and narrowed.finding
 
 

@@ -2,8 +2,9 @@
 
 A *trip* is a way that values of a dtype take and come back from, or a rule they must obey. A trip
 has two halves, out and back. Refused on the way out is `unsupported`; gone out and not come back,
-an internal assert, or wrong bits is `broken`; if the process died it is `crashed`. A broken cell
-that is listed as a known issue is `known`.
+an internal assert, or wrong bits is `broken`; if the process died it is `crashed`; if the same trip
+ends otherwise when it is made again, it is `unstable`. A fault that is listed as a known issue is
+`known`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ SCHEMA_VERSION = 1
 OK = "ok"
 UNSUPPORTED = "unsupported"
 KNOWN = "known"
+UNSTABLE = "unstable"
 BROKEN = "broken"
 CRASHED = "crashed"
-VERDICTS = (OK, UNSUPPORTED, KNOWN, BROKEN, CRASHED)
+VERDICTS = (OK, UNSUPPORTED, KNOWN, UNSTABLE, BROKEN, CRASHED)
+# What is wrong, unless it is known.
+FAULTS = (UNSTABLE, BROKEN, CRASHED)
 
 TRANSPORT = "transport"
 EMBEDDING = "embedding"
@@ -446,7 +450,7 @@ class Outcome:
     @property
     def is_fault(self) -> bool:
         """Whether it is wrong and not listed as known, and no shorter trip shows the same."""
-        return self.verdict in (BROKEN, CRASHED) and self.cause is None
+        return self.verdict in FAULTS and self.cause is None
 
     @property
     def is_fixed(self) -> bool:
@@ -677,7 +681,7 @@ class Survey:
 def worst(verdicts: Iterable[str]) -> str | None:
     """One verdict for several: the worst; `unsupported` only if nothing worked; None for none."""
     seen = set(verdicts)
-    for verdict in (CRASHED, BROKEN, KNOWN, OK, UNSUPPORTED):
+    for verdict in (CRASHED, BROKEN, UNSTABLE, KNOWN, OK, UNSUPPORTED):
         if verdict in seen:
             return verdict
     return None

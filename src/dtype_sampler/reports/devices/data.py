@@ -12,10 +12,12 @@ from dtype_sampler.reports.ledger.data import iso
 from dtype_sampler.roundtrip.model import (
     BROKEN,
     CRASHED,
+    FAULTS,
     KINDS,
     KNOWN,
     OK,
     POLICIES,
+    UNSTABLE,
     UNSUPPORTED,
     Cell,
     Outcome,
@@ -27,7 +29,14 @@ from dtype_sampler.roundtrip.model import (
 FORMAT = 1
 
 # The best of them says least: what is wrong is to stand out.
-MARKS: Mapping[str, str] = {OK: ".", UNSUPPORTED: "-", KNOWN: "k", BROKEN: "X", CRASHED: "!"}
+MARKS: Mapping[str, str] = {
+    OK: ".",
+    UNSUPPORTED: "-",
+    KNOWN: "k",
+    UNSTABLE: "~",
+    BROKEN: "X",
+    CRASHED: "!",
+}
 
 
 class Listed(NamedTuple):
@@ -63,7 +72,7 @@ def _messages(survey: Survey) -> list[str]:
 
 
 def gate_missed(surveys: Iterable[Survey]) -> bool:
-    """Whether any cell is broken or crashed that is not known."""
+    """Whether any cell is broken, crashed or unstable that is not known."""
     return any(survey.faults for survey in surveys)
 
 
@@ -103,7 +112,7 @@ def spread(survey: Survey) -> dict[Cell, list[Outcome]]:
     """The outcomes that show the fault of another, by the cell that is reported for them."""
     found: dict[Cell, list[Outcome]] = {}
     for outcome in survey.outcomes:
-        if outcome.verdict in (BROKEN, CRASHED) and outcome.cause is not None:
+        if outcome.verdict in FAULTS and outcome.cause is not None:
             found.setdefault(root_of(outcome, survey).cell, []).append(outcome)
     return found
 

@@ -57,7 +57,7 @@ def _survey(survey: Survey, reasons: Mapping[str, str]) -> dict[str, Any]:
         ],
         "rows": [_row(survey, dtype, trips, first) for dtype in survey.dtypes],
         "sections": [
-            ("Broken or crashed", [(line, "") for line in fault_lines(survey)]),
+            ("Broken, crashed or unstable", [(line, "") for line in fault_lines(survey)]),
             (
                 "Listed as known, but they work",
                 _listed(listed(survey, reasons, fixed=True)),

@@ -23,12 +23,20 @@ from dtype_sampler.roundtrip.model import (
     CRASHED,
     KNOWN,
     OK,
+    UNSTABLE,
     UNSUPPORTED,
     Survey,
     Trip,
 )
 
-_COLOURS = {OK: "32", UNSUPPORTED: "2", KNOWN: "33", BROKEN: "1;31", CRASHED: "1;35"}
+_COLOURS = {
+    OK: "32",
+    UNSUPPORTED: "2",
+    KNOWN: "33",
+    UNSTABLE: "35",
+    BROKEN: "1;31",
+    CRASHED: "1;35",
+}
 _GAP = "  "
 
 
@@ -67,7 +75,7 @@ def _survey(
 
 def _sections(survey: Survey, reasons: Mapping[str, str]) -> Iterator[tuple[str, Sequence[str]]]:
     """What stands below the table: a title, and its lines."""
-    yield "broken or crashed", fault_lines(survey)
+    yield "broken, crashed or unstable", fault_lines(survey)
     yield "listed as known, but they work", _listed(listed(survey, reasons, fixed=True))
     yield "known", _listed(listed(survey, reasons, fixed=False))
     title = "policies: what standards or versions leave open, by the dtype that is cast to"
