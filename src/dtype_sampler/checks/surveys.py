@@ -13,18 +13,24 @@ from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import find, survey
 from dtype_sampler.roundtrip.devices import TorchDevice
 from dtype_sampler.roundtrip.known import Issue, load, mark, shipped
+from dtype_sampler.roundtrip.lazy import has_lazy_views
 from dtype_sampler.roundtrip.model import (
     CLAIMS,
     CONVERSION,
     CROSSING,
     EMBEDDING,
+    EXCHANGE,
     INDEPENDENCE,
+    LAYOUTS,
     NAMES,
     NARROWING,
+    SIZES,
     TRANSPORT,
+    VIEWS,
     Survey,
 )
 from dtype_sampler.roundtrip.patterns import dtypes
+from dtype_sampler.roundtrip.sizes import DTYPES as SIZED
 from dtype_sampler.roundtrip.values import has_values, pairs
 from dtype_sampler.sampling.candidates import matches
 
@@ -32,21 +38,24 @@ if TYPE_CHECKING:
     import torch
 
 
+# Trips that take a process of their own, or a tenth of a second: not for a sample.
+SLOW = ("dlpack-flipped", "dlpack-jax", "copy-huge")
 # Kinds of trips that are made for the dtypes in a run's sample, and not for all.
-SAMPLED = (CONVERSION, CROSSING)
+SAMPLED = (CONVERSION, CROSSING, LAYOUTS, VIEWS, SIZES, EXCHANGE)
 
 
 @dataclass(slots=True)
 class Surveys:
     """Surveys by device, each made when the first item asks for it.
 
-    issues: known ones. quantized: whether quantized dtypes were asked for. items: device, dtype and
-    kind of every item of the session: trips that many pairs or much memory make expensive are made
-    for these alone.
+    issues: known ones. quantized: whether quantized dtypes were asked for. whole: whether no sample
+    is taken. items: device, dtype and kind of every item of the session: trips that many pairs or
+    much memory make expensive are made for these alone.
     """
 
     issues: tuple[Issue, ...]
     quantized: bool = False
+    whole: bool = True
     items: Collection[tuple[str, str, str]] = ()
     _made: dict[str, Survey | DtypeSamplerError] = field(default_factory=dict)
 
@@ -61,6 +70,8 @@ class Surveys:
                     kind: [name for there, name, of in self.items if (there, of) == (device, kind)]
                     for kind in SAMPLED
                 }
+                if not self.whole:
+                    only |= {trip: [] for trip in SLOW}
                 made = survey(device, quantized=self.quantized, only=only)
                 self._made[device] = mark(made, self.issues)
             except DtypeSamplerError as error:
@@ -98,8 +109,13 @@ def declared(kind: str, only: tuple[str, ...]) -> tuple[torch.dtype, ...]:
     """
     every = dtypes(quantized=False)
     if kind == DRAWN:
-        # All patterns of the narrower ones are tried anyway.
-        return tuple(one for one in every.values() if one.itemsize > 2 and has_values(one))
+        return tuple(one for one in every.values() if has_values(one))
+    if kind in (LAYOUTS, EXCHANGE):
+        return tuple(every.values())
+    if kind == VIEWS:
+        return tuple(one for one in every.values() if has_lazy_views(one))
+    if kind == SIZES:
+        return tuple(one for name, one in every.items() if name in SIZED)
     if kind in (NAMES, TRANSPORT, CLAIMS):
         return (*every.values(), *quantized(only))
     made = {

@@ -16,6 +16,7 @@ from dtype_sampler.roundtrip.measuring import Log, Measuring, Progress, Unusable
 from dtype_sampler.roundtrip.model import (
     CLAIMS,
     KINDS,
+    TRIP_BY_NAME,
     Cell,
     Survey,
 )
@@ -41,10 +42,10 @@ def survey(
     the methods of `devices.Device`. dtypes: they or their names, `bfloat16`; default all of this
     torch, without quantized ones unless *quantized*. kinds: of trips, of `model.KINDS`; default
     all. tensors: on the host, of any shape but empty, at most one of a dtype: only these dtypes are
-    tried, and with these values, such as Hypothesis draws. only: a kind -> names of dtypes: trips
-    of that kind are made of these alone, casts to all of *dtypes*. progress: is told (dtypes done,
-    dtypes in all, the next one's name). apart: whether to use a process of its own, which may die;
-    default for accelerators, as of some an odd dtype kills the process.
+    tried, and with these values, such as Hypothesis draws. only: a kind, or a trip ->
+    names of dtypes: it is made of these alone, casts to all of *dtypes*. progress: is told (dtypes
+    done, dtypes in all, the next one's name). apart: whether to use a process of its own, which may
+    die; default for accelerators, as of some an odd dtype kills the process.
 
     Verdicts are as measured: what is listed as a known issue is `broken` here. Leaves torch's
     threads, grad mode and generators, and Python's warnings, as they were.
@@ -56,7 +57,9 @@ def survey(
     kinds = _kinds_named(kinds)
     given = [_flat(tensor) for tensor in tensors]
     only = only or {}
-    _kinds_named(tuple(only))
+    for name in only:
+        if name not in (*KINDS, *TRIP_BY_NAME):
+            raise DtypeSamplerError(unknown("kind of trip", name, (*KINDS, *TRIP_BY_NAME)))
     if not isinstance(device, (str, torch.device)):
         if not hasattr(device, "is_host"):
             raise DtypeSamplerError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 
+from dtype_sampler.roundtrip.devices import first_line
 from dtype_sampler.roundtrip.patterns import name_of
 from dtype_sampler.roundtrip.trips import Arrival, Changed, Halves, Stay
 
@@ -35,11 +37,16 @@ def _numpy(stay: Stay) -> Halves:
     # To a torch that knows no version 1 numpy refuses it, as version 0 has no word for it.
     with suppress(BufferError):
         arrivals.append(Arrival(_from_dlpack(readonly)))
-    # numpy before 2.1 knows no versions.
-    if np.lib.NumpyVersion(np.__version__) >= "2.1.0":
+    # numpy before 2.1 knows no versions, nor does torch before 2.9.
+    if np.lib.NumpyVersion(np.__version__) >= "2.1.0" and _has_versions():
         capsule = array.copy().__dlpack__(max_version=(1, 0))  # type: ignore[misc] # of any array
         arrivals.append(Arrival(_from_dlpack(capsule)))
     yield arrivals
+
+
+@cache
+def _has_versions() -> bool:
+    return "max_version" in inspect.signature(torch.Tensor.__dlpack__).parameters
 
 
 def _versioned(stay: Stay) -> Halves:
@@ -84,8 +91,6 @@ def _slice(stay: Stay) -> Halves:
 @cache
 def _has_backends() -> bool:
     """Whether its readers can be chosen: since 0.8, where `pread` is the one beside `mmap`."""
-    import inspect
-
     import safetensors.torch
 
     return "backend" in inspect.signature(safetensors.torch.load_file).parameters
@@ -179,7 +184,7 @@ def tried_apart(mode: str, names: list[str], tell: Callable[..., None]) -> None:
             words = _TRIES[mode](getattr(torch, name))
         # A refusal comes as whatever the other library raises.
         except Exception as error:  # noqa: BLE001
-            words = f"refused: {str(error).strip().splitlines()[0] if str(error) else error!r}"
+            words = f"refused: {first_line(error)}"
         tell(json.dumps([name, words]), flush=True)
 
 

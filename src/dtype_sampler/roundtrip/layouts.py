@@ -99,12 +99,14 @@ def _flipped(stay: Stay) -> Halves:
 def _bool_bytes(stay: Stay) -> Halves:
     """Every byte as a bool: whatever is not 0 is True, and a copy of it as well."""
     raw = torch.arange(256, dtype=torch.uint8)
-    host = raw.view(torch.bool)
-    there = stay.send(host)
+    # As bytes, since a copy of bools may make them 0 and 1.
+    there = stay.send(raw).view(torch.bool)
+    made = stay.send(raw.view(torch.bool))
     yield None
     back = raw_of(stay.fetch(there)).clone()
-    if not torch.equal(back != 0, raw != 0):
-        raise Changed(_first_bool(back, "copied"))
+    for one in (back, raw_of(stay.fetch(made))):
+        if not torch.equal(one != 0, raw != 0):
+            raise Changed(_first_bool(one, "copied"))
     for other in (torch.uint8, torch.int32, torch.float32):
         cast = stay.fetch(stay.device.cast(there, other))
         if not torch.equal(cast.long(), (raw != 0).long()):
@@ -113,11 +115,8 @@ def _bool_bytes(stay: Stay) -> Halves:
 
 
 def _first_bool(got: torch.Tensor, how: str) -> str:
-    wrong = (
-        (got != (torch.arange(256) != 0))
-        if how != "copied"
-        else (got != 0) != (torch.arange(256) != 0)
-    )
+    truth = torch.arange(256) != 0
+    wrong = (got != 0) != truth if how == "copied" else got != truth
     byte = int(wrong.nonzero()[0])
     return f"a bool of the byte 0x{byte:02x}, {how}, is {int(got[byte])}"
 

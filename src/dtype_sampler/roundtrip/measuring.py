@@ -119,7 +119,7 @@ class Measuring:
 
     known: verdicts of cells that are not to be measured again. peers: other devices of its type.
     folder: for files, empty. tensors: on the host, of shape (n,), one of a dtype: only these dtypes
-    are tried, with these values. only: kinds -> names: of these kinds only these dtypes are.
+    are tried, with these values. only: kinds or trips -> names: only with these dtypes.
     """
 
     def __init__(
@@ -187,7 +187,8 @@ class Measuring:
 
     def _is_made(self, trip: str, name: str) -> bool:
         known = TRIP_BY_NAME[trip]
-        if not self._wants(known.kind, name) or known.where == PEERS:
+        wanted = self._wants(known.kind, name) and name in self._only.get(trip, (name,))
+        if not wanted or known.where == PEERS:
             return False
         if known.where == HOST:
             return self._device.is_host
