@@ -198,17 +198,19 @@ class Measuring:
         usual: Company | None = None
         for kind, other in values.pairs(stay.dtype, self._dtypes.values()):
             cell = Cell(self._device.name, name, kind, name_of(other))
-            self._cross(cell, stay, other)
-            if kind == CONVERSION:
-                if self._wants(kind, name):
-                    self._convert(cell, stay, other)
-                continue
             verdict: str | None = None
             if self._wants(kind, name):
-                if kind == EMBEDDING:
-                    verdict = self._embed(cell, stay, other)
-                else:
-                    verdict = self._narrow(cell, stay, other)
+                makes = {
+                    EMBEDDING: self._embed,
+                    NARROWING: self._narrow,
+                    CONVERSION: self._convert,
+                }[kind]
+                verdict = makes(cell, stay, other)
+            if verdict != CRASHED:
+                # It makes the same cast, and would kill another process.
+                self._cross(cell, stay, other)
+            if kind == CONVERSION:
+                continue
             if verdict in (UNSUPPORTED, CRASHED) or not self._wants(INDEPENDENCE, name):
                 continue
             if kind == NARROWING and stay.dtype.itemsize > 2:
@@ -230,7 +232,7 @@ class Measuring:
                 goes = partial(crosses, stay, company, other)
                 self._trip(cell._replace(trip=trip), goes, source=company)
 
-    def _convert(self, cell: Cell, stay: Stay, other: torch.dtype) -> None:
+    def _convert(self, cell: Cell, stay: Stay, other: torch.dtype) -> str:
         """Cast to an integer, to bool, or between real and complex."""
         given = self._own.get(stay.dtype)
         if given is None:
@@ -248,7 +250,7 @@ class Measuring:
         def tried() -> Iterator[Finding | None]:
             return _noted(conversions.conversion(stay, company, other), seen)
 
-        self._trip(cell, tried, again, source=company)
+        verdict = self._trip(cell, tried, again, source=company)
         if seen and not self._device.is_host:
             on_host = Company(Stay(self._host, stay.dtype, self._folder, raw_of(given)))
             with suppress(Exception):
@@ -257,6 +259,7 @@ class Measuring:
                 seen = list(casts.beside_host(last.policies, seen))
         for policy in seen:
             self._log.policy(policy)
+        return verdict
 
     def _embed(self, cell: Cell, stay: Stay, other: torch.dtype) -> str:
         def again(host: torch.Tensor) -> Iterator[Finding | None]:

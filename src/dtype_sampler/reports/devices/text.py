@@ -96,6 +96,7 @@ def _legend() -> str:
 
 def _table(survey: Survey, width: int, colour: bool) -> Iterator[str]:
     """Dtypes by trips; with the trips' names over the columns where they fit, else letters."""
+    between = " "
     trips = in_order(survey.trips)
     groups = [list(group) for _, group in groupby(trips, lambda trip: trip.kind)]
     names = max((len(name) for name in survey.dtypes), default=0)
@@ -117,7 +118,10 @@ def _table(survey: Survey, width: int, colour: bool) -> Iterator[str]:
             told = [f"{letters[trip.name]} {trip.name}" for trip in group]
             yield from _listing(group[0].kind, told, kinds + 2, width)
         yield ""
-        yield _row("", letters, names, groups, sizes)
+        # A blank between any two columns, if there is room for it.
+        wide = names + sum(len(_GAP) - 1 + 2 * len(group) for group in groups) <= width
+        between = " " if wide else ""
+        yield _row("", letters, names, groups, sizes, between)
     for dtype in survey.dtypes:
         marks = {}
         for trip in survey.trips:
@@ -126,7 +130,7 @@ def _table(survey: Survey, width: int, colour: bool) -> Iterator[str]:
             if colour and verdict is not None:
                 mark = f"\033[{_COLOURS[verdict]}m{mark}\033[0m"
             marks[trip.name] = mark
-        yield _row(dtype, marks, names, groups, sizes)
+        yield _row(dtype, marks, names, groups, sizes, between)
 
 
 def _row(
@@ -135,13 +139,14 @@ def _row(
     names: int,
     groups: Sequence[Sequence[Trip]],
     sizes: Mapping[str, int],
+    between: str = " ",
 ) -> str:
     line = name.ljust(names)
     for group in groups:
         line += _GAP[1:]
         for trip in group:
             cell = cells.get(trip.name, "")
-            line += " " + _padded(cell, sizes[trip.name])
+            line += between + _padded(cell, sizes[trip.name])
     return line.rstrip()
 
 
