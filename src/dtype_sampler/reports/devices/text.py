@@ -142,8 +142,10 @@ def _row(
     between: str = " ",
 ) -> str:
     line = name.ljust(names)
-    for group in groups:
-        line += _GAP[1:]
+    for place, group in enumerate(groups):
+        # Set close, kinds of one trip each stand together.
+        alone = place > 0 and len(group) == len(groups[place - 1]) == 1
+        line += "" if alone and not between else _GAP[1:]
         for trip in group:
             cell = cells.get(trip.name, "")
             line += between + _padded(cell, sizes[trip.name])
