@@ -142,7 +142,7 @@ def test_a_narrow_terminal_has_letters_for_trips(left_out):
     assert row[head.index(letters["pickle"])] == "k"
     assert row[head.index(letters["copy-odd"])] == "X"
     # One column further, names have room.
-    full = text([survey], REASONS, width=400, colour=False)
+    full = text([survey], REASONS, width=600, colour=False)
     assert "a copy" not in full
 
 
