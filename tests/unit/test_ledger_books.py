@@ -847,3 +847,21 @@ def test_a_ledger_whose_name_is_a_pattern(tmp_path):
         books.read(verdicts=False)
         assert len(books.problems) == (content != HEAD)
     assert [run.uid for run in runs_in(path)] == [UID, "killed"]
+
+
+@pytest.mark.parametrize("clock", [1000.0, 1000.0004, 900.0])
+def test_what_is_said_again_of_a_cell_replaces_what_was_said(path, clock):
+    """Within one millisecond, and though the clock was set back."""
+    books = the_books(path, clock=Clock())
+    books.read(verdicts=False)
+    books.begin(a_run())
+    said = ("not-reached", "passed", "crashed", "failed", "suspect")
+    for outcome in said:
+        record(books, "a", outcome)
+        books._clock.now = clock
+    books.end()
+    assert outcomes_in(path) == {"a": said[-1]}
+    with opened(path) as store:
+        (cell,) = store.cells()
+        assert (cell.last.outcome, cell.verdict.outcome) == ("suspect", "suspect")
+        assert store.runs()[0].counts == {"suspect": 1}

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from dtype_sampler.ledger.coverage import NEVER, STALE, assess, sample_of
+from dtype_sampler.ledger.coverage import NEVER, STALE, assess, sample_of, samples_of
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import CellRecord, Mark, TestRecord
-from dtype_sampler.reports.ledger.data import iso
+from dtype_sampler.reports.ledger.data import iso, report
 from dtype_sampler.reports.ledger.data import summary as summary_of
-from dtype_sampler.reports.ledger.text import markdown, text
+from dtype_sampler.reports.ledger.text import markdown, missing_lines, text
 from dtype_sampler.reports.words import age, short_commit
 
 DAY = 86400.0
@@ -138,3 +138,64 @@ def test_hostile_keys_stay_in_their_cell_of_the_table():
     summary = summary_of(coverage, [])
     row = markdown(coverage, summary, now=100 * DAY).splitlines()[-1]
     assert row == "| 0 % | t\\[a\\|b\\`\\<img\\>\\` \\] (cpu) | never ran: x, \\|, y |"
+
+
+def suspects(labels, at=90 * DAY, run="u"):
+    return [
+        CellRecord.of(Cell("t", label, "cpu"), f"t[{label}]", Mark(at, run, "suspect"))
+        for label in labels
+    ]
+
+
+def test_a_suspect_is_not_covered_and_stays_in_sight():
+    for later in ("skipped", "unsupported", "not-reached"):
+        # Neither a pass of before nor what is no verdict hides it, whatever the window.
+        records = [
+            record.merged(cell(record.cell.label, "passed", at=80 * DAY)).merged(
+                cell(record.cell.label, later, at=95 * DAY)
+            )
+            for record in suspects("ab")
+        ]
+        for since in (None, 99 * DAY):
+            coverage = assess([a_test(declared="ab")], records, since=since)
+            assert states(coverage) == {"a": "suspect", "b": "suspect"}
+            assert (coverage.covered, coverage.failing, coverage.percent) == (0, 0, 0)
+            assert coverage.oldest is None
+    cleared = [*records[1:], records[0].merged(cell("a", "passed", at=96 * DAY))]
+    assert states(assess([a_test(declared="ab")], cleared)) == {"a": "covered", "b": "suspect"}
+
+
+def test_the_suspects_of_one_run_are_shown_together():
+    records = [*suspects("ab"), *suspects("d", run="v"), cell("c", "failed")]
+    coverage = assess([a_test()], records)
+    assert [[one.cell.label for one in group] for group in coverage.tests[0].suspects] == [
+        ["a", "b"],
+        ["d"],
+    ]
+    summary = summary_of(coverage, [])
+    assert (summary["suspect"], summary["failing"], summary["covered"]) == (3, 1, 1)
+    shown = text(coverage, summary, now=100 * DAY, width=100)
+    assert "1 of 4 cells covered (25.00 %), 0 never ran, 1 failing, 3 suspect" in shown
+    assert "one of these fails: a, b\n" in shown
+    assert "may be failing: d\n" in shown
+    assert "one of these fails: a, b; may be failing: d" in markdown(
+        coverage, summary, now=100 * DAY
+    )
+    assert missing_lines(coverage) == [
+        "t a (cpu): suspect, one of a, b",
+        "t b (cpu): suspect, one of a, b",
+        "t d (cpu): suspect",
+    ]
+    cells = report(coverage, [], {}, {}, now=100 * DAY)["tests"][0]["cells"]
+    assert [one["one_of"] for one in cells] == [["a", "b"], ["a", "b"], [], ["d"]]
+    assert [one["last_verdict"] for one in cells] == [None, None, "failed", None]
+
+
+def test_suspects_come_first_and_one_at_a_time():
+    coverage = assess([a_test(declared="abcdef", k=3)], suspects("ab"))
+    (state,) = coverage.tests
+    samples = samples_of(state, 7)
+    assert {next(samples), next(samples)} == {("a",), ("b",)}
+    assert next(samples) == sample_of(state, 9)
+    # They cost as many runs.
+    assert coverage.runs_needed(7) in (3, 4)

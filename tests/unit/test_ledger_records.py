@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,16 +25,18 @@ cells = st.builds(
     names,
     st.lists(marks, min_size=1, max_size=3),
 )
-tests = st.builds(
-    TestRecord,
-    key=st.just(CELL.key),
-    device=st.just(CELL.device),
-    declared=st.lists(names, max_size=2).map(tuple),
+views = st.builds(
+    lambda whole, **given: TestRecord(
+        key=CELL.key, device=CELL.device, whole_at=given["seen_at"] if whole else 0.0, **given
+    ),
+    whole=st.booleans(),
+    declared=st.lists(names, max_size=3, unique=True).map(tuple),
     seen_at=moments,
     k=st.integers(1, 2),
     always=st.lists(names, max_size=1).map(tuple),
     met_at=moments,
 )
+tests = st.lists(views, min_size=1, max_size=3).map(lambda views: _merged(views))
 runs = st.builds(
     RunRecord,
     uid=st.just("u"),
@@ -160,6 +164,41 @@ def test_what_a_test_declared_last_stands():
     old = TestRecord("t", "cpu", ("z", "y", "x"), seen_at=1.0, k=3)
     new = TestRecord("t", "cpu", ("a",), seen_at=2.0, k=1)
     assert old.merged(new) == new.merged(old) == new
+
+
+def seen(*declared, at, whole, k=1):
+    return TestRecord("t", "cpu", declared, seen_at=at, k=k, whole_at=at if whole else 0.0)
+
+
+@pytest.mark.parametrize("order", [*permutations(range(4))])
+def test_a_part_adds_and_only_the_whole_takes_away(order):
+    views = [
+        seen("gone", at=1.0, whole=False),
+        seen("a", "b", "c", at=2.0, whole=True, k=2),
+        seen("b", at=3.0, whole=False),
+        seen("d", at=4.0, whole=False),
+    ]
+    both = _merged([views[one] for one in order])
+    assert set(both.declared) == {"a", "b", "c", "d"}
+    assert (both.seen_at, both.whole_at, both.k, both.is_whole) == (4.0, 2.0, 2, False)
+    again = both.merged(seen("b", "a", at=5.0, whole=True))
+    assert again == seen("b", "a", at=5.0, whole=True)
+    assert again.is_whole
+
+
+@given(st.lists(views, min_size=1, max_size=5))
+def test_what_is_declared_is_what_was_seen_whole_last_and_since(given_views):
+    record = _merged(given_views)
+    whole_at = max((one.seen_at for one in given_views if one.is_whole), default=0.0)
+    since = [one for one in given_views if one.seen_at >= whole_at]
+    assert set(record.declared) == {label for one in since for label in one.declared}
+    assert record.whole_at == whole_at
+
+
+def test_a_part_is_declared_in_its_own_order():
+    assert seen("c", "a", "b", at=1.0, whole=False).declared == ("c", "a", "b")
+    again = seen("c", "a", "b", at=2.0, whole=False)
+    assert seen("c", "a", "b", at=1.0, whole=False).merged(again) == again
 
 
 def test_a_shard_that_deselects_a_test_does_not_know_what_it_declares():

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -942,13 +943,21 @@ def version_of(path):
         return connection.execute("PRAGMA user_version").fetchone()[0]
 
 
-def test_a_file_of_version_1_is_read_on(path):
+# Version -> the columns of `tests` that it has not yet.
+LACKING = {1: ("met_at", "whole_at", "times"), 2: ("whole_at", "times")}
+
+
+@pytest.mark.parametrize("version", LACKING)
+def test_a_file_of_an_older_version_is_read_on(path, version):
     record(path, a_run("u"), [an_outcome("a", "passed", 1001.0)])
     expected = dump(path)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("ALTER TABLE tests DROP COLUMN met_at")
-        connection.execute("PRAGMA user_version = 1")
+        for column in LACKING[version]:
+            connection.execute(f"ALTER TABLE tests DROP COLUMN {column}")
+        connection.execute(f"PRAGMA user_version = {version}")
         connection.commit()
+    # Whether it saw all that the test declares, nobody knows any more.
+    expected["tests"] = [replace(test, whole_at=0.0) for test in expected["tests"]]
     assert dump(path) == expected
     assert version_of(path) == NOW
 
@@ -1003,3 +1012,51 @@ def test_an_older_file_is_not_migrated_without_a_copy_aside(path, monkeypatch):
         SqliteStore.open(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert path.read_bytes() == before
+
+
+# Suspects.
+
+
+def suspicion(path, uid, labels, started):
+    record(path, a_run(uid, started), [an_outcome(one, "suspect", started + 1) for one in labels])
+
+
+def test_what_the_next_run_is_told_of_suspects(path):
+    suspicion(path, "u1", "ab", 1000.0)
+    with opened(path) as store:
+        history = store.history(verdicts=True)
+    assert history.suspect == {"cpu": {"t": ["a", "b"]}}
+    assert (history.failing, history.alone, history.verdicts) == ({}, {}, {})
+    # Each alone: one is told, and the other was tried in vain.
+    record(path, a_run("u2", 2000.0), [an_outcome("a", "failed", 2001.0)])
+    record(path, a_run("u3", 3000.0), [an_outcome("b", "skipped", 3001.0)])
+    with opened(path) as store:
+        history = store.history(verdicts=True)
+    assert history.failing == history.alone == {"cpu": {"t": ["a"]}}
+    assert history.suspect == {}
+    assert history.verdicts == {"cpu": {"t": {"a": 2001.0}}}
+    # Failing beside others says nothing of being alone.
+    record(path, a_run("u4", 4000.0), [an_outcome(one, "failed", 4001.0) for one in "ab"])
+    with opened(path) as store:
+        assert store.history(verdicts=False).alone == {}
+
+
+def test_who_never_was_a_suspect_is_not_taken_alone(path):
+    record(path, a_run("u1"), [an_outcome("a", "failed", 1001.0)])
+    with opened(path) as store:
+        assert store.history(verdicts=False).alone == {}
+
+
+def test_a_suspicion_is_merged_like_any_other(path, tmp_path):
+    record(path, a_run("u1"), [an_outcome("a", "passed", 1001.0)])
+    other = tmp_path / "other.sqlite"
+    suspicion(other, "u2", "ab", 2000.0)
+    one_way, other_way = tmp_path / "one.sqlite", tmp_path / "two.sqlite"
+    for target, sources in ((one_way, (path, other)), (other_way, (other, path, other))):
+        with opened(target) as store:
+            for source in sources:
+                with opened(source) as left:
+                    store.merge(left, KEEP_ALL)
+            verdicts = {one.cell.label: one.verdict.outcome for one in store.cells()}
+            assert verdicts == {"a": "suspect", "b": "suspect"}
+    assert dump(one_way) == dump(other_way)

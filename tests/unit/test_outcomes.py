@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtype_sampler.ledger.outcomes import VERDICTS, Cell, Observation, Tally, fold
+from dtype_sampler.ledger.outcomes import VERDICTS, Cell, Observation, Tally, blamed, fold
 
 POOL = ("a", "b", "c", "d")
 CHOSEN = ("a", "b", "c")
 
 
-def payload(entered="", under_test="", unsupported=(), chosen=CHOSEN, declared=POOL):
+def payload(
+    entered="", under_test="", unsupported=(), chosen=CHOSEN, declared=POOL, function=None, **more
+):
     return {
         "samples": [
             {
@@ -24,12 +28,13 @@ def payload(entered="", under_test="", unsupported=(), chosen=CHOSEN, declared=P
         ],
         "under_test": tuple(under_test),
         "nodeid": "t",
-        "function": None,
+        "function": function,
+        **more,
     }
 
 
-def seen(when, outcome, entered=None, under_test="", **kwargs):
-    samples = None if entered is None else payload(entered, under_test)
+def seen(when, outcome, entered=None, under_test="", more=(), **kwargs):
+    samples = None if entered is None else payload(entered, under_test, **dict(more))
     return Observation(when, outcome, samples=samples, **kwargs)
 
 
@@ -71,7 +76,13 @@ def test_a_failure_is_the_dtype_under_tests(entered, outcomes):
 
 def test_a_failure_after_the_loop_leaves_no_pass():
     observations = [SETUP, seen("call", "failed", "abc"), TEARDOWN]
-    assert labels(observations) == dict.fromkeys("abc", "failed")
+    assert labels(observations) == dict.fromkeys("abc", "suspect")
+
+
+def test_a_failure_after_a_loop_over_one_dtype_is_its_failure():
+    for when in ("call", "teardown"):
+        observations = [SETUP, seen("call", "passed", "b"), seen(when, "failed", "b")]
+        assert labels(observations) == {"a": "not-reached", "b": "failed", "c": "not-reached"}
 
 
 def test_a_failure_before_the_loop():
@@ -81,7 +92,14 @@ def test_a_failure_before_the_loop():
 
 def test_a_failing_teardown_leaves_no_pass():
     observations = [SETUP, seen("call", "passed", "abc"), seen("teardown", "failed", "abc", "c")]
-    assert labels(observations) == dict.fromkeys("abc", "failed")
+    assert labels(observations) == dict.fromkeys("abc", "suspect")
+
+
+def test_a_failing_teardown_of_an_item_is_its_dtypes_failure():
+    item = payload("ab", "a", function="t")
+    observations = [Observation(when, "passed", samples=item) for when in ("setup", "call")]
+    observations.append(Observation("teardown", "failed", samples=item))
+    assert labels(observations) == {"a": "failed", "b": "suspect", "c": "not-reached"}
 
 
 def test_failing_subtests():
@@ -115,7 +133,47 @@ def test_a_failing_subtest_outside_the_loop():
         seen("call", "passed", "abc"),
         TEARDOWN,
     ]
-    assert labels(observations) == dict.fromkeys("abc", "failed")
+    assert labels(observations) == dict.fromkeys("abc", "suspect")
+
+
+@pytest.mark.parametrize(
+    ("under_test", "named", "outcomes"),
+    [
+        # After product() has taken all of them, and in a loop.
+        ("", "b", {"a": "passed", "b": "failed", "c": "passed"}),
+        ("c", "c", {"a": "passed", "b": "passed", "c": "failed"}),
+        ("c", "", {"a": "passed", "b": "passed", "c": "failed"}),
+        # One of the names is another parameter's, which happens to be a candidate.
+        ("c", "ac", {"a": "passed", "b": "passed", "c": "failed"}),
+        ("", "ab", {"a": "suspect", "b": "suspect", "c": "passed"}),
+        ("c", "a", {"a": "suspect", "b": "passed", "c": "suspect"}),
+        # The one it names was not handed out.
+        ("", "d", dict.fromkeys("abc", "suspect")),
+    ],
+)
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_subtest_speaks_for_the_dtype_it_names(under_test, named, outcomes, lost):
+    told = {"outcome": "failed", "xfail": False, "under_test": under_test, "named": [*named]}
+    subtest = seen("call", "failed", "abc", under_test, more={"named": [*named]}, subtest=True)
+    ends = [
+        Observation(when, "passed", samples=payload("abc", subtests=[told]))
+        for when in ("call", "teardown")
+    ]
+    assert labels([*([] if lost else [subtest]), *ends]) == outcomes
+
+
+def test_a_subtest_of_two_samples_that_names_one_of_each():
+    both = payload("ab", named=["a", "y"])
+    both["samples"] += payload("xy", chosen="xy", declared="xy")["samples"]
+    subtest = Observation("call", "failed", subtest=True, samples=both)
+    observations = [subtest, Observation("call", "passed", samples=both)]
+    assert labels(observations) == {
+        "a": "failed",
+        "b": "passed",
+        "c": "not-reached",
+        "x": "passed",
+        "y": "failed",
+    }
 
 
 @pytest.mark.parametrize(
@@ -165,15 +223,37 @@ def test_a_crash():
     assert labels(observations) == {"a": "crashed"}
 
 
+@pytest.mark.parametrize(
+    ("phase", "under_test", "outcomes"),
+    [
+        ("call", "b", {"a": "passed", "b": "crashed", "c": "not-reached"}),
+        # A fixture's loop: the test itself never ran.
+        ("setup", "b", {"a": "not-reached", "b": "crashed", "c": "not-reached"}),
+        ("call", "", {"a": "suspect", "b": "suspect", "c": "not-reached"}),
+        ("teardown", "b", {"a": "suspect", "b": "suspect", "c": "not-reached"}),
+    ],
+)
+def test_a_crash_whose_process_left_word(phase, under_test, outcomes):
+    words = payload("ab", under_test, phase=phase)
+    assert labels([Observation("crash", "failed", samples=words)]) == outcomes
+
+
+def test_a_crash_that_is_expected():
+    words = payload("ab", "b", phase="call")
+    crash = Observation("crash", "skipped", xfail=True, samples=words)
+    assert labels([crash]) == {"a": "passed", "b": "xfailed", "c": "not-reached"}
+
+
+def test_a_crash_in_a_loop_that_left_no_word():
+    # The test had gone on to b when it was heard of last.
+    subtest = seen("call", "failed", "a", "a", subtest=True)
+    again = seen("call", "passed", "ab", "b", subtest=True)
+    outcomes = labels([subtest, again, Observation("crash", "failed")])
+    assert outcomes == {"a": "failed", "b": "suspect", "c": "suspect"}
+
+
 def test_a_crash_with_no_dtype_known():
     assert labels([SETUP, Observation("crash", "failed")]) == {}
-
-
-def test_the_last_attempt_counts():
-    first = [seen("setup", "passed", ""), seen("call", "rerun", "ab", "b"), TEARDOWN]
-    second = [seen("setup", "passed", ""), seen("call", "passed", "abc"), TEARDOWN]
-    assert labels(first) == {"a": "passed", "b": "failed", "c": "passed"}
-    assert labels([*first, *second]) == dict.fromkeys("abc", "passed")
 
 
 observations = st.builds(
@@ -197,13 +277,19 @@ observations = st.builds(
 def test_laws(sequence):
     folded = fold(sequence)
     assert all(cell.label in CHOSEN for cell in folded)
-    final = sequence[-1].samples["samples"][0]["entered"] if sequence else ()
+    handed_out = (one.samples["samples"][0]["entered"] for one in sequence)
+    final = max(handed_out, key=len, default=())
     for cell, outcome in folded.items():
         # What was not handed out has no verdict.
         if cell.label not in final:
             assert outcome == "not-reached"
     if sequence and sequence[-1].when == "teardown" and sequence[-1].outcome == "failed":
         assert "passed" not in folded.values()
+    if any(one.outcome in ("failed", "rerun") for one in sequence) and final:
+        # Whoever it was, it is not lost.
+        failing = [one for one in sequence if one.outcome in ("failed", "rerun")]
+        if any(one.samples["samples"][0]["entered"] for one in failing):
+            assert not {"failed", "crashed", "suspect", "xfailed"}.isdisjoint(folded.values())
 
 
 class TestTally:
@@ -247,16 +333,157 @@ class TestTally:
     def test_a_crash_and_another_worker(self):
         tally = Tally()
         item = payload("a", "a", chosen="a")
-        tally.add("t[a]", Observation("setup", "passed", samples=item))
-        tally.add("t[a]", Observation("crash", "failed"))
-        tally.add("loop", Observation("crash", "failed"))
+        tally.add("t[a]", Observation("setup", "passed", samples=item, worker="gw0"))
+        tally.add("t[a]", Observation("crash", "failed", worker="gw0"))
+        tally.add("loop", Observation("crash", "failed", worker="gw1"))
         assert tally.cells()[Cell("t", "a", "cpu")] == "crashed"
         assert tally.crashed == {"t[a]": ("a",), "loop": ()}
         for when in ("setup", "call", "teardown"):
-            tally.add("t[a]", Observation(when, "passed", samples=item))
-        assert tally.cells()[Cell("t", "a", "cpu")] == "passed"
+            finished = tally.add("t[a]", Observation(when, "passed", samples=item, worker="gw2"))
+        # A pass undoes no crash, in the tally or in what the books are told next.
+        assert tally.cells()[Cell("t", "a", "cpu")] == "crashed"
+        assert finished.cells == {Cell("t", "a", "cpu"): "crashed"}
 
     def test_the_words_of_a_refusal(self):
         tally = Tally()
         tally.add("t", Observation("call", "passed", samples=payload("a", unsupported="b")))
         assert tally.unsupported == {("b", "cpu"): "refused"}
+
+
+def attempt(number, *, failing="", rerun=False, execution=1, worker="", subtests=True):
+    """The reports of one attempt at a loop over a, b and c, as pytest-rerunfailures sends them."""
+    more = {"execution": execution, "attempt": number}
+    reports = [
+        seen("call", "failed", CHOSEN[: place + 1], label, more=more, subtest=True)
+        for place, label in enumerate(CHOSEN)
+        if label in failing and subtests
+    ]
+    reports.append(seen("setup", "passed", "", more=more))
+    last = failing if not subtests else ""
+    entered = CHOSEN[: CHOSEN.index(last) + 1] if last else CHOSEN
+    outcome = "failed" if last else "passed"
+    reports.append(seen("call", outcome, entered, last, more=more, rerun=rerun))
+    reports.append(seen("teardown", "passed", entered, last, more=more))
+    return [replace(report, worker=worker) for report in reports]
+
+
+SCENES = {
+    "a retry passes": (
+        [attempt(1, failing="b", rerun=True), attempt(2)],
+        dict.fromkeys("abc", "passed"),
+    ),
+    "a retry fails elsewhere": (
+        [attempt(1, failing="b", rerun=True, subtests=False), attempt(2, failing="c")],
+        {"a": "passed", "b": "passed", "c": "failed"},
+    ),
+    "three attempts": (
+        [attempt(1, failing="a", rerun=True), attempt(2, failing="b", rerun=True), attempt(3)],
+        dict.fromkeys("abc", "passed"),
+    ),
+    "the last of three fails": (
+        [attempt(1, rerun=True), attempt(2, rerun=True), attempt(3, failing="b", subtests=False)],
+        {"a": "passed", "b": "failed", "c": "not-reached"},
+    ),
+    "a retry that never came": (
+        [attempt(1, failing="b", rerun=True)],
+        {"a": "passed", "b": "failed", "c": "passed"},
+    ),
+    "attempts of which nobody said that they are reruns": (
+        [attempt(1, failing="b"), attempt(2)],
+        {"a": "passed", "b": "failed", "c": "passed"},
+    ),
+    "--keep-duplicates": (
+        [attempt(1, failing="b", execution=1), attempt(1, execution=2)],
+        {"a": "passed", "b": "failed", "c": "passed"},
+    ),
+    "--dist each": (
+        [attempt(1, failing="b", worker="gw0"), attempt(1, worker="gw1")],
+        {"a": "passed", "b": "failed", "c": "passed"},
+    ),
+    "reruns in each of two workers": (
+        [
+            attempt(1, failing="a", rerun=True, worker="gw0"),
+            attempt(2, worker="gw0"),
+            attempt(1, failing="c", rerun=True, worker="gw1"),
+            attempt(2, failing="b", worker="gw1"),
+        ],
+        {"a": "passed", "b": "failed", "c": "passed"},
+    ),
+    "a crash in the second attempt, and another worker": (
+        [
+            attempt(1, failing="a", rerun=True, worker="gw0"),
+            [
+                Observation(
+                    "crash",
+                    "rerun",
+                    samples=payload("abc", "c", execution=1, attempt=2, phase="call"),
+                    worker="gw0",
+                )
+            ],
+            attempt(1, worker="gw2"),
+        ],
+        {"a": "passed", "b": "passed", "c": "crashed"},
+    ),
+}
+
+
+class TestArrival:
+    @pytest.mark.parametrize("scene", SCENES)
+    @settings(deadline=None, max_examples=40)
+    @given(data=st.data())
+    def test_the_order_of_arrival_does_not_matter(self, scene, data):
+        streams, outcomes = SCENES[scene]
+        left = [list(stream) for stream in streams]
+        tally, books = Tally(), {}
+        while any(left):
+            stream = data.draw(st.sampled_from([stream for stream in left if stream]))
+            finished = tally.add("t", stream.pop(0))
+            if finished is not None:
+                books.update(finished.cells)
+        before = tally.cells()
+        for finished in tally.close():
+            books.update(finished.cells)
+        assert {cell.label: said for cell, said in books.items()} == outcomes
+        # What the terminal shows is what the books have, before the end and after it.
+        assert before == tally.cells() == {**dict.fromkeys(before), **books}
+
+    def test_nothing_is_kept_of_what_has_ended(self):
+        tally = Tally()
+        for number in range(3):
+            for report in (*attempt(1, failing="b", rerun=True), *attempt(2)):
+                tally.add(f"t{number}", report)
+        assert not tally._open
+        assert not tally._retried
+
+    def test_what_was_interrupted_is_not_lost(self):
+        tally = Tally()
+        assert tally.add("t", seen("call", "failed", "ab", "b", subtest=True)) is None
+        (finished,) = tally.close()
+        assert finished.nodeid == "t"
+        assert finished.cells[Cell("t", "b", "cpu")] == "failed"
+        assert finished.cells[Cell("t", "a", "cpu")] == "not-reached"
+
+    def test_reports_without_a_payload(self):
+        tally = Tally()
+        assert tally.add("t", Observation("call", "failed")) is None
+        assert tally.add("t", Observation("crash", "failed", worker="gw0")) is None
+        assert (tally.cells(), tally.close()) == ({}, [])
+        tally.add("t", seen("setup", "passed", "ab"))
+        # Of a plugin that makes reports of its own: it failed, and nobody knows with which.
+        tally.add("t", Observation("call", "failed"))
+        tally.add("t", seen("teardown", "passed", "ab"))
+        assert tally.cells()[Cell("t", "a", "cpu")] == "suspect"
+
+    def test_items_that_share_a_cell_say_the_heavier(self):
+        tally = Tally()
+        for nodeid, outcome in (("t[1]", "failed"), ("t[2]", "passed")):
+            for when in ("setup", "call", "teardown"):
+                said = outcome if when == "call" else "passed"
+                finished = tally.add(nodeid, seen(when, said, "a", "a", more={"chosen": "a"}))
+        assert finished.cells == {Cell("t", "a", "cpu"): "failed"}
+
+
+def test_what_a_failure_is_put_down_to():
+    assert blamed(seen("call", "failed", "abc", "b")) == (["b"], [])
+    assert blamed(seen("call", "failed", "ab")) == ([], ["a", "b"])
+    assert blamed(seen("call", "failed", "")) == ([], [])

@@ -102,6 +102,17 @@ def test_no_dtype_under_test():
     assert text[0] == "dtype under test: none yet"
 
 
+def test_several_that_may_have_failed():
+    both = "torch.bfloat16, auto"
+    told = payload(under_test=()) | {"one_of": ["torch.bfloat16", "auto"]}
+    assert replay(told) == [
+        f"dtype under test: none any more, after {both}: the failure of one of {both}",
+        'same sample:     pytest "t.py::t" --dtype-seed=7',
+        'one at a time:   pytest "t.py::t" --dtype-seed=7 --dtype-only=torch.bfloat16',
+        'one at a time:   pytest "t.py::t" --dtype-seed=7 --dtype-only=auto',
+    ]
+
+
 def test_from_another_folder():
     assert '"../t.py::t"' in replay(payload(), relative="../{}".format)[1]
 

@@ -243,7 +243,7 @@ def _combine(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace) -> int:
-    from dtype_sampler.ledger.coverage import assess, sample_of
+    from dtype_sampler.ledger.coverage import assess, samples_of
     from dtype_sampler.sampling.rule import seed_after
 
     store = _open(options.ledger)
@@ -255,8 +255,8 @@ def _plan(options: argparse.Namespace) -> int:
     first = options.seed if options.seed is not None else seed_after(last or 0)
     for state in coverage.tests:
         sys.stdout.write(f"{state.test.key} ({state.test.device})\n")
-        for seed in (seed_after(first, run) for run in range(options.runs)):
-            sys.stdout.write(f"  {seed}: {', '.join(sample_of(state, seed))}\n")
+        for run, sample in zip(range(options.runs), samples_of(state, first), strict=False):
+            sys.stdout.write(f"  {seed_after(first, run)}: {', '.join(sample)}\n")
     return FINE
 
 

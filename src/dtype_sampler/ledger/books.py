@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from dtype_sampler.ledger.journal import Journal, recover
 from dtype_sampler.ledger.outcomes import VERDICTS, Cell
@@ -29,8 +31,53 @@ _BETWEEN = 0.5
 _WAIT, _LAST_WAIT = 0.2, 10.0
 
 
+# By how much one outcome of a cell is later than the one before it, in seconds: the store keeps
+# milliseconds.
+_APART = 0.002
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+Method = Callable[Concatenate["Books", P], T]
+
+
+def _apart(otherwise: Callable[[], Any]) -> Callable[[Method[P, T]], Method[P, T]]:
+    """A method that keeps to itself whatever goes wrong in it: the tests are not to hear of it.
+
+    A suite that turns warnings into errors means its own. otherwise: what is returned then.
+    """
+
+    def decorate(method: Method[P, T]) -> Method[P, T]:
+        @wraps(method)
+        def apart(self: Books, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    return method(self, *args, **kwargs)
+                except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
+                    self.problems.append(str(_as_trouble(self.path, error)))
+                    result: T = otherwise()
+                    return result
+
+        return apart
+
+    return decorate
+
+
+def _as_trouble(path: Path, error: Exception) -> LedgerError:
+    """What to say of an exception."""
+    if isinstance(error, LedgerError):
+        return error
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    if isinstance(error, OSError):
+        return LedgerError(f"{path}: {error.strerror or said}")
+    return LedgerError(f"{path}: a fault of pytest-dtype-sampler ({said}): please report it")
+
+
 class Books:
     """The ledger of one pytest session.
+
+    No method but `read` raises an exception.
 
     path: of the ledger. named: whether a person named it; then what is wrong with it is an error
     before any test runs, and else it is told (`problems`) while the tests run on. keep: how many
@@ -45,6 +92,7 @@ class Books:
         self.problems: list[str] = []
         self.run: RunRecord | None = None
         self.outcomes: dict[Cell, str] = {}
+        self._said_at: dict[Cell, float] = {}
         self._named = named
         self._clock = clock
         self._ahead = 0.0
@@ -59,22 +107,30 @@ class Books:
     def read(self, *, verdicts: bool) -> History:
         """What the runs before this one leave to it. Raises LedgerError if the path was named."""
         try:
-            if self._named:
-                self._check_place()
-            if not self._exists():
-                return History()
-            store = self._open(wait=2.0)
-            try:
-                self.problems += recover(self.path, store, remove=True)
-                return store.history(verdicts=verdicts)
-            finally:
-                store.close()
-        except LedgerError as error:
-            if self._named:
-                raise
-            self._usable = isinstance(error, StoreBusyError)
-            self.problems.append(str(error))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return self._read(verdicts=verdicts)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
+            trouble = _as_trouble(self.path, error)
+        if self._named:
+            raise trouble
+        self._usable = isinstance(trouble, StoreBusyError)
+        self.problems.append(str(trouble))
+        return History()
+
+    def _read(self, *, verdicts: bool) -> History:
+        if self._named:
+            self._check_place()
+        if not self._exists():
             return History()
+        store = self._open(wait=2.0)
+        try:
+            if self._named:
+                store.check()
+            self.problems += recover(self.path, store, remove=True)
+            return store.history(verdicts=verdicts)
+        finally:
+            store.close()
 
     def _check_place(self) -> None:
         """Raise LedgerError if the path can't become a file."""
@@ -90,8 +146,11 @@ class Books:
                 pass
             if self.path.exists():
                 self.path.open("r+b").close()
-        except OSError as error:
-            raise LedgerError(f"{self.path}: can't be written: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            if isinstance(error, LedgerError):
+                raise
+            said = getattr(error, "strerror", None) or error
+            raise LedgerError(f"{self.path}: can't be written: {said}") from None
 
     def _exists(self) -> bool:
         try:
@@ -99,6 +158,7 @@ class Books:
         except OSError as error:
             raise LedgerError(f"{self.path}: can't be read: {error.strerror}") from None
 
+    @_apart(list)
     def past(self, cells: Sequence[Cell]) -> list[tuple[Cell, CellRecord | None, RunRecord | None]]:
         """What the ledger knows of cells: the record, and the run in which each passed last.
 
@@ -107,17 +167,18 @@ class Books:
         if not self._usable or self._store is None:
             return []
         found = []
-        try:
-            for cell in cells:
-                record = next(
-                    (one for one in self._store.cells(cell.key) if one.cell == cell), None
-                )
-                passed = record.passed if record is not None else None
-                found.append((cell, record, self._known.get(passed.run) if passed else None))
-        except LedgerError:
-            return []
+        for cell in cells:
+            try:
+                known = self._store.cells(cell.key)
+            except LedgerError:
+                # Whoever writes next will tell.
+                return []
+            record = next((one for one in known if one.cell == cell), None)
+            passed = record.passed if record is not None else None
+            found.append((cell, record, self._known.get(passed.run) if passed else None))
         return found
 
+    @_apart(lambda: (None, []))
     def state(self, devices: Iterable[str] | None) -> tuple[Coverage | None, Sequence[RunRecord]]:
         """What is covered on these types of device by now, and the runs that are known.
 
@@ -127,15 +188,11 @@ class Books:
             return None, []
         from dtype_sampler.ledger.coverage import assess
 
+        store = self._open(wait=_LAST_WAIT)
         try:
-            store = self._open(wait=_LAST_WAIT)
-            try:
-                return assess(store.tests(), store.cells(), device=devices), store.runs()
-            finally:
-                store.close()
-        except LedgerError as error:
-            self.problems.append(str(error))
-            return None, []
+            return assess(store.tests(), store.cells(), device=devices), store.runs()
+        finally:
+            store.close()
 
     @property
     def added(self) -> int:
@@ -152,6 +209,7 @@ class Books:
 
         return SqliteStore.open(self.path, create=create, wait=wait)
 
+    @_apart(lambda: None)
     def begin(self, run: RunRecord) -> None:
         """The first test of the run uses a sample: from here on the run is in the ledger."""
         self.run = run
@@ -160,6 +218,7 @@ class Books:
             return
         try:
             store = self._store = self._open(create=True, wait=_LAST_WAIT)
+            store.check()
             self._before = store.history(verdicts=True).verdicts
             known = store.runs()
             self._ahead = _behind(known, self._before, self._clock())
@@ -169,22 +228,32 @@ class Books:
             store.set_wait(_WAIT)
             with suppress(OSError):
                 self._journal = Journal(self.path, self.run)
-        except LedgerError as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
             self._trouble(error)
 
     def now(self) -> float:
         """Seconds since 1970, never before what the ledger knows of other machines."""
         return self._clock() + self._ahead
 
+    @_apart(lambda: None)
     def record(self, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
-        """Write down what a test declared and what came of it."""
+        """Write down what a test declared and what came of it.
+
+        What is said of a cell again in one run replaces what was said before, whatever the clock.
+        """
+        for place, one in enumerate(seen):
+            before = self._said_at.get(one.cell)
+            if before is not None and one.at < before + _APART:
+                one = replace(one, at=before + _APART)
+                seen = [*seen[:place], one, *seen[place + 1 :]]
+            self._said_at[one.cell] = one.at
         self.outcomes.update((one.cell, one.outcome) for one in seen)
         self._waiting[0].extend(tests)
         self._waiting[1].extend(seen)
         if self._journal is not None:
             try:
                 self._journal.append(tests, seen)
-            except OSError:
+            except (OSError, ValueError):
                 # Then each test costs a transaction.
                 self._journal.close(keep=True)
                 self._journal = None
@@ -203,7 +272,7 @@ class Books:
             # Another process writes: later, as each try waits. What waits is in the journal.
             self._written = self._clock()
             return
-        except LedgerError as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
             self._trouble(error)
             return
         self._waiting = ([], [])
@@ -211,6 +280,7 @@ class Books:
         if self._journal is not None:
             self._journal.clear()
 
+    @_apart(lambda: None)
     def end(self, there: Container[str] = ()) -> None:
         """The run has ended, however it did. there: the node ids of all tests that it met."""
         if self.run is None or self._store is None:
@@ -225,20 +295,20 @@ class Books:
             self._store.close_run(run, self.keep)
             if self._journal is not None:
                 self._journal.close()
-        except LedgerError as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
             self._trouble(error)
             if self._store is not None:
                 try:
                     self._store.close_run(run, self.keep)
-                except LedgerError as again:
+                except Exception as again:  # noqa: BLE001  # whatever it is, the session goes on
                     self._trouble(again)
         if self._store is not None:
             self._store.close()
             self._store = None
 
-    def _trouble(self, error: LedgerError) -> None:
+    def _trouble(self, error: Exception) -> None:
         """The ledger can't be written: tell it once, and go on in a file beside it."""
-        self.problems.append(str(error))
+        self.problems.append(str(_as_trouble(self.path, error)))
         if self._store is not None:
             self._store.close()
         self._store = None
@@ -265,7 +335,7 @@ class Books:
             try:
                 self._store = SqliteStore.open(side, create=True)
                 self.run = self._store.open_run(self.run)
-            except LedgerError:
+            except Exception:  # noqa: BLE001  # whatever it is, the session goes on
                 if self._store is not None:
                     self._store.close()
                 self._store = None

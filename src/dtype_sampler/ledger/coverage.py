@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import count
 
-from dtype_sampler.ledger.outcomes import SKIPPED, UNSUPPORTED, Cell
+from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import CellRecord, TestRecord
 from dtype_sampler.sampling.candidates import family_of
 from dtype_sampler.sampling.rule import choose, runs_to_cover, seed_after
@@ -18,8 +19,9 @@ NEVER = "never ran"
 
 @dataclass(frozen=True, slots=True)
 class CellState:
-    """A declared cell. state: covered, stale (its last verdict is too old), skipped, unsupported,
-    or never ran. record: None if it has no outcome at all.
+    """A declared cell. state: covered, stale (its last verdict is too old), suspect (one of several
+    of which one failed, it is not known which), skipped, unsupported, or never ran. record: None
+    if it has no outcome at all.
     """
 
     cell: Cell
@@ -38,8 +40,10 @@ class CellState:
 
     @property
     def verdict_at(self) -> float | None:
-        """When its last verdict was."""
-        return self.record.verdict.at if self.record and self.record.verdict else None
+        """When its last verdict was; None if a suspicion has come since."""
+        if self.record is None or self.record.verdict is None or self.record.suspect:
+            return None
+        return self.record.verdict.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,15 @@ class TestState:
     def failing(self) -> list[CellState]:
         """The cells whose last verdict was a failure."""
         return [one for one in self.cells if one.failing]
+
+    @property
+    def suspects(self) -> list[list[CellState]]:
+        """The cells of which one failed in some run: each run's together."""
+        runs: dict[str, list[CellState]] = {}
+        for one in self.cells:
+            if one.state == SUSPECT and one.record is not None and one.record.verdict is not None:
+                runs.setdefault(one.record.verdict.run, []).append(one)
+        return list(runs.values())
 
     @property
     def percent(self) -> float:
@@ -125,6 +138,7 @@ class Coverage:
             self.tests,
             key=lambda test: (
                 -len(test.failing),
+                -len(test.suspects),
                 test.percent,
                 test.oldest or 0.0,
                 test.test.key,
@@ -167,6 +181,9 @@ def assess(
 
 def _state(cell: Cell, record: CellRecord | None, since: float | None) -> CellState:
     verdict = record.verdict if record is not None else None
+    if record is not None and record.suspect:
+        # Whatever came since, a skip for one, has not cleared it.
+        return CellState(cell, SUSPECT, record)
     if verdict is not None and (since is None or verdict.at >= since):
         return CellState(cell, COVERED, record)
     if record is not None and record.last.outcome in (SKIPPED, UNSUPPORTED):
@@ -177,6 +194,20 @@ def _state(cell: Cell, record: CellRecord | None, since: float | None) -> CellSt
 def _percent(part: int, whole: int) -> float:
     # Nothing to cover is no success: a gate must not pass because no test was found.
     return 100 * part / whole if whole else 0.0
+
+
+def samples_of(state: TestState, first: int) -> Iterator[tuple[str, ...]]:
+    """The labels that a test takes with this seed and with the ones after it, for ever.
+
+    By the strategy `rotate`; suspects come first, one in each run.
+    """
+    suspects = [one.cell.label for one in state.cells if one.state == SUSPECT]
+    for run in count():
+        seed = seed_after(first, run)
+        if suspects:
+            yield (suspects.pop(seed % len(suspects)),)
+        else:
+            yield sample_of(state, seed)
 
 
 def sample_of(state: TestState, seed: int) -> tuple[str, ...]:
@@ -204,7 +235,9 @@ def _runs_needed(state: TestState, next_seed: int) -> int:
     wanted = {one.cell.label for one in state.cells if one.state == NEVER}
     test, runs = state.test, 0
     limit = runs_to_cover(len(test.declared), _k(test), len(test.always))
+    limit += sum(map(len, state.suspects))
+    samples = samples_of(state, next_seed)
     while wanted and runs < limit:
-        wanted -= set(sample_of(state, seed_after(next_seed, runs)))
+        wanted -= set(next(samples))
         runs += 1
     return runs

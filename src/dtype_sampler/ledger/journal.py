@@ -8,6 +8,7 @@ transactions are made of many. Whoever opens the ledger next takes over what a k
 from __future__ import annotations
 
 import json
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +19,11 @@ from typing import IO, Any
 
 from dtype_sampler.ledger.outcomes import OUTCOMES, Cell
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.rows import checked_run, moment, test_of, text
 from dtype_sampler.ledger.store import Store
+
+# Bytes. What waits for a ledger that another process holds is some hundred bytes for each test.
+_LONGEST = 1 << 28
 
 
 class Journal:
@@ -41,7 +46,7 @@ class Journal:
     def append(self, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
         """Keep what a test declared and what came of it. Raises OSError."""
         line = [
-            [(t.key, t.device, t.declared, t.seen_at, t.k, t.always) for t in tests],
+            [(t.key, t.device, t.declared, t.seen_at, t.k, t.always, *_since(t)) for t in tests],
             [
                 (o.cell.key, o.cell.label, o.cell.device, o.nodeid, o.outcome, o.at, o.duration)
                 for o in seen
@@ -74,25 +79,32 @@ def recover(ledger: Path, store: Store, *, remove: bool) -> list[str]:
     problems = []
     for path in sorted(ledger.parent.glob(f"{escape(ledger.name)}.*.journal")):
         try:
+            # To open a pipe would be to wait for its other end.
+            if not stat.S_ISREG(path.stat().st_mode):
+                problems.append(f"{path}: is no file: remove it")
+                continue
             with path.open("rb") as file:
                 if not _lock(file):
                     continue
-                lines = file.read().splitlines(keepends=True)
+                content = file.read(_LONGEST + 1)
         except OSError as error:
             problems.append(f"{path}: can't be read: {error.strerror}")
             continue
+        if len(content) > _LONGEST:
+            problems.append(f"{path}: is too long for a journal: remove it")
+            continue
         # A line without an end was being written.
-        lines = [line for line in lines if line.endswith(b"\n")]
+        lines = [line for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
         if not lines:
             # Its process is about to lock it, or died as it began.
             continue
         tests: list[TestRecord] = []
         seen: list[Observed] = []
         try:
-            run = RunRecord(**json.loads(lines[0]))
+            run = checked_run(RunRecord(**json.loads(lines[0])))
             for line in lines[1:]:
                 _read(json.loads(line), tests, seen)
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, RecursionError):
             problems.append(
                 f"{path}: is damaged, or of a newer dtype-sampler: upgrade or remove it"
             )
@@ -105,13 +117,22 @@ def recover(ledger: Path, store: Store, *, remove: bool) -> list[str]:
     return problems
 
 
+def _since(test: TestRecord) -> tuple[object, ...]:
+    """What version 3 of the ledger brought."""
+    return test.met_at, test.whole_at, test.times
+
+
 def _read(line: Any, tests: list[TestRecord], seen: list[Observed]) -> None:
-    for key, device, declared, seen_at, k, always in line[0]:
-        tests.append(TestRecord(key, device, tuple(declared), seen_at, k, tuple(always)))
+    for key, device, declared, seen_at, k, always, *since in line[0]:
+        # Versions before 3 have none of the rest, and don't tell a part from the whole.
+        met_at, whole_at, times = since or (0.0, 0.0, [])
+        tests.append(test_of(key, device, declared, seen_at, k, always, met_at, whole_at, times))
     for key, label, device, nodeid, outcome, at, duration in line[1]:
         if outcome not in OUTCOMES:
             raise ValueError(outcome)
-        seen.append(Observed(Cell(key, label, device), nodeid, outcome, at, duration))
+        cell = Cell(text(key, "key"), text(label, "label"), text(device, "device"))
+        lasted = None if duration is None else moment(duration, "duration")
+        seen.append(Observed(cell, text(nodeid, "nodeid"), outcome, moment(at, "at"), lasted))
 
 
 def _lock(file: IO[bytes]) -> bool:

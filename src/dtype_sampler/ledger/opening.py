@@ -5,21 +5,26 @@ from __future__ import annotations
 import sqlite3
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from dtype_sampler.ledger import schema
+from dtype_sampler.ledger.guard import Steps, check_tables, harden, shown
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
 
 _MAGIC = b"SQLite format 3\0"
 
 
-def connect(path: Path, wait: float) -> sqlite3.Connection:
-    """Connect to the file, which may not exist yet. wait: seconds to wait for other processes."""
+def connect(path: Path, wait: float, steps: Steps) -> sqlite3.Connection:
+    """Connect to the file, which may not exist yet.
+
+    wait: seconds to wait for other processes. steps: counts those of each statement.
+    """
     # Autocommit: transactions are begun where they are meant. The thread that tests run in may be
     # another one than the one that pytest was configured in; two at once never use it.
     connection = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
     try:
+        harden(connection, steps)
         # The first thing that really reads; a file may be there and refuse.
         connection.execute("PRAGMA user_version").fetchone()
     except BaseException:
@@ -54,7 +59,9 @@ def check_header(path: Path) -> None:
         raise LedgerError(
             f"{path}: is no ledger (no SQLite file): name another with --dtype-ledger"
         )
-    version, application = (int.from_bytes(header[at : at + 4], "big") for at in (60, 68))
+    version, application = (
+        int.from_bytes(header[at : at + 4], "big", signed=True) for at in (60, 68)
+    )
     _check_stamp(path, application, version)
 
 
@@ -69,6 +76,8 @@ def _check_stamp(path: Path, application: int, version: int) -> None:
             f"{path}: was written by a newer dtype-sampler (schema {version}, this one knows"
             f" {schema.VERSION}): upgrade, or name another file with --dtype-ledger"
         )
+    if version < 1:
+        raise damaged(path, f"says that its schema is {version}")
 
 
 def _stamp(connection: sqlite3.Connection) -> tuple[int, int]:
@@ -94,6 +103,7 @@ def prepare(path: Path, connection: sqlite3.Connection) -> None:
         connection.execute("COMMIT")
         application, version = _stamp(connection)
     _check_stamp(path, application, version)
+    check_tables(path, connection, version)
     if version < schema.VERSION:
         _migrate(path, connection)
 
@@ -104,15 +114,14 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
     try:
         ((version,),) = connection.execute("PRAGMA user_version").fetchall()
         if version < schema.VERSION:
+            check_tables(path, connection, version)
             aside = path.with_name(f"{path.name}.schema-{version}.bak")
             # By SQLite itself, as a part of the file may be in its write-ahead log.
-            source = sqlite3.connect(path)
-            copy = sqlite3.connect(aside)
-            try:
+            with (
+                closing(sqlite3.connect(path)) as source,
+                closing(sqlite3.connect(aside)) as copy,
+            ):
                 source.backup(copy)
-            finally:
-                copy.close()
-                source.close()
         for number in range(version, schema.VERSION):
             for statement in schema.MIGRATIONS[number]:
                 connection.execute(statement)
@@ -133,11 +142,21 @@ def told(path: Path) -> Iterator[None]:
         raise in_words(path, error) from None
 
 
+def damaged(path: Path, what: str) -> LedgerError:
+    """The error for a file that holds what no ledger can."""
+    return LedgerError(f"{path}: is damaged ({shown(what)}): restore or remove it")
+
+
 def in_words(path: Path, error: sqlite3.Error) -> LedgerError:
     """The error of ours for one of SQLite's."""
-    text = str(error)
-    if not isinstance(error, sqlite3.OperationalError):
-        return LedgerError(f"{path}: is damaged ({text}): restore or remove it")
-    if "locked" in text or "busy" in text:
-        return StoreBusyError(f"{path}: another process holds it: try again later")
-    return LedgerError(f"{path}: {text}")
+    # It may quote the file.
+    text = shown(error)
+    if text.startswith("Could not decode"):
+        text = "holds text that is none"
+    elif text == "interrupted":
+        text = "has rows without end"
+    elif isinstance(error, sqlite3.OperationalError):
+        if "locked" in text or "busy" in text:
+            return StoreBusyError(f"{path}: another process holds it: try again later")
+        return LedgerError(f"{path}: {text}")
+    return damaged(path, text)

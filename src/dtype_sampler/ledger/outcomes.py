@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 PASSED = "passed"
@@ -14,6 +14,9 @@ SKIPPED = "skipped"
 UNSUPPORTED = "unsupported"
 CRASHED = "crashed"
 NOT_REACHED = "not-reached"
+# One of several dtypes failed, and which one can't be told. No verdict, as it says of no dtype
+# what came of it; and never to be lost sight of, as one of them did fail.
+SUSPECT = "suspect"
 
 VERDICTS = frozenset({PASSED, FAILED, XFAILED, XPASSED, CRASHED})
 
@@ -25,8 +28,9 @@ _WEIGHT = {
     PASSED: 3,
     XFAILED: 4,
     XPASSED: 5,
-    FAILED: 6,
-    CRASHED: 7,
+    SUSPECT: 6,
+    FAILED: 7,
+    CRASHED: 8,
 }
 OUTCOMES = frozenset(_WEIGHT)
 
@@ -35,10 +39,12 @@ OUTCOMES = frozenset(_WEIGHT)
 class Observation:
     """What one report says.
 
-    when: `setup`, `call`, `teardown`, or `crash` for a worker that died. outcome: passed, failed,
+    when: `setup`, `call`, `teardown`, or `crash` for a process that died. outcome: passed, failed,
     skipped, or rerun for a failure that is to be retried. xfail: the report speaks of an expected
     failure. subtest: it is about a part of the test only, and the test goes on. samples: the
-    payload of the report, as `RunningTest.to_wire` makes it; None if no dtype was involved so far.
+    payload of the report, as `RunningTest.to_wire` makes it; None if no dtype was involved so far,
+    or if the process died and left none. rerun: the attempt is to be retried, whatever this report
+    itself says. worker: the process that ran the test, where there are several.
     """
 
     when: str
@@ -46,6 +52,8 @@ class Observation:
     xfail: bool = False
     subtest: bool = False
     samples: Mapping[str, Any] | None = None
+    rerun: bool = False
+    worker: str = ""
 
 
 class Cell(NamedTuple):
@@ -59,54 +67,77 @@ class Cell(NamedTuple):
 
 
 def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
-    """The outcome of each cell that a test's sample holds; of a retried test, the last attempt's.
+    """The outcome of each cell that the sample of one attempt at a test holds.
 
     - What fails while a dtype is under test is that dtype's failure; dtypes handed out before it
       have passed, those after it are not reached.
     - What fails when no dtype is under test any more, after the loop or in teardown, could be the
-      fault of each dtype handed out: none of them is credited with a pass.
-    - A subtest speaks for the dtype under test at that moment alone.
+      fault of each dtype handed out: if there are several, each is a suspect, and none is credited
+      with a pass.
+    - A subtest speaks for the dtype that its parameters name, else for the one under test.
     """
-    attempt = _last_attempt(observations)
-    final = next((o.samples for o in reversed(attempt) if o.samples is not None), None)
-    if final is None:
+    known = [one.samples for one in observations if one.samples is not None]
+    if not known:
         return {}
+    # Snapshots of one thing that only grows; rerun plugins hand on the older ones later.
+    final = max(reversed(known), key=_size)
     cells: dict[Cell, str] = {}
-
-    def say(sample: Mapping[str, Any], labels: Iterable[str], outcome: str) -> None:
-        for label in labels:
-            cell = Cell(sample["key"], label, sample["device"])
-            before = cells.get(cell)
-            if before is None or _WEIGHT[before] < _WEIGHT[outcome]:
-                cells[cell] = outcome
-
-    called = any(o.when == "call" and not o.subtest for o in attempt)
     for sample in final["samples"]:
-        say(sample, sample["unsupported"], UNSUPPORTED)
-        say(sample, sample["chosen"], NOT_REACHED)
-        blamed: set[str] = set()
-        for observation in attempt:
-            outcome = _said(observation)
-            if outcome is None:
-                continue
-            # A crash comes without a payload: what was known last counts.
-            known = observation.samples or final
-            labels = _meant(observation, known, sample)
-            say(sample, labels, outcome)
-            blamed.update(labels)
-        if called:
-            say(sample, (label for label in sample["entered"] if label not in blamed), PASSED)
+        _say(cells, _cells(sample, sample["unsupported"]), UNSUPPORTED)
+        _say(cells, _cells(sample, sample["chosen"]), NOT_REACHED)
+    blamed: set[Cell] = set()
+    if not any(one.subtest for one in observations):
+        observations = [*observations, *_lost(final)]
+    for observation in observations:
+        outcome = _said(observation)
+        if outcome is None:
+            continue
+        sure, doubtful = _meant(observation, known[-1])
+        _say(cells, sure, outcome)
+        _say(cells, doubtful, SUSPECT if outcome in (FAILED, CRASHED) else outcome)
+        blamed.update(sure, doubtful)
+    if any(map(_ran, observations)):
+        entered = (
+            cell for sample in final["samples"] for cell in _cells(sample, sample["entered"])
+        )
+        _say(cells, (cell for cell in entered if cell not in blamed), PASSED)
     return cells
 
 
-def _last_attempt(observations: Sequence[Observation]) -> Sequence[Observation]:
-    starts = [i for i, o in enumerate(observations) if o.when == "setup"]
-    return observations[starts[-1] :] if starts else observations
+def _lost(final: Mapping[str, Any]) -> Iterator[Observation]:
+    """What subtests said whose reports did not arrive, as the test's own payload has it."""
+    for told in final.get("subtests", ()):
+        payload = {**final, "under_test": told["under_test"], "named": told["named"]}
+        yield Observation("call", told["outcome"], told["xfail"], subtest=True, samples=payload)
+
+
+def _say(cells: dict[Cell, str], some: Iterable[Cell], outcome: str) -> None:
+    for cell in some:
+        before = cells.get(cell)
+        if before is None or _WEIGHT[before] < _WEIGHT[outcome]:
+            cells[cell] = outcome
+
+
+def _cells(sample: Mapping[str, Any], labels: Iterable[str]) -> list[Cell]:
+    return [Cell(sample["key"], label, sample["device"]) for label in labels]
+
+
+def _size(samples: Mapping[str, Any]) -> tuple[int, int]:
+    some = samples["samples"]
+    return len(some), sum(len(sample["entered"]) for sample in some)
+
+
+def _ran(observation: Observation) -> bool:
+    """Whether this shows that the test itself ran, not just its fixtures."""
+    if observation.when == "crash":
+        phase = (observation.samples or {}).get("phase")
+        return phase in ("call", "teardown")
+    return observation.when == "call" and not observation.subtest
 
 
 def _said(observation: Observation) -> str | None:
     """What an observation says of the dtypes it means; None if it says nothing against them."""
-    if observation.when == "crash":
+    if observation.when == "crash" and not observation.xfail:
         return CRASHED
     if observation.outcome in ("failed", "rerun"):
         return FAILED
@@ -115,60 +146,166 @@ def _said(observation: Observation) -> str | None:
     return XPASSED if observation.xfail else None
 
 
+def blamed(observation: Observation) -> tuple[list[str], list[str]]:
+    """The labels that a failure is put down to, and those of which it is at least one's."""
+    assert observation.samples is not None
+    sure, doubtful = _meant(observation, observation.samples)
+    return [cell.label for cell in sure], [cell.label for cell in doubtful]
+
+
 def _meant(
-    observation: Observation, known: Mapping[str, Any], sample: Mapping[str, Any]
-) -> list[str]:
-    """The labels of a sample that an observation speaks of."""
-    entered = list(sample["entered"])
-    if observation.when == "teardown" or _said(observation) == XPASSED:
-        return entered
-    under_test = [label for label in entered if label in known["under_test"]]
-    return under_test or (entered if not known["under_test"] else [])
+    observation: Observation, last: Mapping[str, Any]
+) -> tuple[Collection[Cell], Collection[Cell]]:
+    """The cells that an observation speaks of for sure, and those of which it means at least one.
+
+    last: the newest payload of the attempt, for an observation that has none of its own.
+    """
+    known = last if observation.samples is None else observation.samples
+    samples = known["samples"]
+    entered = {cell for sample in samples for cell in _cells(sample, sample["entered"])}
+    # Sets are asked, never walked through: an order of their own is no order.
+    order = [cell for sample in samples for cell in _cells(sample, sample["chosen"])]
+    in_hand = {cell for cell in entered if cell.label in known["under_test"]}
+    # An item for one dtype has that dtype in hand as long as it lasts.
+    own = known["under_test"][:1] if known["function"] is not None else ()
+    item = {cell for cell in entered if cell.label in own}
+    loops = in_hand - item
+    named = [
+        {cell for cell in _cells(sample, sample["entered"]) if cell.label in known.get("named", ())}
+        for sample in samples
+    ]
+    sure, doubtful = set(item), set[Cell]()
+    if observation.samples is None and observation.when == "crash":
+        # It went on after what it said last, nobody knows how far.
+        doubtful = loops | {cell for cell in order if cell not in entered}
+        doubtful = doubtful or entered - item
+    elif "teardown" in (observation.when, known.get("phase")) or _said(observation) == XPASSED:
+        doubtful = entered - item
+    elif observation.subtest and any(named):
+        told = set[Cell]().union(*named)
+        if told & loops:
+            sure |= told & loops
+        elif loops:
+            # Handed out ahead of its turn, or a parameter that has another dtype's name by chance.
+            doubtful = told | loops
+        elif all(len(some) < 2 for some in named):  # one of each sample
+            sure |= told
+        else:
+            doubtful = told
+    elif loops:
+        sure |= loops
+    elif not item:
+        doubtful = set(entered)
+    doubtful -= sure
+    if not sure and len(doubtful) == 1:
+        sure, doubtful = doubtful, sure
+    order = list(dict.fromkeys(order))
+    return [c for c in order if c in sure], [c for c in order if c in doubtful]
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A test that has ended. cells: the outcome of each. samples: as on its reports."""
+    """A test that has ended. cells: what this run says of each by now. samples: as on its reports.
+    nodeid: what replays it.
+    """
 
     cells: Mapping[Cell, str]
     samples: Sequence[Mapping[str, Any]]
+    nodeid: str
+
+
+# One execution of a test: its node id, the process, and the number of the execution there. With
+# `--dist each` or `--keep-duplicates`, and after a crash, a node id has several.
+_Execution = tuple[str, str, int]
 
 
 @dataclass(slots=True)
 class Tally:
-    """The cells of a run, test by test. `add` takes reports in the order in which they arrive."""
+    """The cells of a run, test by test.
 
-    _open: dict[str, list[Observation]] = field(default_factory=dict)
-    _cells: dict[str, dict[Cell, str]] = field(default_factory=dict)
+    `add` takes reports in any order that keeps each attempt's own. An attempt that a rerun plugin
+    repeats is replaced by the next attempt of the same execution; apart from that the heaviest of
+    all that is said of a cell stands, whichever process or item says it.
+    """
+
+    # By node id and process, then by execution and attempt.
+    _open: dict[tuple[str, str], dict[tuple[int, int], list[Observation]]] = field(
+        default_factory=dict
+    )
+    _cells: dict[Cell, str] = field(default_factory=dict)
+    # Attempts to be repeated, until a later one has ended; and the latest that has, from 2 on.
+    _retried: dict[_Execution, dict[int, Finished]] = field(default_factory=dict)
+    _latest: dict[_Execution, int] = field(default_factory=dict)
     _declared: dict[Cell, None] = field(default_factory=dict)
     _unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
-    _crashed: dict[str, None] = field(default_factory=dict)
+    _crashed: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add(self, nodeid: str, observation: Observation) -> Finished | None:
         """Take one report of the test *nodeid*; returns the test if this is its end.
 
         An attempt that will be repeated is no end.
         """
-        if observation.when == "crash":
-            self._crashed[nodeid] = None
-        elif observation.samples is None and nodeid not in self._open:
-            # Most reports of most runs end here: a test without dtypes, or not yet with any. Its
-            # setup matters only as the start of an attempt, which the first payload marks as well.
+        crash = observation.when == "crash"
+        if crash:
+            self._crashed.setdefault(nodeid, ())
+        where = (nodeid, observation.worker)
+        samples = observation.samples
+        if samples is not None:
+            self._declare(samples)
+            place = samples.get("execution", 0), samples.get("attempt", 1)
+        elif where in self._open and (crash or observation.outcome != "passed"):
+            place = list(self._open[where])[-1]
+        else:
+            # Most reports of most runs end here: a test without dtypes, or not yet with any.
             return None
-        if observation.samples is not None:
-            self._declare(observation.samples)
-        observations = self._open.setdefault(nodeid, [])
-        if observation.when == "setup":
-            observations.clear()
-        observations.append(observation)
+        self._open.setdefault(where, {}).setdefault(place, []).append(observation)
         if observation.when not in ("teardown", "crash"):
             return None
-        # A later attempt, in another worker, replaces this one.
-        cells = self._cells[nodeid] = fold(self._open.pop(nodeid))
-        if any(one.outcome == "rerun" for one in observations):
-            return None
-        known = [one.samples for one in observations if one.samples is not None]
-        return Finished(cells, known[-1]["samples"] if known else ())
+        observations = self._open[where].pop(place)
+        if not self._open[where]:
+            del self._open[where]
+        finished = _finished(observations)
+        if crash:
+            said = finished.cells.items()
+            died = [cell.label for cell, outcome in said if outcome == CRASHED]
+            died = died or [cell.label for cell, outcome in said if outcome == SUSPECT]
+            self._crashed[nodeid] = tuple(dict.fromkeys(died))
+        # A process that died can't try again: what it did stands.
+        retried = not crash and any(one.rerun or one.outcome == "rerun" for one in observations)
+        return self._ended((*where, place[0]), place[1], finished, retried=retried)
+
+    def _ended(
+        self, execution: _Execution, attempt: int, finished: Finished, *, retried: bool
+    ) -> Finished | None:
+        latest = max(attempt, self._latest.get(execution, 0))
+        if latest > 1:
+            self._latest[execution] = latest
+        if retried:
+            self._retried.setdefault(execution, {})[attempt] = finished
+        waiting = self._retried.get(execution, {})
+        for number in [number for number in waiting if number < latest]:
+            del waiting[number]
+        if not waiting:
+            self._retried.pop(execution, None)
+        return None if retried else self._settle(finished)
+
+    def _settle(self, finished: Finished) -> Finished:
+        for cell, outcome in finished.cells.items():
+            _say(self._cells, (cell,), outcome)
+        return replace(finished, cells={cell: self._cells[cell] for cell in finished.cells})
+
+    def close(self) -> list[Finished]:
+        """No more reports will come: what has not ended, or was to be repeated and never was."""
+        left = list(self._unsettled())
+        self._open.clear()
+        self._retried.clear()
+        return [self._settle(one) for one in left]
+
+    def _unsettled(self) -> Iterator[Finished]:
+        for attempts in self._retried.values():
+            yield from attempts.values()
+        for places in self._open.values():
+            yield from map(_finished, places.values())
 
     def _declare(self, samples: Mapping[str, Any]) -> None:
         for sample in samples["samples"]:
@@ -179,14 +316,11 @@ class Tally:
 
     def cells(self) -> dict[Cell, str | None]:
         """Every declared cell with its outcome; None for those that were not in the sample."""
-        outcomes: dict[Cell, str | None] = dict.fromkeys(self._declared)
-        unfinished = [fold(observations) for observations in self._open.values()]
-        for folded in (*self._cells.values(), *unfinished):
-            for cell, outcome in folded.items():
-                before = outcomes.get(cell)
-                if before is None or _WEIGHT[before] < _WEIGHT[outcome]:
-                    outcomes[cell] = outcome
-        return outcomes
+        said = dict(self._cells)
+        for finished in self._unsettled():
+            for cell, outcome in finished.cells.items():
+                _say(said, (cell,), outcome)
+        return {cell: said.get(cell) for cell in self._declared}
 
     @property
     def used(self) -> bool:
@@ -205,13 +339,15 @@ class Tally:
 
     @property
     def crashed(self) -> Mapping[str, tuple[str, ...]]:
-        """Node id of each test that took a worker process with it -> the labels it was running.
+        """Node id of each test that took its process with it -> the labels it was running.
 
-        Those are known only where a dtype is an item of its own.
+        Several where loops are nested, and where it can't be told which it was; none if none is
+        known.
         """
-        return {
-            nodeid: tuple(
-                cell.label for cell, said in self._cells[nodeid].items() if said == CRASHED
-            )
-            for nodeid in self._crashed
-        }
+        return self._crashed
+
+
+def _finished(observations: Sequence[Observation]) -> Finished:
+    known = [one.samples for one in observations if one.samples is not None]
+    final = max(reversed(known), key=_size)
+    return Finished(fold(observations), final["samples"], final["nodeid"])

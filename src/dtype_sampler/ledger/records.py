@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from dtype_sampler.ledger.outcomes import CRASHED, FAILED, PASSED, VERDICTS, Cell
+from dtype_sampler.ledger.outcomes import CRASHED, FAILED, PASSED, SUSPECT, VERDICTS, Cell
 
 FAILURES = frozenset({FAILED, CRASHED})
+# What takes the place of a cell's last verdict. A suspicion is none, but makes an older one void:
+# a pass of last week must not hide it, nor a skip of today.
+DECISIVE = VERDICTS | {SUSPECT}
 
 
 class Mark(NamedTuple):
@@ -35,7 +38,8 @@ class CellRecord:
     """What is known of one cell for ever.
 
     nodeid: what ran it last. last: its last outcome, whatever it was. verdict: the last one that
-    says something about the code. passed, failed: the last of these; a crash is a failure.
+    says something about the code, or a suspicion that came later. passed, failed: the last of
+    these; a crash is a failure.
     """
 
     cell: Cell
@@ -52,7 +56,7 @@ class CellRecord:
             cell,
             nodeid,
             mark,
-            verdict=mark if mark.outcome in VERDICTS else None,
+            verdict=mark if mark.outcome in DECISIVE else None,
             passed=mark if mark.outcome == PASSED else None,
             failed=mark if mark.outcome in FAILURES else None,
         )
@@ -74,18 +78,33 @@ class CellRecord:
         """Whether the last verdict was a failure."""
         return self.verdict is not None and self.verdict.outcome in FAILURES
 
+    @property
+    def suspect(self) -> bool:
+        """Whether it is one of several of which one failed, and has had no verdict since."""
+        return self.verdict is not None and self.verdict.outcome == SUSPECT
+
     def runs(self) -> set[str]:
         """The runs that this record speaks of."""
         marks = (self.last, self.verdict, self.passed, self.failed)
         return {mark.run for mark in marks if mark is not None}
 
 
+# Stands for `seen_at` where a record is made: a view of the whole.
+_AS_SEEN = -1.0
+
+
 @dataclass(frozen=True, slots=True)
 class TestRecord:
-    """What a test declared when it was seen last, on one type of device.
+    """What a test declares on one type of device, as far as it was seen. Times as above.
 
-    seen_at: seconds since 1970, UTC. k: how many it takes at a time. always: those always taken.
-    met_at: when a run last met it but was not told what it declares: it was skipped or deselected.
+    A run sees either all that a test declares or, where it can't know of the rest, a part: a test
+    that fails may have had more to ask for. A part adds to what is known, and only a view of the
+    whole takes away.
+
+    declared: labels. seen_at: when any were seen last. k: how many it takes at a time. always:
+    those always taken. met_at: when a run last met it but was not told what it declares: it was
+    skipped or deselected. whole_at: when it was last seen whole; 0: never. times: for each label
+    when it was seen last, and at which place; empty if all were at `seen_at`, in this order.
     """
 
     __test__ = False  # pytest would collect it where a test imports it
@@ -97,16 +116,59 @@ class TestRecord:
     k: int
     always: tuple[str, ...] = ()
     met_at: float = 0.0
+    whole_at: float = _AS_SEEN
+    times: tuple[tuple[float, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(set(self.declared)) < len(self.declared):
+            object.__setattr__(self, "declared", tuple(dict.fromkeys(self.declared)))
+        if self.whole_at == _AS_SEEN:
+            object.__setattr__(self, "whole_at", self.seen_at)
 
     @property
     def there_at(self) -> float:
         """When there last was such a test."""
         return max(self.seen_at, self.met_at)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is of one view of the whole: it needs nothing of what was before."""
+        return self.whole_at == self.seen_at and not self.times
+
     def merged(self, other: TestRecord) -> TestRecord:
-        """One record of both: what was declared last, and when there last was such a test."""
-        newer = max(self, other, key=lambda one: (one.seen_at, one.declared, one.k, one.always))
-        return replace(newer, met_at=max(self.met_at, other.met_at))
+        """One record of both.
+
+        Of each label the last time it was seen, where that is not before the test was seen whole:
+        all of it is maxima, and what one merge leaves out, no later one could have kept.
+        """
+        whole_at = max(self.whole_at, other.whole_at)
+        seen: dict[str, tuple[float, int]] = {}
+        for one in (self, other):
+            times = one.times or [(one.seen_at, place) for place in range(len(one.declared))]
+            for label, time in zip(one.declared, times, strict=True):
+                if time[0] >= whole_at:
+                    seen[label] = max(seen.get(label, time), time)
+        seen_at = max(self.seen_at, other.seen_at)
+        declared = sorted(seen, key=lambda label: (seen[label][1], seen[label][0], label))
+        times = tuple(seen[label] for label in declared)
+        alike = all(time == (seen_at, place) for place, time in enumerate(times))
+        # How it is sampled, a view of the whole knows best.
+        newer = max(
+            self,
+            other,
+            key=lambda one: (one.whole_at, one.whole_at or one.seen_at, one.k, one.always),
+        )
+        return TestRecord(
+            self.key,
+            self.device,
+            tuple(declared),
+            seen_at,
+            newer.k,
+            newer.always,
+            max(self.met_at, other.met_at),
+            whole_at,
+            () if alike else times,
+        )
 
 
 @dataclass(frozen=True, slots=True)

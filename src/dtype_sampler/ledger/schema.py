@@ -2,6 +2,9 @@
 
 Version 1: the first.
 Version 2: `tests.met_at`, when a run last met a test that it took no sample of.
+Version 3: `tests.whole_at` and `tests.times`, which tell a view of all that a test declares from
+one of a part; what was written before may be either. The outcome `suspect`, which older programs
+can't read.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-VERSION = 2
+VERSION = 3
 # "dtsl" in SQLite's own header field for the application that a file belongs to.
 APPLICATION_ID = 0x6474736C
 
@@ -43,6 +46,8 @@ TABLES = (
         k INTEGER NOT NULL,
         always TEXT NOT NULL, -- JSON: labels
         met_at REAL NOT NULL DEFAULT 0, -- 0: never without a sample
+        whole_at REAL NOT NULL DEFAULT 0, -- 0: never seen whole
+        times TEXT NOT NULL DEFAULT '[]', -- JSON: of each label when seen last, and at which place
         UNIQUE (key, device)
     )""",
     """CREATE TABLE cells (
@@ -70,4 +75,8 @@ TABLES = (
 # From which version -> the statements that lead to the next one.
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     1: ("ALTER TABLE tests ADD COLUMN met_at REAL NOT NULL DEFAULT 0",),
+    2: (
+        "ALTER TABLE tests ADD COLUMN whole_at REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE tests ADD COLUMN times TEXT NOT NULL DEFAULT '[]'",
+    ),
 }

@@ -6,15 +6,17 @@ import json
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from dtype_sampler.ledger.guard import Steps, authorize, shown
 from dtype_sampler.ledger.opening import (
     check_header,
     connect,
+    damaged,
     identity_of,
     in_words,
     prepare,
@@ -26,6 +28,7 @@ from dtype_sampler.ledger.outcomes import (
     NOT_REACHED,
     PASSED,
     SKIPPED,
+    SUSPECT,
     UNSUPPORTED,
     VERDICTS,
     XFAILED,
@@ -33,11 +36,28 @@ from dtype_sampler.ledger.outcomes import (
     Cell,
 )
 from dtype_sampler.ledger.records import FAILURES, CellRecord, Mark, Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.rows import (
+    LATEST,
+    MARKS_MEAN,
+    MOST_LABELS,
+    cell_of,
+    moment,
+    number,
+    observed_of,
+    run_of,
+    test_of,
+    text,
+)
 from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
 from dtype_sampler.sampling.plan import History
+from dtype_sampler.sampling.rule import MAX_SEED
 
+T = TypeVar("T")
 # Numbers in the file: to be added to, never to be changed.
-_OUTCOMES = (PASSED, FAILED, XFAILED, XPASSED, SKIPPED, UNSUPPORTED, CRASHED, NOT_REACHED)
+_OUTCOMES = (
+    *(PASSED, FAILED, XFAILED, XPASSED, SKIPPED, UNSUPPORTED, CRASHED, NOT_REACHED),
+    SUSPECT,
+)
 _NUMBERS = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
 _RUN_COLUMNS = (
     *("uid", "number", "started", "ended", "seed", "seed_origin", "strategy", "command"),
@@ -45,10 +65,31 @@ _RUN_COLUMNS = (
 )
 _MARKS = ("last", "verdict", "passed", "failed")
 _MARK_COLUMNS = tuple(f"{mark}{part}" for mark in _MARKS for part in ("_at", "_run", ""))
-_TEST_COLUMNS = ("key", "device", "declared", "seen_at", "k", "always", "met_at")
+_TEST_COLUMNS = (
+    *("key", "device", "declared", "seen_at", "k", "always", "met_at"),
+    *("whole_at", "times"),
+)
 _NEWEST = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 _CELLS_OF_TEST = (
     f"SELECT id, label, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells WHERE test = ?"
+)
+_MARKS_MEAN = dict(zip(_MARKS, MARKS_MEAN, strict=True))
+# SQLite's names of a value's types, and what none of a cell's marks can be.
+_WRONG_CELLS = "SELECT cells.id FROM cells WHERE {} LIMIT 1".format(
+    " OR ".join(
+        [
+            *(f"typeof({name}) <> 'text'" for name in ("label", "nodeid")),
+            "last_at IS NULL",
+            *(
+                f"({mark}_at IS NOT NULL AND (typeof({mark}_at) NOT IN ('real', 'integer')"
+                f" OR {mark}_at NOT BETWEEN 0 AND {LATEST!r}"
+                f" OR {mark} IS NULL OR {mark} NOT IN"
+                f" ({', '.join(repr(outcome) for outcome in sorted(_MARKS_MEAN[mark]))})"
+                f" OR {mark}_run IS NULL OR {mark}_run NOT IN (SELECT id FROM runs)))"
+                for mark in _MARKS
+            ),
+        ]
+    )
 )
 # The files, by device and inode, that this process has open. What opens and closes such a file by
 # other means than SQLite's lets go of all of SQLite's locks on it (POSIX).
@@ -60,10 +101,11 @@ class SqliteStore(Store):
     give each job a file of its own, and combine them.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, steps: Steps) -> None:
         """Use `open`."""
         self.path = path
         self._sqlite = connection
+        self._steps = steps
         self._run_ids: dict[str, int] = {}
         self._opened: dict[str, RunRecord] = {}
         self._held = identity_of(path)
@@ -84,15 +126,17 @@ class SqliteStore(Store):
                 raise LedgerError(f"{path}: there is no such file")
         elif not _held[identity]:
             check_header(path)
+        steps = Steps(path)
         with told(path):
-            connection = connect(path, wait)
+            connection = connect(path, wait, steps)
         try:
             with told(path):
                 prepare(path, connection)
+                authorize(connection)
         except BaseException:
             connection.close()
             raise
-        return cls(path, connection)
+        return cls(path, connection, steps)
 
     def close(self) -> None:
         """Let go of the file; the last to do so leaves one file, which can be copied as it is."""
@@ -141,6 +185,7 @@ class SqliteStore(Store):
                 self._sqlite.execute("ROLLBACK")
 
     def _rows(self, sql: str, *values: object) -> list[Any]:
+        self._steps.begin()
         try:
             try:
                 return self._sqlite.execute(sql, values).fetchall()
@@ -149,6 +194,18 @@ class SqliteStore(Store):
                 return self._sqlite.execute(sql, [_text(value) for value in values]).fetchall()
         except sqlite3.Error as error:
             raise in_words(self.path, error) from None
+        except OverflowError:
+            raise LedgerError(f"{self.path}: can't hold a number of more than 64 bits") from None
+
+    def _checked(self, make: Callable[..., T], *values: object) -> T:
+        """What *make* makes of values from the file. Raises LedgerError if they can't be there."""
+        try:
+            return make(*values)
+        except ValueError as error:
+            raise damaged(self.path, str(error)) from None
+
+    def _all(self, make: Callable[[Any], T], rows: Iterable[Any]) -> list[T]:
+        return self._checked(lambda: [make(row) for row in rows])
 
     def _write_ahead(self) -> None:
         """Commits then cost microseconds, and a killed process leaves the file whole."""
@@ -173,6 +230,7 @@ class SqliteStore(Store):
         self._write_ahead()
         with self._transaction():
             ((last,),) = self._rows("SELECT coalesce(max(number), 0) FROM runs")
+            last = self._checked(number, last, "runs.number")
             run = replace(run, number=run.number or last + 1)
             self._put_run(run)
         self._opened[run.uid] = run
@@ -184,10 +242,11 @@ class SqliteStore(Store):
             known = "SELECT id, started FROM runs WHERE uid = ?"
             if not self._rows(known, uid):
                 if uid not in self._opened:
-                    raise LedgerError(f"{self.path}: knows no run {uid}")
+                    raise LedgerError(f"{self.path}: knows no run {shown(uid)}")
                 # Another process, with newer runs, has folded this one away while it goes on.
                 self._put_run(self._opened[uid])
             ((run_id, started),) = self._rows(known, uid)
+            started = self._checked(moment, started, "runs.started")
             self._run_ids[uid] = run_id
             test_ids = {(test.key, test.device): self._put_test(test) for test in tests}
             of_test: dict[int, list[Observed]] = {}
@@ -209,29 +268,61 @@ class SqliteStore(Store):
     def history(self, *, verdicts: bool) -> History:
         """What the next run wants to know."""
         last = self._rows("SELECT seed FROM runs ORDER BY started DESC, uid DESC LIMIT 1")
+        seed = self._checked(number, last[0][0], "runs.seed", MAX_SEED) if last else None
         failing: dict[str, dict[str, list[str]]] = {}
+        alone: dict[str, dict[str, list[str]]] = {}
+        suspect: dict[str, dict[str, list[str]]] = {}
         ages: dict[str, dict[str, dict[str, float]]] = {}
         sql = (
             "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
             " WHERE verdict"
         )
         names = ", ".join(f"'{outcome}'" for outcome in sorted(FAILURES))
-        for device, key, label, _ in self._rows(f"{sql} IN ({names}) ORDER BY key, label"):
+        rows = self._rows(f"{sql} IN ({names}) ORDER BY key, label")
+        for device, key, label, _ in self._all(_verdict_of, rows):
             failing.setdefault(device, {}).setdefault(key, []).append(label)
+        # How many cells of the test that run took; and whether the cell was ever a suspect.
+        taken = (
+            "SELECT count(*) FROM cells AS others JOIN observations ON cell = others.id"
+            " AND run = cells.verdict_run WHERE others.test = cells.test"
+        )
+        doubted = (
+            "SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
+            " WHERE outcome = ?"
+        )
+        rows = self._rows(
+            f"{sql} IN ({names}) AND ({taken}) = 1 AND EXISTS ({doubted}) ORDER BY key, label",
+            _NUMBERS[SUSPECT],
+        )
+        for device, key, label, _ in self._all(_verdict_of, rows):
+            alone.setdefault(device, {}).setdefault(key, []).append(label)
+        # One that has been tried since, in vain, takes its chance among the others again.
+        rows = self._rows(f"{sql} = ? AND last_at <= verdict_at ORDER BY key, label", SUSPECT)
+        for device, key, label, _ in self._all(_verdict_of, rows):
+            suspect.setdefault(device, {}).setdefault(key, []).append(label)
         if verdicts:
-            for device, key, label, at in self._rows(f"{sql} IS NOT NULL"):
+            rows = self._rows(f"{sql} != ?", SUSPECT)
+            for device, key, label, at in self._all(_verdict_of, rows):
                 ages.setdefault(device, {}).setdefault(key, {})[label] = at
-        return History(last[0][0] if last else None, failing, ages)
+        return History(seed, failing, ages, suspect, alone)
+
+    def check(self) -> None:
+        """Raise LedgerError if runs, tests or cells hold what none can."""
+        self.runs()
+        self.tests()
+        # There are many of these, and SQLite looks at them faster.
+        for (cell_id,) in self._rows(_WRONG_CELLS):
+            raise damaged(self.path, f"cells holds in row {cell_id} what none can")
 
     def runs(self) -> list[RunRecord]:
         """The runs that are known, oldest first."""
         rows = self._rows(f"SELECT {', '.join(_RUN_COLUMNS)} FROM runs ORDER BY started, uid")
-        return [RunRecord(**_run_fields(row)) for row in rows]
+        return self._all(lambda row: run_of(_RUN_COLUMNS, row), rows)
 
     def tests(self) -> list[TestRecord]:
         """The tests that are known, by key and device."""
         rows = self._rows(f"SELECT {', '.join(_TEST_COLUMNS)} FROM tests ORDER BY key, device")
-        return [_test_of(*row) for row in rows]
+        return self._all(lambda row: test_of(*row), rows)
 
     def cells(self, key: str | None = None) -> list[CellRecord]:
         """The cells that have an outcome, of one test or of all."""
@@ -242,8 +333,9 @@ class SqliteStore(Store):
                 f" JOIN tests ON tests.id = test{where} ORDER BY key, device, cells.id",
                 *values,
             )
-            uids = dict(self._rows("SELECT id, uid FROM runs"))
-        return [_cell_of(row, uids) for row in rows]
+            known = self._rows("SELECT id, uid FROM runs")
+        uids = dict(self._all(lambda row: (row[0], text(row[1], "runs.uid")), known))
+        return self._all(lambda row: cell_of(row, uids), rows)
 
     def observations(self, uid: str, key: str | None = None) -> list[Observed]:
         """What came of a run's cells, of one test or of all, if the run is not folded away."""
@@ -255,27 +347,18 @@ class SqliteStore(Store):
             uid,
             *values,
         )
-        return [
-            Observed(
-                Cell(key, label, device),
-                nodeid,
-                _OUTCOMES[outcome],
-                started + at / 1000,
-                None if duration is None else duration / 1000,
-            )
-            for key, label, device, nodeid, outcome, started, at, duration in rows
-        ]
+        return self._all(lambda row: observed_of(row, _OUTCOMES), rows)
 
     def activity(self) -> dict[Cell, tuple[int, float]]:
         """In how many whole runs each cell had a verdict, and when the first of these began."""
         numbers = ", ".join(str(_NUMBERS[outcome]) for outcome in sorted(VERDICTS))
         rows = self._rows(
-            "SELECT key, label, tests.device, times, first FROM"
-            " (SELECT cell, count(*) AS times, min(started) AS first FROM observations"
+            "SELECT key, label, tests.device, often, first FROM"
+            " (SELECT cell, count(*) AS often, min(started) AS first FROM observations"
             f" JOIN runs ON runs.id = run WHERE outcome IN ({numbers}) GROUP BY cell)"
             " JOIN cells ON cells.id = cell JOIN tests ON tests.id = test"
         )
-        return {Cell(key, label, device): (times, at) for key, label, device, times, at in rows}
+        return dict(self._all(_activity_of, rows))
 
     def merge(self, other: Store, keep: int) -> None:
         """Take over all that *other* knows, and fold away all but the newest *keep* runs."""
@@ -350,14 +433,17 @@ class SqliteStore(Store):
 
     def _run_id(self, uid: str) -> int:
         if uid not in self._run_ids:
-            ((self._run_ids[uid],),) = self._rows("SELECT id FROM runs WHERE uid = ?", uid)
+            rows = self._rows("SELECT id FROM runs WHERE uid = ?", uid)
+            if not rows:
+                raise LedgerError(f"{self.path}: knows no run {shown(uid)}")
+            ((self._run_ids[uid],),) = rows
         return self._run_ids[uid]
 
     def _put_run(self, run: RunRecord) -> None:
         columns = ", ".join(_RUN_COLUMNS)
         known = self._rows(f"SELECT {columns} FROM runs WHERE uid = ?", run.uid)
         if known:
-            run = run.merged(RunRecord(**_run_fields(known[0])))
+            run = run.merged(self._checked(run_of, _RUN_COLUMNS, known[0]))
         values = [
             json.dumps(dict(run.counts)) if name == "counts" else getattr(run, name.strip('"'))
             for name in _RUN_COLUMNS
@@ -372,10 +458,15 @@ class SqliteStore(Store):
     def _test_id(self, key: str, device: str) -> int:
         rows = self._rows("SELECT id FROM tests WHERE key = ? AND device = ?", key, device)
         if not rows:
-            raise LedgerError(f"{self.path}: knows no test {key} on {device}")
+            raise LedgerError(f"{self.path}: knows no test {shown(key)} on {shown(device)}")
         return int(rows[0][0])
 
     def _put_test(self, test: TestRecord) -> int:
+        if len(test.declared) > MOST_LABELS:
+            raise LedgerError(
+                f"{self.path}: can't hold {shown(test.key)}, which declares"
+                f" {len(test.declared)} dtypes; {MOST_LABELS} is the most"
+            )
         known = self._rows(
             f"SELECT {', '.join(_TEST_COLUMNS)}, id FROM tests WHERE key = ? AND device = ?",
             test.key,
@@ -383,18 +474,21 @@ class SqliteStore(Store):
         )
         if known:
             *fields, test_id = known[0]
-            # Most are newer than what is known: then there is nothing to compare.
-            if test.seen_at <= fields[3]:
-                test = test.merged(_test_of(*fields))
+            # Most are whole and newer than what is known: then there is nothing to compare.
+            if not test.is_whole or test.seen_at <= self._checked(
+                moment, fields[3], "tests.seen_at"
+            ):
+                test = test.merged(self._checked(test_of, *fields))
             self._rows(
                 "UPDATE tests SET declared = ?, seen_at = ?, k = ?, always = ?,"
-                " met_at = max(met_at, ?) WHERE id = ?",
+                " met_at = max(met_at, ?), whole_at = ?, times = ? WHERE id = ?",
                 *_test_values(test)[2:],
                 test_id,
             )
             return int(test_id)
         self._rows(
-            f"INSERT INTO tests ({', '.join(_TEST_COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO tests ({', '.join(_TEST_COLUMNS)})"
+            f" VALUES ({', '.join('?' * len(_TEST_COLUMNS))})",
             *_test_values(test),
         )
         return self._test_id(test.key, test.device)
@@ -405,7 +499,7 @@ class SqliteStore(Store):
         That is the rule while tests run, and 5,000 tests may end in five seconds.
         """
         rows = self._rows(_CELLS_OF_TEST, test_id)
-        known = {label: (cell_id, ats) for cell_id, label, *ats in rows}
+        known = {label: (cell_id, ats) for cell_id, label, *ats in self._all(_times_of, rows)}
         cell_ids = []
         for one in seen:
             record = CellRecord.of(one.cell, one.nodeid, Mark(one.at, uid, one.outcome))
@@ -415,10 +509,11 @@ class SqliteStore(Store):
                 cell_ids.append(self._put_cell(test_id, record))
                 continue
             marks = [name for name in _MARKS if getattr(record, name) is not None]
-            columns = ", ".join(f"{name}_at = ?1, {name}_run = ?2, {name} = ?3" for name in marks)
+            columns = ", ".join(f"{name}_at = ?, {name}_run = ?, {name} = ?" for name in marks)
             self._rows(
-                f"UPDATE cells SET nodeid = ?4, {columns} WHERE id = ?5",
-                *(one.at, self._run_id(uid), one.outcome, one.nodeid, cell_id),
+                f"UPDATE cells SET nodeid = ?, {columns} WHERE id = ?",
+                # Not by numbered placeholders: Python 3.12 warns of these, bound in sequence.
+                *(one.nodeid, *len(marks) * (one.at, self._run_id(uid), one.outcome), cell_id),
             )
             cell_ids.append(cell_id)
         return cell_ids
@@ -442,8 +537,8 @@ class SqliteStore(Store):
             ((cell_id,),) = self._rows("SELECT last_insert_rowid()")
             return int(cell_id)
         cell_id, *fields = known[0]
-        uids = {number: self._uid(number) for number in fields[2::3] if number is not None}
-        old = _cell_of((*record.cell, *fields), uids)
+        uids = {run_id: self._uid(run_id) for run_id in fields[2::3] if run_id is not None}
+        old = self._checked(cell_of, (*record.cell, *fields), uids)
         merged = record.merged(old)
         if merged != old:
             self._rows(
@@ -454,12 +549,15 @@ class SqliteStore(Store):
         return int(cell_id)
 
     def _uid(self, run_id: int) -> str:
-        for uid, number in self._run_ids.items():
-            if number == run_id:
+        for uid, known in self._run_ids.items():
+            if known == run_id:
                 return uid
-        ((uid,),) = self._rows("SELECT uid FROM runs WHERE id = ?", run_id)
+        rows = self._rows("SELECT uid FROM runs WHERE id = ?", run_id)
+        if not rows:
+            raise damaged(self.path, "cells speaks of a run that is not there")
+        uid = self._checked(text, rows[0][0], "runs.uid")
         self._run_ids[uid] = run_id
-        return str(uid)
+        return uid
 
     def _cell_values(self, record: CellRecord) -> list[object]:
         values: list[object] = [record.nodeid]
@@ -492,30 +590,29 @@ def _text(value: object) -> object:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
-def _cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
-    key, label, device, nodeid, *fields = row
-    marks = [
-        None if at is None else Mark(at, uids[run], outcome)
-        for at, run, outcome in zip(fields[::3], fields[1::3], fields[2::3], strict=True)
-    ]
-    last, verdict, passed, failed = marks
-    assert last is not None
-    return CellRecord(Cell(key, label, device), nodeid, last, verdict, passed, failed)
-
-
-def _test_of(
-    key: str, device: str, declared: str, seen_at: float, k: int, always: str, met_at: float
-) -> TestRecord:
-    return TestRecord(
-        key, device, tuple(json.loads(declared)), seen_at, k, tuple(json.loads(always)), met_at
+def _verdict_of(row: Sequence[Any]) -> tuple[str, str, str, float]:
+    device, key, label, at = row
+    return (
+        text(device, "tests.device"),
+        text(key, "tests.key"),
+        text(label, "cells.label"),
+        moment(at, "cells.verdict_at"),
     )
+
+
+def _activity_of(row: Sequence[Any]) -> tuple[Cell, tuple[int, float]]:
+    key, label, device, often, at = row
+    cell = Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device"))
+    return cell, (often, moment(at, "runs.started"))
+
+
+def _times_of(row: Sequence[Any]) -> Sequence[Any]:
+    cell_id, label, *ats = row
+    times = [None if at is None else moment(at, "cells") for at in ats]
+    return cell_id, text(label, "cells.label"), *times
 
 
 def _test_values(test: TestRecord) -> tuple[object, ...]:
     declared, always = (json.dumps([*map(_text, some)]) for some in (test.declared, test.always))
-    return test.key, test.device, declared, test.seen_at, test.k, always, test.met_at
-
-
-def _run_fields(row: Iterable[Any]) -> dict[str, Any]:
-    fields = dict(zip((name.strip('"') for name in _RUN_COLUMNS), row, strict=True))
-    return fields | {"counts": json.loads(fields["counts"])}
+    since = (test.met_at, test.whole_at, json.dumps(test.times))
+    return test.key, test.device, declared, test.seen_at, test.k, always, *since

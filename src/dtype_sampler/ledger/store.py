@@ -42,6 +42,9 @@ class Store(Protocol):
     def history(self, *, verdicts: bool) -> History:
         """What the next run wants to know."""
 
+    def check(self) -> None:
+        """Raise LedgerError if runs, tests or cells hold what none can."""
+
     def runs(self) -> list[RunRecord]:
         """The runs that are known, oldest first."""
 

@@ -11,7 +11,7 @@ from typing import Any
 WIRE = "dtype_sampler"
 # Where pytest's cache keeps the seed for `--dtype-seed=last`.
 CACHE_SEED = "dtype_sampler/seed"
-_AS_TEXT = ("recheck", "verdicts")
+_AS_TEXT = ("recheck", "suspects", "alone", "verdicts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,9 @@ class RunPlan:
     `--dtype-only` takes them; empty means every dtype. device: None means the current accelerator,
     else cpu. kept: node ids that are never left out, as somebody asked for them by name or they
     failed last. recheck: device type -> test key -> the labels whose last verdict was a failure.
-    verdicts: device type -> test key -> label -> when its last verdict was, for `oldest`.
+    suspects: likewise, those of which one failed and which one is not known: they are taken one at
+    a time. alone: likewise, those of which that was told so: they failed alone. verdicts: device
+    type -> test key -> label -> when its last verdict was, for `oldest`.
     """
 
     seed: int
@@ -38,6 +40,8 @@ class RunPlan:
     reseed: bool = True
     kept: tuple[str, ...] = ()
     recheck: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    suspects: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    alone: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     verdicts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
 
     def to_wire(self) -> dict[str, Any]:
@@ -58,8 +62,12 @@ class History:
 
     last_seed: None if there are no runs. failing: the labels whose last verdict was a failure.
     verdicts: label -> when its last verdict was, in seconds since 1970; empty unless asked for.
+    suspect: the labels of which one failed, it is not known which. alone: those that were suspects
+    once, and failed when nothing else of the test ran.
     """
 
     last_seed: int | None = None
     failing: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     verdicts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    suspect: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
+    alone: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)

@@ -16,8 +16,10 @@ class SampleRecord:
     """What one test declared, was given and took, on one type of device; all by label.
 
     unsupported: label -> the refusal. k, always: as asked for. together: the whole sample, where
-    `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
-    entered: the labels handed out so far, in that order.
+    `chosen` is but the item's own label. by_name: the seed alone does not give this sample. whole:
+    of items, whether all that the test was parametrized with is known; None for what a test asks
+    for while it runs, which may be more if it ends otherwise. entered: the labels handed out so
+    far, in that order.
     """
 
     key: str
@@ -29,6 +31,7 @@ class SampleRecord:
     always: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
     by_name: bool = False
+    whole: bool | None = None
     entered: dict[str, None] = field(default_factory=dict)
 
     def to_wire(self) -> dict[str, Any]:
@@ -43,6 +46,7 @@ class SampleRecord:
             "always": self.always,
             "together": self.together or self.chosen,
             "by_name": self.by_name,
+            "whole": self.whole,
             "entered": tuple(self.entered),
         }
 
@@ -55,10 +59,12 @@ class UnderTest:
     find it here.
     """
 
-    __slots__ = ("_loops",)
+    __slots__ = ("_loops", "_moved")
 
-    def __init__(self) -> None:
+    def __init__(self, moved: Callable[[], object] | None = None) -> None:
+        """moved: called whenever what is under test has changed."""
         self._loops: list[tuple[ref[Any], str]] = []
+        self._moved = moved
 
     def labels(self) -> tuple[str, ...]:
         """The labels under test, outermost loop first, without repeats."""
@@ -66,10 +72,12 @@ class UnderTest:
 
     def enter(self, loop: object, label: str) -> None:
         """*loop* hands out *label*."""
-        self.leave(loop)
+        self._drop(loop)
         # Loops whose iterator is gone were left early, and the test went on.
         self._loops = [entry for entry in self._loops if entry[0]() is not None]
         self._loops.append((ref(loop), label))
+        if self._moved is not None:
+            self._moved()
 
     def add(self, other: UnderTest) -> None:
         """What is under test there, is here too."""
@@ -77,6 +85,11 @@ class UnderTest:
 
     def leave(self, loop: object) -> None:
         """*loop* is over, and so are those inside it."""
+        self._drop(loop)
+        if self._moved is not None:
+            self._moved()
+
+    def _drop(self, loop: object) -> None:
         for depth, (owner, _) in enumerate(self._loops):
             if owner() is loop:
                 del self._loops[depth:]

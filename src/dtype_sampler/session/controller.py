@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally
+from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally, blamed
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.session import terminal
 from dtype_sampler.session.nodeids import argument_of_nodeid
 from dtype_sampler.session.settings import INI, Settings
+from dtype_sampler.session.subtests import name_dtypes
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
@@ -43,9 +44,12 @@ class Controller:
         self.plan = plan
         self.tally = Tally()
         self.books = books
+        self._pid = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
         self._durations: dict[str, float] = {}
+        # The node ids of what was called and came to its end: it has asked for all it asks for.
+        self._came_to_end: set[str] = set()
         self._coverage: Coverage | None = None
         self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
@@ -65,6 +69,10 @@ class Controller:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        name_dtypes(report)
+        if os.getpid() != self._pid:
+            # A child of pytest-forked: its parent is told, and keeps the books.
+            return
         payload = getattr(report, WIRE, None)
         if payload is not None and not self.tally.used:
             self._remember_seed()
@@ -72,16 +80,21 @@ class Controller:
         observation = _observation(report, payload)
         finished = self.tally.add(report.nodeid, observation)
         if payload is not None and observation.outcome == "failed":
-            self._add_replay(report, payload)
+            sure, doubtful = blamed(observation)
+            self._add_replay(report, payload | {"under_test": sure, "one_of": doubtful})
         if self.books is None:
             return
         self._met.add(report.nodeid)
         if payload is not None and report.when == "call" and payload["function"] is not None:
             self._durations[report.nodeid] = report.duration
+        if payload is not None and report.when == "call" and not observation.subtest:
+            self._came_to_end.discard(report.nodeid)
+            if observation.outcome == "passed":
+                self._came_to_end.add(report.nodeid)
         if finished is not None:
             duration = self._durations.pop(report.nodeid, None)
-            nodeid = payload["nodeid"] if payload is not None else report.nodeid
-            self.books.record(*_records(finished, nodeid, self.books.now(), duration))
+            at_end = report.nodeid in self._came_to_end
+            self.books.record(*_records(finished, self.books.now(), duration, came_to_end=at_end))
 
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         # Of xdist's workers nobody hears what they deselect.
@@ -152,7 +165,10 @@ class Controller:
         ):
             # Nothing can have run with what was asked for by name: that is no success.
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        left = self.tally.close()
         if self.books is not None:
+            for finished in left:
+                self.books.record(*_records(finished, self.books.now(), None, came_to_end=False))
             self.books.end(self._met)
             self._gate(session)
 
@@ -229,9 +245,12 @@ def open_books(config: pytest.Config, settings: Settings) -> Books | None:
 
 
 def _records(
-    finished: Finished, nodeid: str, now: float, duration: float | None
+    finished: Finished, now: float, duration: float | None, *, came_to_end: bool
 ) -> tuple[list[TestRecord], list[Observed]]:
-    """What the ledger is told of a test that has ended."""
+    """What the ledger is told of a test that has ended.
+
+    came_to_end: it passed, so that it has asked for all it asks for.
+    """
     from dtype_sampler.ledger.records import Observed, TestRecord
 
     tests: dict[tuple[str, str], TestRecord] = {}
@@ -239,6 +258,8 @@ def _records(
         key, device = sample["key"], sample["device"]
         before = tests.get((key, device))
         declared = (*(before.declared if before else ()), *sample["declared"])
+        whole = came_to_end if sample["whole"] is None else sample["whole"]
+        whole = whole and (before is None or before.is_whole)
         tests[key, device] = TestRecord(
             key,
             device,
@@ -246,8 +267,12 @@ def _records(
             now,
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
+            whole_at=now if whole else 0.0,
         )
-    seen = [Observed(c, nodeid, outcome, now, duration) for c, outcome in finished.cells.items()]
+    seen = [
+        Observed(cell, finished.nodeid, outcome, now, duration)
+        for cell, outcome in finished.cells.items()
+    ]
     return list(tests.values()), seen
 
 
@@ -264,9 +289,11 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
     # pytest 9 and pytest-subtests both say by a context that a report is a subtest's.
     subtest = hasattr(getattr(report, "context", None), "kwargs")
     outcome: str = report.outcome
-    if payload is not None and outcome == "failed" and not subtest:
+    rerun = outcome == "rerun"
+    if payload is not None and (rerun or outcome == "failed") and not subtest:
         # What made it fail on the way here are its subtests, which have their own reports.
         outcome = payload.get("outcome", outcome)
+    worker = getattr(getattr(getattr(report, "node", None), "gateway", None), "id", "")
     return Observation(
         # xdist reports a test whose worker died with a phase of "???".
         when="crash" if report.when not in ("setup", "call", "teardown") else report.when,
@@ -274,6 +301,8 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
         xfail=hasattr(report, "wasxfail"),
         subtest=subtest,
         samples=payload,
+        rerun=rerun,
+        worker=worker,
     )
 
 

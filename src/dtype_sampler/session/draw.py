@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
+from math import gcd
 from operator import index
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
@@ -131,7 +132,7 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
-    if plan.verdicts or plan.recheck:
+    if plan.verdicts or plan.recheck or plan.suspects or plan.alone:
         # The device decides whose history counts, and importing torch, as this does for a pool of
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
@@ -149,20 +150,47 @@ def draw(
         available=available,
         verdicts=plan.verdicts.get(where, {}).get(key),
     )
+
+    def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
+        labels = past.get(where, {}).get(key, ())
+        return [label for label in pool.labels if label in labels and available(label)]
+
     # What failed last stays until it passes, on top of what the seed picks.
-    failing = plan.recheck.get(where, {}).get(key, ())
-    again = [label for label in failing if label in pool.labels and label not in chosen]
-    again = [label for label in again if available(label)]
+    again = [label for label in known(plan.recheck) if label not in chosen]
+    loners: list[str] = []
+    if left is None and not everything:
+        # A loop, where together it may not be possible to tell which one fails.
+        if suspects := known(plan.suspects):
+            chosen, again = (), [suspects[plan.seed % len(suspects)]]
+        elif loners := known(plan.alone):
+            # After so many seeds the samples come again.
+            rest = len(pool.labels) - len(always)
+            period = rest // gcd(rest, k - len(always)) if rest else 1
+            chosen = beside(chosen, loners, plan.seed // period)
+            again = [label for label in again if label not in loners]
     return SampleRecord(
         key,
-        device_type(device_in_use(device)),
+        where,
         pool.labels,
         tuple(label for label in pool.labels if label in chosen or label in again),
         {label: unsupported[label] for label in pool.labels if label in unsupported},
         k=k,
         always=always,
-        by_name=bool(again) or (plan.strategy == "oldest" and not everything),
+        by_name=bool(again or loners) or (plan.strategy == "oldest" and not everything),
     )
+
+
+def beside(chosen: tuple[str, ...], loners: Sequence[str], turn: int) -> tuple[str, ...]:
+    """What to take of a sample in which some are to run alone: it without them, or one of them.
+
+    turn: how often the seeds have been round all samples. Every other time those that are to run
+    alone have their turn, and the others in between, so that nobody starves.
+    """
+    picked = [label for label in chosen if label in loners]
+    others = tuple(label for label in chosen if label not in loners)
+    if picked and (turn % 2 or not others):
+        return (picked[turn // 2 % len(picked)],)
+    return others
 
 
 def _lacking(label: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Generator
 from contextlib import ExitStack
+from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +20,23 @@ from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
 from dtype_sampler.session.planning import make_plan
 from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, resolve
+from dtype_sampler.session.subtests import name_dtypes
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.session.parametrization import Parametrizations
     from dtype_sampler.session.running import RunningTest
     from dtype_sampler.session.selection import Group
+    from dtype_sampler.session.trace import Trace
 
 PLAN = pytest.StashKey[RunPlan]()
 SEEN: pytest.StashKey[Parametrizations] = pytest.StashKey()
 RUNNING: pytest.StashKey[RunningTest] = pytest.StashKey()
 MEMBERS: pytest.StashKey[dict[int, Group]] = pytest.StashKey()
 RESEEDED = pytest.StashKey[bool]()
+TRACE: pytest.StashKey[Trace] = pytest.StashKey()
+# How many items this process has begun to run, one that is run again counted again.
+EXECUTIONS = pytest.StashKey[int]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -74,6 +80,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if wire is not None:
         config.stash[PLAN] = RunPlan.from_wire(wire)
         config.pluginmanager.register(WorkerReports(), "dtype-sampler-worker")
+        _leave_traces(config)
         return
     from dtype_sampler.session.controller import Controller, open_books
 
@@ -85,6 +92,20 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     controller = Controller(config, settings, plan, books)
     config.pluginmanager.register(controller, "dtype-sampler-controller")
+    _leave_traces(config)
+
+
+def _leave_traces(config: pytest.Config) -> None:
+    """Where a process may die and another one tells of it, have the former leave what is known."""
+    if not any(map(config.pluginmanager.has_plugin, ("dsession", "xdist", "pytest_forked"))):
+        return
+    from dtype_sampler.session.trace import LastWords, Phases
+
+    last_words = LastWords(config)
+    config.pluginmanager.register(last_words, "dtype-sampler-last-words")
+    if last_words.own is not None:
+        config.stash[TRACE] = last_words.own
+        config.pluginmanager.register(Phases(), "dtype-sampler-phases")
 
 
 class WorkerReports:
@@ -97,6 +118,7 @@ class WorkerReports:
         execnet sends builtins only. pytest 9 does this itself; before, `subTest(dtype=dtype)` is an
         internal error under xdist.
         """
+        name_dtypes(report)
         context: Any = getattr(report, "context", None)
         values = getattr(context, "kwargs", {})
         if any(type(value) not in (str, int, float, bool, NoneType) for value in values.values()):
@@ -189,6 +211,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrization.generate(metafunc, plan, seen)
 
 
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    # Innermost, as `--lf` leaves items out here, and node ids on the command line do afterwards.
+    report = yield
+    if SEEN in collector.config.stash:
+        collector.config.stash[SEEN].note(collector, report.result)
+    return report
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
@@ -231,13 +264,24 @@ def pytest_collection_modifyitems(
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     from dtype_sampler.session.running import RunningTest
 
+    stash = item.config.stash
+    stash[EXECUTIONS] = stash.get(EXECUTIONS, 0) + 1
     nodeid = _replayable(item)
     full = item.get_closest_marker("all_dtypes") is not None
+    trace = stash.get(TRACE, None)
     test = item.stash[RUNNING] = RunningTest(
-        item.config.stash[PLAN], nodeid, full=full, skip=pytest.skip
+        stash[PLAN],
+        nodeid,
+        full=full,
+        skip=pytest.skip,
+        execution=stash[EXECUTIONS],
+        note=None if trace is None else partial(trace.note, item.nodeid),
     )
     with running(test):
-        return (yield)
+        result = yield
+    if trace is not None:
+        trace.clear()
+    return result
 
 
 def _name_among(kept: Collection[str]) -> Callable[[pytest.Item], str]:

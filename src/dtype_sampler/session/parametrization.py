@@ -46,11 +46,20 @@ class Parametrizations:
     """What was seen while tests were generated, by the node id of the test function.
 
     calls: the argument names of each `parametrize` call, in order: one part of an item's id each.
-    requests: by argument name.
+    requests: by argument name. made: the items that a module or class (by its identity, which lasts
+    as long as they do) has made of a function, before any was left out.
     """
 
     calls: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
     requests: dict[str, dict[str, MarkerRequest]] = field(default_factory=dict)
+    made: dict[tuple[int, str], list[Any]] = field(default_factory=dict)
+
+    def note(self, collector: pytest.Collector, nodes: Sequence[object]) -> None:
+        """Keep the parametrized items that a collector has made."""
+        for node in nodes:
+            if getattr(node, "callspec", None) is not None:
+                where = id(collector), node.originalname  # type: ignore[attr-defined]  # Function's
+                self.made.setdefault(where, []).append(node)
 
 
 def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -> None:
@@ -194,6 +203,8 @@ class _Function:
     device_arg: bool
     full: bool
     groups: dict[object, Group] = field(default_factory=dict)
+    # By the identity of the item.
+    members: dict[int, tuple[Group, str]] = field(default_factory=dict)
     # By the identity of the value, as one object stands for a dtype in many items.
     labels: dict[int, str] = field(default_factory=dict)
     unstable: int = 0
@@ -204,7 +215,8 @@ def group_items(
 ) -> dict[int, Group]:
     """`id(item)` -> its group, for every item that stands for a dtype.
 
-    A group is the items of one test that agree in all other parameters.
+    A group is the items of one test that agree in all other parameters. What it declares is what
+    its function was parametrized with, also where just some of that were asked for.
     """
     functions: dict[tuple[int, str], _Function | None] = {}
     found: dict[int, Group] = {}
@@ -218,26 +230,44 @@ def group_items(
             function = functions[where]
         except KeyError:
             function = functions[where] = _function_of(item, params, plan, seen)
+            # All that it was parametrized with, in that order, whatever was asked for of it.
+            if function is not None:
+                for one in seen.made.get(where, ()):
+                    function.members[id(one)] = _member(function, one.callspec, seen)
         if function is None:
             continue
-        label = _label(function, params)
-        values = tuple([_identity(params[name]) for name in function.others])
-        try:
-            group = function.groups.get(values)
-        except Exception:  # noqa: BLE001  # values of the suite's own are compared: any may come
-            values = tuple([id(params[name]) for name in function.others])
-            group = function.groups.get(values)
-        if group is None:
-            group = function.groups[values] = _new_group(function, callspec, params, seen)
-        if label not in group.candidates:
-            candidates = [params[name] for name in function.sampled]
-            # A combination of dtypes is no dtype that a device could be asked for.
-            group.candidates[label] = candidates[0] if len(candidates) == 1 else tuple(candidates)
         # By identity: hashing an item hashes its whole node id.
         number = id(item)
+        try:
+            group, label = function.members[number]
+        except KeyError:
+            group, label = _member(function, callspec, seen)
+            # Somebody else made it, who may have left out others.
+            group.whole = False
         group.labels[number] = label
         found[number] = group
+    # Of these, what was not asked for is needed no more.
+    seen.made.clear()
     return found
+
+
+def _member(function: _Function, callspec: Any, seen: Parametrizations) -> tuple[Group, str]:
+    """The group of an item, and the label that it stands for."""
+    params = callspec.params
+    label = _label(function, params)
+    values = tuple([_identity(params[name]) for name in function.others])
+    try:
+        group = function.groups.get(values)
+    except Exception:  # noqa: BLE001  # values of the suite's own are compared: any may come
+        values = tuple([id(params[name]) for name in function.others])
+        group = function.groups.get(values)
+    if group is None:
+        group = function.groups[values] = _new_group(function, callspec, params, seen)
+    if label not in group.candidates:
+        candidates = [params[name] for name in function.sampled]
+        # A combination of dtypes is no dtype that a device could be asked for.
+        group.candidates[label] = candidates[0] if len(candidates) == 1 else tuple(candidates)
+    return group, label
 
 
 def _function_of(

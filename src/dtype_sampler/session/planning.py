@@ -23,6 +23,7 @@ def make_plan(
     known: another seed would not replay what the person wants to see again.
     """
     seed, words = _seed(settings, last_seed, history)
+    again = history if history is not None and settings.recheck_failed else History()
     return RunPlan(
         seed=seed,
         seed_origin=words,
@@ -35,7 +36,9 @@ def make_plan(
         argnames=settings.argnames,
         reseed=settings.reseed,
         kept=kept,
-        recheck=history.failing if history is not None and settings.recheck_failed else {},
+        recheck=again.failing,
+        suspects=again.suspect,
+        alone=again.alone,
         verdicts=history.verdicts if history is not None else {},
     )
 

@@ -66,7 +66,8 @@ def lines(
 ) -> list[str]:
     """What to tell of a failure: the dtype, and how to replay the sample and the dtype alone.
 
-    payload: of the failing report, as `RunningTest.to_wire` makes it. relative: turns
+    payload: of the failing report, as `RunningTest.to_wire` makes it, where `under_test` is what
+    the failure is put down to, and `one_of` those of which one failed. relative: turns
     a node id into one that works from the folder in which pytest was called. common: options that
     every replay needs. filters: options such as `-k` that took part in choosing among items.
     """
@@ -91,6 +92,11 @@ def lines(
         text.append(f"same sample:     {command(node, [*same, *common])}")
         if failed:
             text.append(f"this dtype only: {command(node, [*by_name(failed), *common])}")
+        else:
+            text += [
+                f"one at a time:   {command(node, [*by_name([label]), *common])}"
+                for label in dict.fromkeys(payload.get("one_of", ()))
+            ]
     else:
         text.append(f"same sample:     {command(function, [*same, *common, *filters])}")
         options = [f"--dtype-seed={plan.seed}", *device_option(settings, plan), *common]
@@ -102,4 +108,6 @@ def _after_the_loop(payload: Mapping[str, Any]) -> str:
     entered = [label for sample in payload["samples"] for label in sample["entered"]]
     if not entered:
         return "dtype under test: none yet"
-    return f"dtype under test: none any more, after {', '.join(dict.fromkeys(entered))}"
+    text = f"dtype under test: none any more, after {', '.join(dict.fromkeys(entered))}"
+    doubtful = list(dict.fromkeys(payload.get("one_of", ())))
+    return f"{text}: the failure of one of {', '.join(doubtful)}" if doubtful else text

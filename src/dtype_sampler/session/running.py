@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
+from dtype_sampler.sampling.candidates import short_name
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
 from dtype_sampler.session.current import innermost, running
@@ -28,20 +29,27 @@ class RunningTest:
     nodeid: what replays it; also its test key, except for the dtype that an item stands for.
     full: the test is exempt from sampling (`@pytest.mark.all_dtypes`). skip: how to skip a test, by
     raising something, for a reason. shared: it is no test but a fixture that many tests share.
+    execution: the number of this execution in its process, as one item may be run again. note:
+    called with this test, and what it sets up, whenever what it does has changed.
     """
 
     __slots__ = (
         "__weakref__",
         "_adopted",
+        "_candidates",
         "_function",
         "_made",
+        "_note",
         "_records",
         "_shared",
         "_skip",
         "attempt",
+        "execution",
         "full",
         "nodeid",
+        "phase",
         "plan",
+        "subtests",
         "under_test",
     )
 
@@ -53,13 +61,19 @@ class RunningTest:
         full: bool = False,
         skip: Callable[[str], Any] = _skip_in_unittest,
         shared: bool = False,
+        execution: int = 0,
+        note: Callable[..., object] | None = None,
     ) -> None:
         self.plan = plan
         self.nodeid = nodeid
         self.full = full or plan.all_dtypes
         self._skip = skip
         self._shared = shared
-        self.under_test = UnderTest()
+        self._note = note
+        self.under_test = UnderTest(None if note is None else self._noted)
+        self.execution = execution
+        # Setup, call or teardown; known only where somebody takes note of it.
+        self.phase = "setup"
         # Counts from 1 on, once an attempt has begun.
         self.attempt = 0
         self._records: list[SampleRecord] = []
@@ -67,12 +81,35 @@ class RunningTest:
         # By the identity of the record of the fixture that drew the sample, which is kept here too.
         self._adopted: dict[int, tuple[SampleRecord, SampleRecord]] = {}
         self._function: str | None = None
+        # What subtests of this attempt said, for where their own reports get lost: pytest-forked
+        # brings home those of the test itself only.
+        self.subtests: list[dict[str, Any]] = []
+        # By label, those that were chosen: what the parameters of a subtest may name.
+        self._candidates: dict[str, object] = {}
+
+    def _noted(self) -> None:
+        if self._note is not None:
+            self._note(self)
+
+    def enter_phase(self, phase: str) -> None:
+        """The test goes on to its call, or to its teardown."""
+        self.phase = phase
+        if self._records:
+            self._noted()
+
+    def state(self) -> object:
+        """Something that differs once `to_wire` gives anything new, but for what is under test."""
+        entered = sum([len(record.entered) for record in self._records])
+        told = len(self.subtests)
+        return self.execution, self.attempt, self.phase, len(self._records), entered, told
 
     def begin_attempt(self) -> None:
         """Forget what an earlier attempt took: a retry starts anew, with the same samples."""
         self.attempt += 1
+        self.phase = "setup"
         self.under_test.clear()
         self._records.clear()
+        self.subtests = []
         self._made.clear()
         self._adopted.clear()
 
@@ -99,17 +136,48 @@ class RunningTest:
         if self.plan.reseed:
             reseed(self.plan.seed, key, label)
 
-    def to_wire(self) -> dict[str, Any] | None:
-        """What happened so far, in plain builtins; None if no dtype was involved."""
-        if not self._records:
+    def to_wire(self, *fixtures: RunningTest) -> dict[str, Any] | None:
+        """What happened so far, in plain builtins; None if no dtype was involved.
+
+        fixtures: those that are being set up, whose samples are told with this test's.
+        """
+        records = list(self._records)
+        for fixture in fixtures:
+            records += fixture._records  # noqa: SLF001  # of its own kind
+        if not records:
             return None
         return {
-            "samples": [record.to_wire() for record in self._records],
+            "samples": [record.to_wire() for record in records],
             "under_test": self.under_test.labels(),
             "nodeid": self.nodeid,
             "function": self._function,
+            "execution": self.execution,
             "attempt": self.attempt,
+            "subtests": list(self.subtests),
         }
+
+    def named_by(self, parameters: Iterable[object]) -> list[str]:
+        """The labels of this test's samples that the parameters of a subtest name.
+
+        By value, by label, or by how either is shown, as pytest hands parameters on as text; a
+        short name such as `float32` counts where no label is exactly that.
+        """
+        texts = {one if isinstance(one, str) else _shown(one) for one in parameters}
+        labels = dict.fromkeys(label for record in self._records for label in record.chosen)
+        named = [
+            label
+            for label in labels
+            if not texts.isdisjoint(
+                (label, repr(label), _shown(self._candidates.get(label, label)))
+            )
+        ]
+        if named:
+            return named
+        return [
+            label
+            for label in labels
+            if not texts.isdisjoint((short_name(label), repr(short_name(label))))
+        ]
 
     def sample(
         self,
@@ -136,6 +204,7 @@ class RunningTest:
             )
             self._made[request] = record
             self._records.append(record)
+            self._candidates.update((label, pool.candidate(label)) for label in record.chosen)
         if not record.chosen:
             self._skip(why_nothing(record, self.plan))
         return DtypeSample(
@@ -171,7 +240,9 @@ class RunningTest:
         key: the fixture's. param: of a parametrized fixture. What the fixture hands out itself,
         while it is set up, this test reports, as it is the one that fails then.
         """
-        fixture = RunningTest(self.plan, key, skip=self._skip, shared=True)
+        outer = self._note
+        note = None if outer is None else lambda *inner: outer(self, *inner)
+        fixture = RunningTest(self.plan, key, skip=self._skip, shared=True, note=note)
         if self.is_item:
             # Its own parameter alone: the rest of the item is that of the test that comes first.
             fixture.reseed(key, "" if param is None else str(param))
@@ -181,6 +252,14 @@ class RunningTest:
         finally:
             self._records += [record for record in fixture._records if record.entered]
             self.under_test.add(fixture.under_test)
+
+
+def _shown(value: object) -> str:
+    """How a subtest's parameter is shown."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001  # of the suite's own values: any may come
+        return f"<{type(value).__name__}>"
 
 
 def running_test() -> RunningTest | None:

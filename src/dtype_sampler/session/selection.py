@@ -19,7 +19,8 @@ class Group:
     """The items that differ in their dtype alone: one test key.
 
     function: the node id that selects all items of the test. candidates: label -> candidate, of all
-    items that were collected. labels: `id(item)` -> the label it stands for.
+    items that the test was parametrized into. whole: whether these are known to be all. labels:
+    `id(item)` -> the label it stands for, of the items that were asked for.
     pool: what the test declares; None means just these candidates. k: None means the run's.
     probe: whether to ask the device which dtypes it supports.
 
@@ -30,6 +31,7 @@ class Group:
     key: str
     function: str
     candidates: dict[str, object] = field(default_factory=dict)
+    whole: bool = True
     labels: dict[int, str] = field(default_factory=dict)
     pool: Pool | None = None
     k: int | None = None
@@ -102,6 +104,7 @@ def _decide(plan: RunPlan, group: Group) -> None:
         left=group.left,
         probe=group.probe,
     )
+    record.whole = group.whole or group.pool is not None
     group.chosen = frozenset(record.chosen)
     if not record.chosen and record.unsupported:
         # One item stands for the test, so that it is seen to be skipped.

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from dtype_sampler.ledger.outcomes import UNSUPPORTED, VERDICTS, Cell, Tally
+from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
 from dtype_sampler.reports.words import age, ago, count_of, short_commit
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import seed_after
@@ -39,7 +39,7 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
     """What the run covered: one line, and one for each thing that is not to be missed."""
     cells = tally.cells()
     tests = len({cell.key for cell in cells})
-    ran = sum(outcome in VERDICTS for outcome in cells.values())
+    ran = sum(outcome in VERDICTS or outcome == SUSPECT for outcome in cells.values())
     devices = ", ".join(sorted({cell.device for cell in cells}))
     lines = []
     if cells:
@@ -60,10 +60,19 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
             f"{SECTION}: {label} is not supported on {device},"
             f" {count_of(times, 'cell')} passed over: {reason}"
         )
-    for nodeid, labels in tally.crashed.items() if cells else ():
+    suspects: dict[str, list[str]] = {}
+    for cell, outcome in cells.items():
+        if outcome == SUSPECT:
+            suspects.setdefault(cell.key, []).append(cell.label)
+    for key, labels in suspects.items():
+        lines.append(
+            f"{SECTION}: {key} failed with one of {', '.join(dict.fromkeys(labels))}; which one"
+            " can't be told while they run together: runs with the ledger take them one at a time"
+        )
+    for nodeid, died in tally.crashed.items() if cells else ():
         lines.append(
             f"{SECTION}: {nodeid} crashed its worker"
-            f"{' with ' * bool(labels)}{', '.join(labels)}; what all others ran counts"
+            f"{' with ' * bool(died)}{', '.join(died)}; what all others ran counts"
         )
     return lines
 

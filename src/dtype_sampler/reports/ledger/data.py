@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from dtype_sampler.ledger.coverage import NEVER, CellState, Coverage
-from dtype_sampler.ledger.outcomes import SKIPPED, UNSUPPORTED, Cell
+from dtype_sampler.ledger.coverage import NEVER, CellState, Coverage, TestState
+from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord
 from dtype_sampler.sampling.rule import seed_after
 
@@ -38,6 +38,7 @@ def summary(coverage: Coverage, runs: Sequence[RunRecord]) -> dict[str, Any]:
         "percent": round(coverage.percent, 2),
         "never_ran": coverage.count(NEVER),
         "failing": coverage.failing,
+        "suspect": coverage.count(SUSPECT),
         "unsupported": coverage.count(UNSUPPORTED),
         "skipped": coverage.count(SKIPPED),
         "runs": len(runs),
@@ -78,22 +79,39 @@ def report(
                         by_uid,
                         activity.get(cell.cell, (0, 0.0))[0],
                         histories.get(cell.cell, []),
+                        one_of.get(cell.cell, []),
                     )
                     for cell in state.cells
                 ],
             }
             for state in coverage.worst_first()
+            for one_of in (_one_of(state),)
         ],
         "runs": _runs(coverage, known, activity),
     }
 
 
+def _one_of(state: TestState) -> dict[Cell, list[str]]:
+    """Each suspect cell -> the labels of which one failed."""
+    found: dict[Cell, list[str]] = {}
+    for group in state.suspects:
+        labels = [one.cell.label for one in group]
+        found.update((one.cell, labels) for one in group)
+    return found
+
+
 def _cell(
-    state: CellState, runs: Mapping[str, RunRecord], times: int, history: list[tuple[int, str]]
+    state: CellState,
+    runs: Mapping[str, RunRecord],
+    times: int,
+    history: list[tuple[int, str]],
+    one_of: list[str],
 ) -> dict[str, Any]:
     record = state.record
     verdict = record.verdict if record is not None else None
     run = runs.get(verdict.run) if verdict is not None else None
+    if record is not None and record.suspect:
+        verdict = None
     return {
         "label": state.cell.label,
         "device": state.cell.device,
@@ -107,6 +125,7 @@ def _cell(
         "commit": (run.commit or None) if run is not None else None,
         "runs": times,
         "covered": state.covered,
+        "one_of": one_of,
         "nodeid": record.nodeid if record is not None else None,
         "history": [list(one) for one in history],
     }

@@ -12,6 +12,7 @@ _FIGURES = (
     ("covered", "covered"),
     ("never_ran", "never ran"),
     ("failing", "failing"),
+    ("suspect", "suspect"),
     ("unsupported", "unsupported"),
     ("skipped", "skipped"),
     ("runs", "runs"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dtype_sampler.ledger.coverage import NEVER, STALE, CellState, Coverage, TestState
-from dtype_sampler.ledger.outcomes import SKIPPED, UNSUPPORTED
+from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED
 from dtype_sampler.reports.words import ago, count_of
 
 # GitHub takes at most 1 MiB of step summary; some of it may be written already.
@@ -74,6 +74,8 @@ def _summary_line(summary: Mapping[str, Any]) -> str:
     return (
         f"{summary['covered']} of {summary['cells']} cells covered ({summary['percent']:.2f} %),"
         f" {summary['never_ran']} never ran, {summary['failing']} failing"
+        + f", {summary['suspect']} suspect"
+        * bool(summary["suspect"])
     )
 
 
@@ -100,6 +102,7 @@ def _worst(coverage: Coverage) -> list[TestState]:
 def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
     for words, cells in (
         ("failing", state.failing),
+        *((_one_of(len(group)), group) for group in state.suspects),
         ("never ran", [cell for cell in state.cells if cell.state == NEVER]),
         ("too old", [cell for cell in state.cells if cell.state == STALE]),
         ("skipped", [cell for cell in state.cells if cell.state == SKIPPED]),
@@ -108,13 +111,24 @@ def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
             yield words, cells
 
 
+def _one_of(number: int) -> str:
+    return "one of these fails" if number > 1 else "may be failing"
+
+
 def missing_lines(coverage: Coverage) -> list[str]:
     """The cells that a gate misses, by name."""
     return [
-        f"{cell.cell.key} {cell.cell.label} ({cell.cell.device}): {cell.state}"
+        f"{cell.cell.key} {cell.cell.label} ({cell.cell.device}): {_why(cell, state)}"
         for state in coverage.worst_first()
         for cell in state.missing
     ]
+
+
+def _why(cell: CellState, state: TestState) -> str:
+    group = next((group for group in state.suspects if cell in group), [])
+    if len(group) > 1:
+        return f"{SUSPECT}, one of {', '.join(one.cell.label for one in group)}"
+    return cell.state
 
 
 def _wrapped(line: str, width: int, indent: int = 0) -> list[str]:

@@ -1,0 +1,190 @@
+"""Rows of the file -> records. Each value is checked where it enters, as the file may be anybody's.
+
+What is wrong raises ValueError, in words that follow the name of the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from dtype_sampler.ledger.outcomes import OUTCOMES, Cell
+from dtype_sampler.ledger.records import (
+    DECISIVE,
+    FAILURES,
+    CellRecord,
+    Mark,
+    Observed,
+    RunRecord,
+    TestRecord,
+)
+from dtype_sampler.sampling.rule import MAX_SEED
+
+# The end of the year 9999, less a day for time zones: what Python can tell as a date.
+LATEST = 253_402_214_400.0
+# Of one test; the work that a pool makes grows with its square.
+MOST_LABELS = 10_000
+_LONGEST_JSON = 1 << 20
+_MOST = 1 << 53
+
+
+def moment(value: object, what: str) -> float:
+    """Seconds since 1970."""
+    # No bool, which is an int too.
+    if type(value) in (float, int) and 0.0 <= value <= LATEST:  # type: ignore[operator]  # a number
+        return float(value)  # type: ignore[arg-type]  # likewise
+    raise ValueError(f"{what} is no time")
+
+
+def number(value: object, what: str, most: int = _MOST) -> int:
+    """An integer from 0 on."""
+    if type(value) is int and 0 <= value <= most:
+        return value
+    raise ValueError(f"{what} is no number that can be there")
+
+
+def text(value: object, what: str) -> str:
+    """Text that can be written; what JSON holds of a command line or a file name may be none."""
+    if type(value) is not str:
+        raise ValueError(f"{what} is no text")
+    if value.isascii():
+        return value
+    return value.encode(errors="backslashreplace").decode()
+
+
+def labels(value: object, what: str) -> tuple[str, ...]:
+    """Labels without repeats, of a JSON list or the text of one."""
+    found = _json(value, what)
+    if not isinstance(found, list | tuple) or len(found) > MOST_LABELS:
+        raise ValueError(f"{what} is no list of labels")
+    told = tuple([text(one, what) for one in found])
+    if len(set(told)) != len(told):
+        raise ValueError(f"{what} names a label twice")
+    return told
+
+
+def _json(value: object, what: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    if len(value) > _LONGEST_JSON:
+        raise ValueError(f"{what} is too long")
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{what} is no JSON of a ledger's") from None
+
+
+def checked_run(run: RunRecord) -> RunRecord:
+    """The record itself, if all of its values can be there."""
+    for field in fields(run):
+        value = getattr(run, field.name)
+        if field.type == "str" or (field.type == "str | None" and value is not None):
+            text(value, f"runs.{field.name}")
+        elif field.type == "bool" and type(value) is not bool:
+            raise ValueError(f"runs.{field.name} is neither true nor false")
+    number(run.number, "runs.number")
+    number(run.seed, "runs.seed", MAX_SEED)
+    moment(run.started, "runs.started")
+    if run.ended is not None:
+        moment(run.ended, "runs.ended")
+    if not isinstance(run.counts, Mapping) or len(run.counts) > len(OUTCOMES):
+        raise ValueError("runs.counts counts no outcomes")
+    for outcome, count in run.counts.items():
+        text(outcome, "runs.counts")
+        number(count, "runs.counts")
+    return run
+
+
+def run_of(columns: Iterable[str], row: Iterable[Any]) -> RunRecord:
+    """columns: their names, quoted where SQL needs it."""
+    values = dict(zip((name.strip('"') for name in columns), row, strict=True))
+    # SQLite has numbers for these.
+    for field in fields(RunRecord):
+        if field.type == "bool" and values.get(field.name) in (0, 1):
+            values[field.name] = bool(values[field.name])
+    return checked_run(RunRecord(**values | {"counts": _json(values["counts"], "runs.counts")}))
+
+
+def test_of(
+    key: object,
+    device: object,
+    declared: object,
+    seen_at: object,
+    k: object,
+    always: object,
+    met_at: object,
+    whole_at: object,
+    times: object,
+) -> TestRecord:
+    """declared, always, times: a list, or the JSON of one."""
+    told = labels(declared, "tests.declared")
+    found = _json(times, "tests.times")
+    if not isinstance(found, list | tuple) or len(found) not in (0, len(told)):
+        raise ValueError("tests.times are no times of its labels")
+    pairs = []
+    for pair in found:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ValueError("tests.times are no times of its labels")
+        pairs.append((moment(pair[0], "tests.times"), number(pair[1], "tests.times")))
+    return TestRecord(
+        text(key, "tests.key"),
+        text(device, "tests.device"),
+        told,
+        moment(seen_at, "tests.seen_at"),
+        number(k, "tests.k"),
+        labels(always, "tests.always"),
+        moment(met_at, "tests.met_at"),
+        moment(whole_at, "tests.whole_at"),
+        tuple(pairs),
+    )
+
+
+test_of.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it where it is imported
+
+
+def cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
+    """row: key, label, device and node id, then when, in which run and what, of each mark."""
+    key, label, device, nodeid, *rest = row
+    cell = Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device"))
+    last, verdict, passed, failed = (
+        _mark(at, uids.get(run), outcome, meant)
+        for at, run, outcome, meant in zip(
+            rest[::3], rest[1::3], rest[2::3], MARKS_MEAN, strict=True
+        )
+    )
+    if last is None:
+        raise ValueError("cells.last_at is no time")
+    return CellRecord(cell, text(nodeid, "cells.nodeid"), last, verdict, passed, failed)
+
+
+MARKS_MEAN = (OUTCOMES, DECISIVE, frozenset({"passed"}), FAILURES)
+
+
+def _mark(at: object, uid: str | None, outcome: object, meant: frozenset[str]) -> Mark | None:
+    if at is None:
+        return None
+    if type(outcome) is not str or outcome not in meant:
+        raise ValueError("cells has an outcome that none can have")
+    if uid is None:
+        raise ValueError("cells speaks of a run that is not there")
+    return Mark(moment(at, "cells"), uid, outcome)
+
+
+def observed_of(row: Sequence[Any], outcomes: Sequence[str]) -> Observed:
+    """row: key, label, device, node id, number among *outcomes*, start of the run, and in
+    milliseconds when since then, and how long.
+    """
+    key, label, device, nodeid, outcome, started, at, duration = row
+    if type(at) is not int or abs(at) > _MOST:
+        raise ValueError("observations.at is no time")
+    if duration is not None:
+        duration = number(duration, "observations.duration") / 1000
+    return Observed(
+        Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device")),
+        text(nodeid, "cells.nodeid"),
+        outcomes[number(outcome, "observations.outcome", len(outcomes) - 1)],
+        moment(moment(started, "runs.started") + at / 1000, "observations.at"),
+        duration,
+    )
