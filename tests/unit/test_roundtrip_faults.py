@@ -77,6 +77,8 @@ def test_a_good_device_has_no_fault_that_the_host_has_not(host):
 def test_every_trip_is_made_somewhere(host):
     made = {trip.name for trip in host.trips}
     elsewhere = {"copy-peer", "agreement", "claims", "cast-back", "dlpack-cupy"}
+    # On request.
+    elsewhere |= {"copy-4gib", "compiled"}
     # Only where it is installed.
     assert {trip.name for trip in TRIPS} - made - {"dlpack-jax"} == elsewhere
     there = {t.name for t in TRIPS if t.where == ACCELERATORS}

@@ -335,3 +335,69 @@ def test_a_view_of_both_parts_is_flipped_in_one():
     given = from_words(torch.tensor([[0x3F800000, 0x40000000]]), torch.complex64)
     stay = Stay(TorchDevice("cpu"), torch.complex64, Path(), given.view(torch.uint8))
     assert words_of(lazy._View(stay).want).tolist() == [[0x3F800000, 0xC0000000]]
+
+
+def test_casts_that_are_compiled(monkeypatch):
+    """By compilers of our own: one changes nothing, one drops a cast and its way back."""
+    monkeypatch.setattr(torch, "compile", lambda way, **_: way)
+    keys = {"dtypes": ["float32", "bfloat16", "int8", "complex64"], "kinds": ["compiled"]}
+    good = survey("cpu", **keys)
+    assert {one.key for one in good.outcomes} == {"float32 compiled bfloat16"}
+    assert {one.verdict for one in good.outcomes} == {OK}
+
+    def drops(way, **_):
+        def compiled(given):
+            made = way(given)
+            return given if made.dtype is given.dtype else made
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", drops)
+    (dropped,) = survey("cpu", **keys).outcomes
+    assert dropped.verdict == BROKEN
+    assert dropped.words == "compiled, there and back"
+    assert "compiled" not in {one.trip for one in survey("cpu", dtypes=["float32"]).outcomes}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    from dtype_sampler.roundtrip import beyond
+
+    monkeypatch.setattr(beyond, "SIZE", (1 << 20) + 24)
+    monkeypatch.setattr(beyond, "PIECE", 1 << 16)
+    return beyond
+
+
+def test_a_copy_that_counts_with_32_bits_is_found(small):
+    """Here with 20, of which a little more than 2^20 is beyond."""
+
+    class Wraps(FaultyDevice):
+        def copy(self, into, source, **options):
+            count = into.numel() & ((1 << 20) - 1) if into.numel() > 1 << 20 else into.numel()
+            super().copy(into[:count], source[:count], **options)
+
+    good = small.beyond_4gib(FaultyDevice())
+    assert (good.verdict, good.tried, good.name) == (OK, (1 << 20) + 24, "copy-4gib")
+    found = small.beyond_4gib(Wraps())
+    assert found.verdict == BROKEN
+    assert found.differing > 1 << 19
+    assert found.message.startswith("uint8 cpu→fake:0→cpu (4 GiB): ")
+    assert found.first is not None
+    assert found.first.position == 24
+
+
+def test_without_the_memory_or_the_device_nothing_is_said(small, monkeypatch):
+    monkeypatch.setattr(small, "memory_free", lambda: 1 << 20)
+    poor = small.beyond_4gib(FaultyDevice())
+    assert poor.message.endswith("refused: takes 0.5 GiB of memory, and 0.0 GiB is free")
+    monkeypatch.setattr(small, "memory_free", lambda: None)
+    assert small.beyond_4gib(FaultyDevice(refuses=["uint8"])).verdict == "unsupported"
+    kept = small.beyond_4gib(FaultyDevice(keeps=["uint8"]))
+    assert (kept.verdict, kept.half) == (BROKEN, "back")
+
+
+def test_how_much_memory_is_free():
+    from dtype_sampler.roundtrip.beyond import memory_free
+
+    free = memory_free()
+    assert free is None or free > 1 << 20

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -333,5 +334,24 @@ def test_shipped_issues_are_sound():
         assert one.place.startswith(known.SHIPPED)
         # Nobody is to search for a report that there is none of.
         assert bool(one.link) != ("No report is known" in one.reason), one.place
-        # Red for our users' only where somebody looked.
+        # Red for our users only where somebody looked.
         assert str(one.tried) or not one.strict, one.place
+
+
+def test_what_nobody_was_told_of_has_a_report_ready():
+    pages = Path(__file__).parents[2] / "docs" / "upstream"
+    reports = {
+        "double-rounding.md": "ounded to",
+        "e8m0-subnormals.md": "2^-126",
+        "dlpack-negative-views.md": "egative view",
+        "dlpack-small-integers.md": "int8 and uint8",
+    }
+    index = (pages / "index.md").read_text(encoding="utf-8")
+    for page in reports:
+        text = (pages / page).read_text(encoding="utf-8")
+        assert "**Versions.**" in text
+        assert "```python" in text
+        assert page in index
+    for one in shipped():
+        if not one.link:
+            assert any(words in one.reason for words in reports.values()), one.reason

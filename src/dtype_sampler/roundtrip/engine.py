@@ -14,6 +14,7 @@ from dtype_sampler.roundtrip.devices import Device, TorchDevice, find, peers_of
 from dtype_sampler.roundtrip.findings import finished
 from dtype_sampler.roundtrip.measuring import Log, Measuring, Progress, Unusable
 from dtype_sampler.roundtrip.model import (
+    ALL_KINDS,
     CLAIMS,
     KINDS,
     TRIP_BY_NAME,
@@ -40,12 +41,13 @@ def survey(
 
     device: `cpu`, an accelerator such as `cuda` (the current one) or `cuda:1`, or an object with
     the methods of `devices.Device`. dtypes: they or their names, `bfloat16`; default all of this
-    torch, without quantized ones unless *quantized*. kinds: of trips, of `model.KINDS`; default
-    all. tensors: on the host, of any shape but empty, at most one of a dtype: only these dtypes are
-    tried, and with these values, such as Hypothesis draws. only: a kind, or a trip ->
-    names of dtypes: it is made of these alone, casts to all of *dtypes*. progress: is told (dtypes
-    done, dtypes in all, the next one's name). apart: whether to use a process of its own, which may
-    die; default for accelerators, as of some an odd dtype kills the process.
+    torch, without quantized ones unless *quantized*. kinds: of trips, of `model.ALL_KINDS`;
+    default all but `compiled`. tensors: on the host, of any shape but empty, at most one of a
+    dtype: only these dtypes are tried, and with these values, such as Hypothesis draws. only: a
+    kind, or a trip -> names of dtypes: it is made of these alone, casts to all of *dtypes*.
+    progress: is told (dtypes done, dtypes in all, the next one's name). apart: whether to use a
+    process of its own, which may die; default for accelerators, as of some an odd dtype kills the
+    process.
 
     Verdicts are as measured: what is listed as a known issue is `broken` here. Leaves torch's
     threads, grad mode and generators, and Python's warnings, as they were.
@@ -58,8 +60,8 @@ def survey(
     given = [_flat(tensor) for tensor in tensors]
     only = only or {}
     for name in only:
-        if name not in (*KINDS, *TRIP_BY_NAME):
-            raise DtypeSamplerError(unknown("kind of trip", name, (*KINDS, *TRIP_BY_NAME)))
+        if name not in (*ALL_KINDS, *TRIP_BY_NAME):
+            raise DtypeSamplerError(unknown("kind of trip", name, (*ALL_KINDS, *TRIP_BY_NAME)))
     if not isinstance(device, (str, torch.device)):
         if not hasattr(device, "is_host"):
             raise DtypeSamplerError(
@@ -125,9 +127,9 @@ def _dtypes_named(
 def _kinds_named(kinds: str | Sequence[str] | None) -> tuple[str, ...]:
     kinds = [kinds] if isinstance(kinds, str) else kinds
     for kind in kinds or ():
-        if kind not in KINDS:
-            raise DtypeSamplerError(unknown("kind of trip", kind, KINDS))
-    return tuple(kind for kind in KINDS if kinds is None or kind in kinds)
+        if kind not in ALL_KINDS:
+            raise DtypeSamplerError(unknown("kind of trip", kind, ALL_KINDS))
+    return KINDS if kinds is None else tuple(kind for kind in ALL_KINDS if kind in kinds)
 
 
 def survey_here(

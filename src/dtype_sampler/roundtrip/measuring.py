@@ -14,6 +14,7 @@ import torch
 
 from dtype_sampler.roundtrip import (
     casts,
+    compiled,
     conversions,
     crossings,
     exchange,
@@ -29,6 +30,7 @@ from dtype_sampler.roundtrip.judging import Wrong, compared, joined, moved
 from dtype_sampler.roundtrip.model import (
     ACCELERATORS,
     BROKEN,
+    COMPILED,
     CONVERSION,
     CRASHED,
     EMBEDDING,
@@ -211,6 +213,10 @@ class Measuring:
                 self._cross(cell, stay, other)
             if kind == CONVERSION:
                 continue
+            if self._wants(COMPILED, name) and compiled.is_compiled(stay.dtype, other):
+                company = Company(stay)
+                goes = partial(compiled.compiled, stay, company, other)
+                self._trip(cell._replace(trip="compiled"), goes, source=company)
             if verdict in (UNSUPPORTED, CRASHED) or not self._wants(INDEPENDENCE, name):
                 continue
             if kind == NARROWING and stay.dtype.itemsize > 2:

@@ -37,6 +37,7 @@ EXCHANGE = "exchange"
 NAMES = "names"
 CLAIMS = "claims"
 INDEPENDENCE = "independence"
+COMPILED = "compiled"
 KINDS = (
     TRANSPORT,
     EMBEDDING,
@@ -51,6 +52,8 @@ KINDS = (
     CLAIMS,
     INDEPENDENCE,
 )
+# What takes minutes is made only if it is asked for.
+ALL_KINDS = (*KINDS, COMPILED)
 
 # Where a trip is made: on every device, on the host or accelerators alone, or between two devices
 # of one type.
@@ -212,6 +215,14 @@ TRIPS: tuple[Trip, ...] = (
         extends=("copy", "copy-large"),
     ),
     Trip(
+        "copy-4gib",
+        SIZES,
+        "a little more than 4 GiB (with --exhaustive)",
+        through="{device}",
+        manner="4 GiB",
+        extends=("copy", "copy-large", "copy-huge"),
+    ),
+    Trip(
         "dlpack-numpy",
         EXCHANGE,
         "numpy.from_dlpack and back, read-only arrays and version 1 too",
@@ -332,6 +343,14 @@ TRIPS: tuple[Trip, ...] = (
         pairs=True,
         manner="company",
         extends=("embedding", "narrowing", "layout", "position"),
+    ),
+    Trip(
+        "compiled",
+        COMPILED,
+        "the same result by torch.compile (with --compiled)",
+        pairs=True,
+        manner="compiled",
+        extends=("narrowing",),
     ),
 )
 TRIP_BY_NAME: Mapping[str, Trip] = {trip.name: trip for trip in TRIPS}

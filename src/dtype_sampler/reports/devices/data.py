@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from dtype_sampler.reports.ledger.data import iso
 from dtype_sampler.roundtrip.model import (
+    ALL_KINDS,
     BROKEN,
     CRASHED,
     FAULTS,
-    KINDS,
     KNOWN,
     OK,
     POLICIES,
@@ -94,7 +94,7 @@ def facts(survey: Survey) -> list[tuple[str, str]]:
 
 def in_order(trips: Iterable[Trip]) -> list[Trip]:
     """The trips as the columns of a table: by kind, the kinds as they are always listed."""
-    return sorted(trips, key=lambda trip: KINDS.index(trip.kind))
+    return sorted(trips, key=lambda trip: ALL_KINDS.index(trip.kind))
 
 
 def root_of(outcome: Outcome, survey: Survey) -> Outcome:
