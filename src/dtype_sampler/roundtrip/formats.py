@@ -518,6 +518,11 @@ def inside(target: Format, source: Format) -> torch.Tensor:
 _MANTISSAS = (7, 10, 23)
 
 
+def _power(exponents: torch.Tensor) -> torch.Tensor:
+    """2 to the power of each, int64."""
+    return torch.ones_like(exponents) << exponents
+
+
 def integer_boundaries(target: Format, bits: int) -> torch.Tensor:
     """Where rounding integers to *target* can go wrong: positive ones below 2^bits, as int64.
 
@@ -530,26 +535,26 @@ def integer_boundaries(target: Format, bits: int) -> torch.Tensor:
         mantissas = torch.arange(one)
     else:
         mantissas = torch.tensor([0, 1, 2, one // 3, one // 2, one - 2, one - 1])
-    found = [torch.arange(4)]
     highest = (target.largest >> target.mantissa_bits) - target.bias
     # What is beyond the largest number and its first tie is all the same.
-    for power in range(target.mantissa_bits + 1, min(bits, highest + 2)):
-        lost = power - target.mantissa_bits
-        exact = (one + mantissas) << lost
-        ties = exact + (1 << (lost - 1))
-        found += [exact, ties - 1, ties, ties + 1]
-        if one == 1:
-            # It may be rounded up, or down, and not to the nearest.
-            found += [exact - 1, exact + 1]
-        if lost < 3:
-            continue
-        # Some are enough to find out what is wrong for a whole range.
-        some = torch.cat([exact[::16], ties[::16]])
-        found.append(some + (1 << (lost - 2)))
-        for mantissa in _MANTISSAS:
-            if target.mantissa_bits < mantissa < power - 1:
-                half = 1 << (power - mantissa - 1)
-                found += [some + (1 - half), some + (half - 1)]
+    powers = torch.arange(target.mantissa_bits + 1, min(bits, highest + 2))[:, None]
+    lost = powers - target.mantissa_bits
+    exact = (one + mantissas) << lost
+    ties = exact + _power(lost - 1)
+    found = [exact, ties - 1, ties, ties + 1]
+    if one == 1:
+        # It may be rounded up, or down, and not to the nearest.
+        found += [exact - 1, exact + 1]
+    # Some are enough to find out what is wrong for a whole range.
+    some = torch.cat([exact[:, ::16], ties[:, ::16]], dim=1)
+    found.append(some[2:] + _power(lost[2:] - 2))
+    for mantissa in _MANTISSAS:
+        if mantissa > target.mantissa_bits:
+            # From the first power on that has half a step of that mantissa.
+            rows = slice(mantissa + 1 - target.mantissa_bits, None)
+            half = _power(powers[rows] - mantissa - 1)
+            found += [some[rows] + (1 - half), some[rows] + (half - 1)]
+    found = [torch.arange(4), *(one.reshape(-1) for one in found)]
     made = torch.cat(found)
     if bits < 64:
         made = made[(made >= 0) & (made <= (1 << bits) - 1)]

@@ -85,6 +85,10 @@ def _is_for(trip: str, dtype: torch.dtype) -> bool:
     return kind != EXCHANGE or (exchange.is_there(trip) and exchange.is_tried(trip, dtype))
 
 
+def _is_float(dtype: torch.dtype) -> bool:
+    return dtype.is_floating_point or dtype.is_complex
+
+
 class Unusable(Exception):  # noqa: N818 - of a device
     """After a trip the device does not even copy bytes any more.
 
@@ -219,7 +223,7 @@ class Measuring:
                 self._trip(cell._replace(trip="compiled"), goes, source=company)
             if verdict in (UNSUPPORTED, CRASHED) or not self._wants(INDEPENDENCE, name):
                 continue
-            if kind == NARROWING and stay.dtype.itemsize > 2:
+            if kind == NARROWING and stay.dtype.itemsize > 2 and _is_float(stay.dtype):
                 given = self._reference.tried(stay.dtype, other)
                 company = casts.some_of(stay, given)
             else:
