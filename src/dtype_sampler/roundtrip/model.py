@@ -98,8 +98,10 @@ def _carried(
     return Trip(name, TRANSPORT, about, where, through=through, extends=extends)
 
 
-def _arranged(name: str, about: str, manner: str) -> Trip:
-    return Trip(name, LAYOUTS, about, through="{device}", manner=manner, extends=("copy",))
+def _arranged(
+    name: str, about: str, manner: str, extends: tuple[str, ...] = ("copy", "copy-strided")
+) -> Trip:
+    return Trip(name, LAYOUTS, about, through="{device}", manner=manner, extends=extends)
 
 
 def _view(
@@ -166,10 +168,15 @@ TRIPS: tuple[Trip, ...] = (
         "safetensors.torch.save_file and load_file",
         "safetensors (file)",
     ),
-    _arranged("copy-shapes", "tensors of no dimension, and of no element", "shapes"),
+    _arranged("copy-shapes", "tensors of no dimension, and of no element", "shapes", ("copy",)),
     _arranged("copy-expanded", "from a source of stride 0", "stride 0"),
     _arranged("copy-permuted", "three dimensions in another order", "permuted"),
-    _arranged("copy-offsets", "offsets that are odd for any vector width", "offsets"),
+    _arranged(
+        "copy-offsets",
+        "offsets that are odd for any vector width",
+        "offsets",
+        ("copy", "copy-offset"),
+    ),
     Trip(
         "numpy-flipped",
         LAYOUTS,
@@ -194,10 +201,16 @@ TRIPS: tuple[Trip, ...] = (
     ),
     _view("lazy-clone", "cloned, and copied by copy.deepcopy", "clone"),
     _view("lazy-numpy", "Tensor.numpy(force=True)", "numpy", where=HOST),
-    _view("lazy-dlpack", "torch.from_dlpack", "DLPack"),
+    # How these two write a tensor is no matter of the device.
+    _view("lazy-dlpack", "torch.from_dlpack", "DLPack", where=HOST),
     _view("lazy-pickle", "pickle.dumps and loads", "pickle", ("copy", "lazy-copy", "pickle")),
     _view("lazy-save", "torch.save and torch.load", "torch.save (zip)"),
-    _view("lazy-safetensors", "safetensors.torch.save and load", "safetensors (bytes)"),
+    _view(
+        "lazy-safetensors",
+        "safetensors.torch.save and load",
+        "safetensors (bytes)",
+        where=HOST,
+    ),
     Trip(
         "copy-large",
         SIZES,
