@@ -58,6 +58,11 @@ class Probe:
         }
         self.path.write_text(json.dumps(result))
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self) -> bool:
+        """Run nothing: with `--collect-only` no sample would be taken."""
+        return True
+
     def _plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any) -> Any:
             start = perf_counter()

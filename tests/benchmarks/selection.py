@@ -48,7 +48,7 @@ def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
 
 def _collect(suite: Path, count: int, argnames: str, round_number: int) -> dict[str, Any]:
     out = suite / "probe.json"
-    options = ["-ptests.benchmarks.probe", f"--probe-json={out}", "--collect-only", "-qq"]
+    options = ["-ptests.benchmarks.probe", f"--probe-json={out}", "-qq"]
     if "torch" in suite.name:
         options.append("--probe-torch")
     if argnames:

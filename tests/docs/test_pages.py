@@ -164,9 +164,12 @@ class Page:
 
     def pytest(self, arguments: list[str]) -> tuple[int, str]:
         """Run pytest in this process, where torch is loaded already."""
-        without = [part for name in WITHOUT for part in ("-p", f"no:{name}")]
+        # Not on the command line, which replay lines repeat.
+        without = [f"no:{name}" for name in WITHOUT]
+        if "-n" in arguments:
+            arguments = [*(part for name in without for part in ("-p", name)), *arguments]
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-            result = self.pytester.runpytest_inprocess(*without, *arguments)
+            result = self.pytester.runpytest_inprocess(*arguments, plugins=without)
         errors = [line for line in result.errlines if line]
         return result.ret, "\n".join([*result.outlines, *errors])
 

@@ -31,6 +31,10 @@ def took():
 MODULES = {"randomly": "pytest_randomly", "rerunfailures": "pytest_rerunfailures", "xdist": "xdist"}
 
 
+# Those that a run has only if it names them.
+OTHERS = ("randomly", "rerunfailures", "hypothesispytest")
+
+
 class Project:
     """A project under test: its files, and pytest runs on it."""
 
@@ -46,12 +50,20 @@ class Project:
         lines = [f"{key} = {value}" for key, value in keys.items()]
         self.pytester.makeini("\n".join(["[pytest]", *lines]))
 
-    def run(self, *args: str) -> pytest.RunResult:
+    def run(self, *args: str, plugins: Sequence[object] = ()) -> pytest.RunResult:
         """pytest in this process: fast, as torch is loaded already."""
         # This one of pytest's own collects garbage at the end of each run, five times and with all
         # of torch in memory, which takes longer than the rest of the run.
-        fast = ("-p", "no:unraisableexception")
-        return self.pytester.runpytest_inprocess(*fast, *self._args(args))
+        fast = "no:unraisableexception"
+        self.skip_without_plugins(args)
+        if any(arg.startswith(("-n", "--tx", "--dist")) for arg in args):
+            # Workers hear of nothing else than the command line.
+            words = ("-p", fast, *self._args(args))
+            return self.pytester.runpytest_inprocess(*words, plugins=[*plugins])
+        # Not on the command line, which replay lines repeat.
+        out = [f"no:{name}" for name in OTHERS if name not in args]
+        rest = [arg for arg in args if arg not in OTHERS]
+        return self.pytester.runpytest_inprocess(*rest, plugins=[fast, *out, *plugins])
 
     def run_process(self, *args: str) -> pytest.RunResult:
         """pytest in a process of its own."""
@@ -60,9 +72,8 @@ class Project:
     def _args(self, args: tuple[str, ...]) -> list[str]:
         self.skip_without_plugins(args)
         # Plugins of the environment that a test does not ask for, by name, are kept out.
-        others = ("randomly", "rerunfailures", "hypothesispytest")
-        out = [part for name in others if name not in args for part in ("-p", f"no:{name}")]
-        return [*out, *(arg for arg in args if arg not in others)]
+        out = [part for name in OTHERS if name not in args for part in ("-p", f"no:{name}")]
+        return [*out, *(arg for arg in args if arg not in OTHERS)]
 
     def skip_without_plugins(self, args: Sequence[str]) -> None:
         """Skip the test if these options are about a plugin that is not installed."""
@@ -107,10 +118,20 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ids(project: Project) -> Callable[..., list[str]]:
-    """The node ids that a run would run."""
+    """The node ids that a run would run: its sample, which `--collect-only` does not show."""
+
+    class Staying:
+        def __init__(self) -> None:
+            self.ids: list[str] = []
+
+        @pytest.hookimpl(tryfirst=True)
+        def pytest_runtestloop(self, session: pytest.Session) -> bool:
+            self.ids = [item.nodeid for item in session.items]
+            return True
 
     def ids(*args: str) -> list[str]:
-        result = project.run("--collect-only", "-q", *args)
-        return [line for line in result.outlines if "::" in line]
+        staying = Staying()
+        project.run(*args, plugins=[staying])
+        return staying.ids
 
     return ids

@@ -135,6 +135,43 @@ def test_the_gate(ledger, cli):
     assert cli("report", "--fail-under", "0")[0] == 0
 
 
+@pytest.mark.parametrize(
+    ("view", "why"),
+    [
+        (("--tests", "no such*"), "the ledger knows no test that matches no such*"),
+        (("--device", "cuda"), "the ledger knows no test on cuda"),
+        # The half of it that is known would pass.
+        (("--device", "cpu", "--device", "cuda"), "the ledger knows no test on cuda"),
+        (("--tests", "*::test_skips"), "every cell was skipped: nothing has run"),
+    ],
+)
+@pytest.mark.parametrize("gate", [("--fail-under", "0"), ("--max-age", "9d")])
+def test_a_gate_never_passes_on_less_than_it_was_asked_about(project, ledger, cli, view, why, gate):
+    project.file(
+        "test_skips",
+        """
+        import pytest
+        @pytest.mark.random_dtypes("dtype", ["p", "q"], k=2)
+        def test_skips(dtype): pytest.skip("not here")
+        """,
+    )
+    project.run("--dtype-seed=1", "test_skips.py")
+    code, _, err = cli("report", *gate, *view)
+    assert code == 2
+    assert f"is missed: {why}" in err
+    assert cli("report", *view)[0] == 0
+
+
+def test_a_gate_over_an_empty_ledger(project, cli, monkeypatch):
+    monkeypatch.chdir(project.pytester.path)
+    SqliteStore.open(project.pytester.path / LEDGER, create=True).close()
+    code, _, err = cli("report", "--fail-under", "0")
+    assert (code, err) == (
+        2,
+        "dtype-sampler: the gate of 0 % is missed: the ledger knows no test\n",
+    )
+
+
 def test_max_age(ledger, cli):
     store = SqliteStore.open(ledger)
     store._rows("UPDATE cells SET verdict_at = verdict_at - 10 * 86400 WHERE label = 'x'")
@@ -146,17 +183,15 @@ def test_max_age(ledger, cli):
     assert "too old" not in cli("report", "--max-age", "2w", "--tests", "*items")[1]
 
 
-def test_plan_says_what_a_run_takes(ledger, cli, project):
+def test_plan_says_what_a_run_takes(ledger, cli, ids):
     code, out, _ = cli("plan", "--seed", "8", "--runs", "2", "--tests", "*::test_items")
     assert code == 0
     head, eight, nine = out.splitlines()
     assert head == "test_it.py::test_items (cpu)"
-    assert nine.startswith("  9: ")
-    options = ("--dtype-seed=8", "--no-dtype-ledger", "-k", "test_items", "--collect-only", "-q")
-    taken = [line for line in project.run(*options).outlines if "::" in line]
-    assert [f"[{label}]" for label in eight.removeprefix("  8: ").split(", ")] == [
-        line[line.index("[") :] for line in taken
-    ]
+    for seed, line in ((8, eight), (9, nine)):
+        taken = ids(f"--dtype-seed={seed}", "--no-dtype-ledger", "-k", "test_items")
+        labels = ", ".join(one[one.index("[") + 1 : -1] for one in taken)
+        assert line == f"  {seed}: {labels}"
 
 
 def test_plan_passes_over_what_the_device_refuses(ledger, cli):

@@ -161,7 +161,9 @@ def test_classes_marks_and_odd_names(suite, ids):
         counts = {"test_one": 2, "test_two": 4, "test_marks": 2}
         assert functions([name for name in one if "test_odd" not in name]) == counts
         assert sum("test_odd" in name for name in one) == 6
-    assert {*found[0], *found[1]} == {*ids("--all-dtypes")}
+    # What a mark skips takes no place.
+    skipped = {"test_it.py::test_marks[float16]"}
+    assert {*found[0], *found[1]} == {*ids("--all-dtypes")} - skipped
     outcomes = suite.run("-k", "test_marks", "--all-dtypes").parseoutcomes()
     assert outcomes == {"passed": 1, "skipped": 1, "xfailed": 1, "deselected": 18}
 
@@ -223,6 +225,27 @@ def test_two_dtypes_are_one_candidate(suite, ids):
         "test_it.py::test_cast[float16-float16-1]",
         "test_it.py::test_cast[float16-float16-2]",
     ]
+    # Of several, each pair; a pair of its own is named in quotes.
+    pairs = ids("--dtype-only=float16,float32")
+    assert len(pairs) == len(set(pairs)) == 8
+    assert not any("int8" in name for name in pairs)
+    assert len(ids("--dtype-only='float16,float32'")) == 2
+
+
+def test_a_name_that_is_half_of_a_pair_is_known(suite):
+    suite.file(
+        "test_it",
+        """
+        import pytest
+        @pytest.mark.parametrize("dtype", ["auto", "float32"])
+        @pytest.mark.parametrize("torch_dtype", ["float16", "float32"])
+        def test_cast(dtype, torch_dtype): pass
+        """,
+    )
+    suite.run("--dtype-only=auto,float16").assert_outcomes(passed=1, deselected=3)
+    result = suite.run("--dtype-only=autoo,float16")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(["ERROR: --dtype-only: unknown candidate 'autoo'*"])
 
 
 def test_values_without_a_stable_name(suite, ids):

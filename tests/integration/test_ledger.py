@@ -331,6 +331,17 @@ class TestGate:
         result.stdout.fnmatch_lines(["ERROR: --dtype-fail-under=5: the ledger can't tell *"])
         assert project.run("--dtype-fail-under=101").ret == pytest.ExitCode.USAGE_ERROR
 
+    def test_it_does_not_pass_on_nothing(self, project):
+        project.file("test_plain", "def test(): pass")
+        options = ["--dtype-fail-under=0", "--dtype-ledger=new.sqlite"]
+        assert project.run(*options).ret == 1
+        project.file(
+            "test_plain", LOOP.replace("took(", "pytest.skip() or took(") + "def test_2(): pass"
+        )
+        result = project.run(*options)
+        assert result.ret == 1
+        result.stdout.fnmatch_lines(["ERROR: --dtype-fail-under=0: no cell has a verdict"])
+
     def test_the_step_summary(self, project, monkeypatch, tmp_path):
         summary = tmp_path / "summary.md"
         summary.write_text("before\n")
@@ -524,3 +535,115 @@ def test_the_label_of_a_cell(project, ledger):
     assert Cell("test_it.py::test", "torch.bfloat16", "cpu") in {
         one.cell for one in ledger().cells()
     }
+
+
+def change(path, *statements: str) -> None:
+    """Change a ledger past all of its checks, as somebody else might."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+HOSTILE = {
+    "an endless view": (
+        [
+            "DROP TABLE tests",
+            """CREATE VIEW tests AS
+                WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)
+                SELECT i AS id, 'k' AS key, 'cpu' AS device, '[]' AS declared, 1.0 AS seen_at,
+                1 AS k, '[]' AS always, 0.0 AS met_at, 0.0 AS whole_at, '[]' AS times FROM n
+            """,
+        ],
+        "holds the view tests, which no ledger has: restore or remove it",
+    ),
+    "a trigger": (
+        ["CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM cells; END"],
+        "holds the trigger t, which no ledger has: restore or remove it",
+    ),
+    "a time without end": (
+        ["UPDATE tests SET seen_at = 9e999"],
+        "is damaged (tests.seen_at is no time): restore or remove it",
+    ),
+    "text for a seed": (
+        ["UPDATE runs SET seed = 'seed'"],
+        "is damaged (runs.seed is no number that can be there): restore or remove it",
+    ),
+    "text for the time of a cell": (
+        ["UPDATE cells SET last_at = 'now'"],
+        "is damaged (cells holds in row 1 what none can): restore or remove it",
+    ),
+    "a bomb": (
+        [f"UPDATE tests SET declared = '{'[' * 100_000}'"],
+        "is damaged (tests.declared is no JSON of a ledger's): restore or remove it",
+    ),
+}
+
+
+@pytest.mark.parametrize("xdist", [(), ("-n2",)], ids=["one process", "xdist"])
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_ledger_of_somebody_else_does_not_disturb_the_run(project, kind, xdist):
+    statements, message = HOSTILE[kind]
+    project.file("test_it", LOOP)
+    project.run("--dtype-seed=1")
+    path = project.pytester.path / LEDGER
+    change(path, *statements)
+    before = path.read_bytes()
+
+    result = project.run("--dtype-seed=2", "--dtype-strategy=oldest", *xdist)
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
+    result.stdout.fnmatch_lines(
+        [
+            f"dtype-sampler: ledger: {path}: {message}",
+            "dtype-sampler: ledger: this run is recorded*",
+        ]
+    )
+    (side,) = project.pytester.path.glob(f"{LEDGER}.*.side")
+    store = SqliteStore.open(side)
+    assert len(store.cells()) == 3
+    store.close()
+    assert path.read_bytes() == before
+
+    # Whoever named it, or asked for a gate, is told by the exit code.
+    result = project.run(f"--dtype-ledger={LEDGER}", *xdist)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: {path}: {message}"])
+    assert project.run("--dtype-fail-under=1", *xdist).ret == pytest.ExitCode.TESTS_FAILED
+    assert path.read_bytes() == before
+
+
+WARNING = """
+import functools, warnings
+from dtype_sampler.ledger.journal import Journal
+from dtype_sampler.ledger.sqlite import SqliteStore
+
+def warning(method):
+    @functools.wraps(method)
+    def warning(*args, **kwargs):
+        warnings.warn("of the bookkeeping", DeprecationWarning, stacklevel=2)
+        return method(*args, **kwargs)
+    return warning
+
+for owner, names in {
+    SqliteStore: ["open_run", "append", "close_run", "history", "runs", "tests", "cells", "close"],
+    Journal: ["append", "clear", "close"],
+}.items():
+    for name in names:
+        setattr(owner, name, warning(getattr(owner, name)))
+"""
+
+
+@pytest.mark.parametrize("xdist", [(), ("-n2",)], ids=["one process", "xdist"])
+def test_a_warning_in_the_bookkeeping_is_no_error_of_the_suite(project, xdist):
+    """As Python 3.12 has them for what other versions take in silence."""
+    project.ini(filterwarnings="error")
+    project.file("test_it", LOOP)
+    project.pytester.makeconftest((project.pytester.path / "conftest.py").read_text() + WARNING)
+    for seed in (1, 2, 3):
+        result = project.run_process(f"--dtype-seed={seed}", "--dtype-strategy=oldest", *xdist)
+        result.assert_outcomes(passed=1)
+        assert result.ret == 0
+        assert "of the bookkeeping" not in result.stdout.str() + result.stderr.str()
+    result.stdout.fnmatch_lines(["dtype-sampler: ledger: 7 of 7 cells covered on cpu*"])

@@ -173,7 +173,10 @@ def test_of_a_test_that_cannot_run_one_item_is_skipped(project, monkeypatch):
         ("('dtype', [])", "the pool is empty"),
         ("('dtype', 'floatin')", "unknown pool 'floatin': did you mean 'floating'?"),
         ("('dtype', k='3')", "k='3': k is how many"),
-        ("(kk=3)", "it takes (argname, dtypes, k=, always=, exclude=, device=), all optional"),
+        (
+            "(kk=3)",
+            "it takes (argname, dtypes, k=, always=, exclude=, device=, scope=), all optional",
+        ),
         ("('dtype', always=['float16'], k=1)", "would never run"),
         ("('dtype', always=['float61'])", "did you mean"),
         ("('dtype', [pytest.param(1, 2)])", "holds 2 values instead of one"),

@@ -122,10 +122,14 @@ def commands(path, capsys):
         code = main([*command.split(), "--ledger", str(path)])
         out, err = capsys.readouterr()
         assert code in (0, 1), command
+        assert "\x1b" not in out + err
+        assert "\x00" not in out + err
         if code:
             assert out == ""
             assert err.count("\n") == 1
-            assert err.startswith(f"dtype-sampler: {path}: ")
+            # A key that was changed is one that is not known.
+            unknown = f"dtype-sampler: {KEYS[0]}: the ledger knows no such test"
+            assert err.startswith((f"dtype-sampler: {path}: ", unknown))
             said.append(err)
     into = path.with_name("into")
     code = main(["combine", str(path), "--into", str(into)])
@@ -136,6 +140,15 @@ def commands(path, capsys):
     assert read_all(into) == []
     into.unlink()
     return said
+
+
+def stands(path, capsys):
+    """Whatever the file holds, all who read it say so in a line, and a run is written down."""
+    read_all(path)
+    commands(path, capsys)
+    session(path)
+    assert path.exists()
+    assert kept(path) == 8
 
 
 # Values that may stand anywhere, and statements' worth of them.

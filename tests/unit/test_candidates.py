@@ -16,6 +16,7 @@ from dtype_sampler.sampling.candidates import (
     family_of,
     ids_of,
     is_torch_dtype,
+    is_wanted,
     label_of,
     matches,
     parse_names,
@@ -254,6 +255,26 @@ class TestPool:
 )
 def test_matches(name, label, meant):
     assert matches(name, label) is meant
+
+
+@pytest.mark.parametrize(
+    ("names", "label", "meant"),
+    [
+        (["int8", "float32"], "torch.int8,torch.float32", True),
+        (["int8", "float32"], "torch.float32,torch.int8", True),
+        (["int8", "float32"], "torch.int8,torch.int8", True),
+        (["int8", "float32"], "torch.int8,torch.float64", False),
+        (["int8"], "torch.int8,torch.float32", False),
+        (["'torch.int8,torch.float32'"], "torch.int8,torch.float32", True),
+        (["'torch.int8,torch.float32'"], "torch.float32,torch.int8", False),
+        (["auto", "torch.int8"], "auto,torch.int8", True),
+        (["auto", "torch.int8"], "auto,int8", False),
+        (["int8"], "torch.int8", True),
+        ([], "torch.int8", False),
+    ],
+)
+def test_is_wanted(names, label, meant):
+    assert is_wanted(names, label) is meant
 
 
 @pytest.mark.parametrize(

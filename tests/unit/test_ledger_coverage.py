@@ -8,7 +8,7 @@ from dtype_sampler.ledger.records import CellRecord, Mark, TestRecord
 from dtype_sampler.reports.ledger.data import iso, report
 from dtype_sampler.reports.ledger.data import summary as summary_of
 from dtype_sampler.reports.ledger.text import markdown, missing_lines, text
-from dtype_sampler.reports.words import age, short_commit
+from dtype_sampler.reports.words import age, short_commit, visible
 
 DAY = 86400.0
 
@@ -199,3 +199,8 @@ def test_suspects_come_first_and_one_at_a_time():
     assert next(samples) == sample_of(state, 9)
     # They cost as many runs.
     assert coverage.runs_needed(7) in (3, 4)
+
+
+def test_nothing_that_a_ledger_says_steers_a_terminal():
+    assert visible("t.py::test[ä]\n\t") == "t.py::test[ä]\n\t"
+    assert visible("\x1b[31m\r\x9b\u202e\x00") == r"\x1b[31m\r\x9b\u202e\x00"

@@ -23,6 +23,7 @@ def payload(
                 "declared": tuple(declared),
                 "chosen": tuple(chosen),
                 "unsupported": dict.fromkeys(unsupported, "refused"),
+                "together": tuple(chosen),
                 "entered": tuple(entered),
             }
         ],
@@ -100,6 +101,11 @@ def test_a_failing_teardown_of_an_item_is_its_dtypes_failure():
     observations = [Observation(when, "passed", samples=item) for when in ("setup", "call")]
     observations.append(Observation("teardown", "failed", samples=item))
     assert labels(observations) == {"a": "failed", "b": "suspect", "c": "not-reached"}
+
+
+def test_a_failure_of_an_item_after_its_own_loop_is_the_items():
+    failed = Observation("call", "failed", samples=payload("ab", "a", function="t"))
+    assert labels([failed]) == {"a": "failed", "b": "passed", "c": "not-reached"}
 
 
 def test_failing_subtests():

@@ -22,6 +22,7 @@ from dtype_sampler.sampling.rule import (
     keyed_hash,
     runs_to_cover,
     spread,
+    turn_of,
 )
 
 SEVEN = (
@@ -348,3 +349,23 @@ def test_names_of_files_that_are_not_utf8():
 )
 def test_runs_to_cover(n, k, always, runs):
     assert runs_to_cover(n, k, always) == runs
+
+
+@given(
+    n=st.integers(1, 9),
+    k=st.integers(1, 10),
+    inner=st.integers(1, 9),
+    seed=st.integers(0, 2**40),
+    fixed=st.integers(0, 2),
+)
+def test_a_walk_comes_to_each_label_once_a_turn(n, k, inner, seed, fixed):
+    labels = [f"l{i}" for i in range(n)]
+    always = labels[: min(fixed, k - 1, n - 1)]
+    families = ["other"] * n
+    pool = {"key": "t", "labels": labels, "families": families, "k": k, "always": always}
+    turns: dict[str, list[int]] = {label: [] for label in labels}
+    for one in range(seed, seed + 3 * n):
+        for label in choose(seed=one, strategy="rotate", **pool):
+            turns[label].append(turn_of(label, seed=one, **pool))
+    for visits in turns.values():
+        assert visits == list(range(visits[0], visits[0] + len(visits)))

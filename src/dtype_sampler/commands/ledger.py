@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.commands.exits import ERROR, FINE, GATE_MISSED
-from dtype_sampler.commands.output import write
+from dtype_sampler.commands.output import say, write
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.paths import DEFAULT_LEDGER
+from dtype_sampler.reports.words import visible
 from dtype_sampler.session.settings import parse_percent, parse_runs, parse_seed
 
 if TYPE_CHECKING:
@@ -199,14 +200,19 @@ def _report(options: argparse.Namespace) -> int:
     wanted = options.fail_under
     if wanted is None and options.max_age is not None:
         wanted = 100.0
-    if wanted is None or coverage.percent >= wanted:
+    if wanted is None:
+        return FINE
+    if (nothing := coverage.nothing_to_judge(options.device, options.tests)) is not None:
+        sys.stderr.write(f"dtype-sampler: the gate of {wanted:g} % is missed: {nothing}\n")
+        return GATE_MISSED
+    if coverage.percent >= wanted:
         return FINE
     missing = text.missing_lines(coverage)
     sys.stderr.write(
         f"dtype-sampler: {coverage.percent:.2f} % of the cells are covered, which is less than"
         f" {wanted:g} %; {len(missing)} are missing:\n"
     )
-    sys.stderr.writelines(f"  {line}\n" for line in missing)
+    sys.stderr.writelines(f"  {visible(line)}\n" for line in missing)
     return GATE_MISSED
 
 
@@ -229,7 +235,7 @@ def _combine(options: argparse.Namespace) -> int:
                     skipped = recover(path, target, remove=False)
                 finally:
                     source.close()
-                sys.stdout.write(f"{path}: taken over\n")
+                say(f"{path}: taken over\n")
             except LedgerError as error:
                 skipped = [str(error)]
             for problem in skipped:
@@ -238,7 +244,7 @@ def _combine(options: argparse.Namespace) -> int:
         runs, cells = len(target.runs()), len(target.cells())
     finally:
         target.close()
-    sys.stdout.write(f"{into}: {runs} runs, {cells} cells with an outcome\n")
+    say(f"{into}: {runs} runs, {cells} cells with an outcome\n")
     return code
 
 
@@ -254,15 +260,16 @@ def _plan(options: argparse.Namespace) -> int:
         store.close()
     first = options.seed if options.seed is not None else seed_after(last or 0)
     for state in coverage.tests:
-        sys.stdout.write(f"{state.test.key} ({state.test.device})\n")
+        say(f"{state.test.key} ({state.test.device})\n")
         for run, sample in zip(range(options.runs), samples_of(state, first), strict=False):
-            sys.stdout.write(f"  {seed_after(first, run)}: {', '.join(sample)}\n")
+            say(f"  {seed_after(first, run)}: {', '.join(sample)}\n")
     return FINE
 
 
 def _history(options: argparse.Namespace) -> int:
     from difflib import get_close_matches
 
+    from dtype_sampler.ledger.outcomes import SUSPECT
     from dtype_sampler.reports.ledger.data import iso
     from dtype_sampler.reports.words import short_commit
 
@@ -272,7 +279,7 @@ def _history(options: argparse.Namespace) -> int:
         tests = [test for test in known if test.key == options.key]
         if not tests:
             near = get_close_matches(options.key, [test.key for test in known], n=1)
-            hint = f"did you mean {near[0]}?" if near else "dtype-sampler report shows all"
+            hint = f"did you mean {visible(near[0])}?" if near else "dtype-sampler report shows all"
             raise DtypeSamplerError(f"{options.key}: the ledger knows no such test: {hint}")
         rows = []
         for run in reversed(store.runs()):
@@ -285,23 +292,27 @@ def _history(options: argparse.Namespace) -> int:
     finally:
         store.close()
     for test in tests:
-        sys.stdout.write(f"{test.key} ({test.device}), newest first\n")
+        say(f"{test.key} ({test.device}), newest first\n")
         for run, seen in rows:
-            told = [
-                f"{label} {seen[test.device, label]}"
+            said = {
+                label: seen[test.device, label]
                 for label in test.declared
                 if (test.device, label) in seen
-            ]
+            }
+            suspects = [label for label, outcome in said.items() if outcome == SUSPECT]
+            together = suspects if len(suspects) > 1 else []
+            told = [f"{label} {said[label]}" for label in said if label not in together]
+            told += [f"one of {', '.join(together)} failed"] if together else []
             if told:
                 commit = f", commit {short_commit(run.commit)}" if run.commit else ""
-                sys.stdout.write(
+                say(
                     f"  run {run.number}, {iso(run.started)}, seed {run.seed}{commit}:"
                     f" {', '.join(told)}\n"
                 )
         ran = {label for _, seen in rows for device, label in seen if device == test.device}
         never = [label for label in test.declared if label not in ran]
         if never:
-            sys.stdout.write(f"  in none of these runs: {', '.join(never)}\n")
+            say(f"  in none of these runs: {', '.join(never)}\n")
     return FINE
 
 
@@ -317,12 +328,12 @@ def _prune(options: argparse.Namespace) -> int:
             since = time.time() - options.unseen_for
             gone = [test for test in store.tests() if test.there_at < since]
             for test in gone:
-                sys.stdout.write(f"{would}forgotten: {test.key} ({test.device})\n")
+                say(f"{would}forgotten: {test.key} ({test.device})\n")
             if not options.dry_run:
                 store.forget(gone)
         if options.keep_runs is not None:
             folded = store.foldable(options.keep_runs)
-            sys.stdout.write(f"{would}folded away: {count_of(folded, 'run')}\n")
+            say(f"{would}folded away: {count_of(folded, 'run')}\n")
             if not options.dry_run:
                 store.fold(options.keep_runs)
     finally:

@@ -7,15 +7,14 @@ import sys
 from pathlib import Path
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.reports.words import visible
 
 
 def write(shown: str, output: Path | None) -> None:
     """Write what a command shows to a file, or to standard output. Raises DtypeSamplerError."""
     if output is None:
-        # Test keys may hold what a narrow encoding, as of a pipe on Windows, does not.
-        encoding = sys.stdout.encoding or "utf-8"
         try:
-            sys.stdout.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+            say(shown)
             sys.stdout.flush()
         except BrokenPipeError:
             raise
@@ -27,6 +26,13 @@ def write(shown: str, output: Path | None) -> None:
         output.write_text(shown, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise DtypeSamplerError(f"{output}: can't be written: {error.strerror}") from None
+
+
+def say(shown: str) -> None:
+    """Write to standard output, whatever test keys hold."""
+    # Such as what a narrow encoding, as of a pipe on Windows, does not.
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(visible(shown).encode(encoding, "backslashreplace").decode(encoding))
 
 
 def drop_output() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 import warnings
@@ -131,6 +132,22 @@ class Books:
             return store.history(verdicts=verdicts)
         finally:
             store.close()
+
+    def peek(self, *, verdicts: bool) -> History:
+        """As `read`, from a copy: nothing is touched, and what is wrong is left for a run to tell.
+
+        What a killed run has left beside the ledger is not looked at.
+        """
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                for end in ("", "-wal"):
+                    source = self.path.with_name(self.path.name + end)
+                    if source.is_file():
+                        shutil.copyfile(source, Path(folder) / source.name)
+                copy = Books(Path(folder) / self.path.name, named=False, keep=self.keep)
+                return copy.read(verdicts=verdicts)
+        except OSError:
+            return History()
 
     def _check_place(self) -> None:
         """Raise LedgerError if the path can't become a file."""

@@ -126,6 +126,30 @@ class Coverage:
         """Covered cells, of those that can be covered; 0 to 100, and 0 where there are none."""
         return _percent(self.covered, self.cells)
 
+    def nothing_to_judge(
+        self, devices: Iterable[str] | None = None, pattern: str | None = None
+    ) -> str | None:
+        """Why a gate must not pass, whatever it asks for; None if there is something to judge.
+
+        A gate that finds less than it was asked about is a mistake in the asking. devices, pattern:
+        as `assess` was given them.
+        """
+        known = {test.test.device for test in self.tests}
+        missing = sorted(set(devices or ()) - known)
+        matching = f" that matches {pattern}" if pattern is not None else ""
+        if missing:
+            return f"the ledger knows no test{matching} on {', '.join(missing)}"
+        if not self.tests:
+            return f"the ledger knows no test{matching}"
+        if not self.cells:
+            return "the device refuses every dtype of every test"
+        if not self.covered:
+            skipped, stale = self.count(SKIPPED), self.count(STALE)
+            if skipped == self.cells:
+                return "every cell was skipped: nothing has run"
+            return "every verdict is too old" if stale else "no cell has a verdict"
+        return None
+
     @property
     def oldest(self) -> CellState | None:
         """The covered cell whose last verdict is oldest."""
@@ -213,17 +237,27 @@ def samples_of(state: TestState, first: int) -> Iterator[tuple[str, ...]]:
 def sample_of(state: TestState, seed: int) -> tuple[str, ...]:
     """The labels that a test takes with this seed, by the strategy `rotate`."""
     test = state.test
-    unsupported = {one.cell.label for one in state.cells if one.state == UNSUPPORTED}
+    k = _k(test)
+    out = {
+        one.cell.label
+        for one in state.cells
+        if one.state == UNSUPPORTED or (_marked(one) and k < len(test.declared))
+    }
     return choose(
         seed=seed,
         strategy="rotate",
         key=test.key,
         labels=test.declared,
         families=[family_of(label) for label in test.declared],
-        k=_k(test),
+        k=k,
         always=test.always,
-        available=lambda label: label not in unsupported,
+        available=lambda label: label not in out,
     )
+
+
+def _marked(one: CellState) -> bool:
+    """Whether a mark of the suite's own skips it, so that it takes no place of a sample."""
+    return one.record is not None and one.record.last.outcome == SKIPPED and not one.record.nodeid
 
 
 def _k(test: TestRecord) -> int:

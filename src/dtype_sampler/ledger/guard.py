@@ -22,7 +22,7 @@ _LONGEST = 1 << 24
 # for each byte of it. The most thorough of ours takes 5 for each byte.
 BETWEEN = 100_000
 _STEPS, _STEPS_PER_BYTE = 20_000_000, 100
-_FUNCTIONS = frozenset({"coalesce", "count", "last_insert_rowid", "max", "min", "typeof"})
+_FUNCTIONS = frozenset({"coalesce", "count", "last_insert_rowid", "like", "max", "min", "typeof"})
 _PRAGMAS = frozenset({"busy_timeout", "journal_mode", "synchronous", "wal_autocheckpoint"})
 # Table -> its columns and constraints, as its statement says them.
 Tables = dict[str, frozenset[str]]
@@ -122,7 +122,7 @@ def _authorized(
     if source is None and (
         action in _ACTIONS
         or (action in _ON_TABLES and first in _tables(schema.TABLES, ()))
-        or (action == sqlite3.SQLITE_FUNCTION and second in _FUNCTIONS)
+        or (action == sqlite3.SQLITE_FUNCTION and str(second).lower() in _FUNCTIONS)
         or (action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS)
     ):
         return sqlite3.SQLITE_OK

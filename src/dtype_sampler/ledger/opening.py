@@ -140,6 +140,8 @@ def told(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise in_words(path, error) from None
+    except UnicodeDecodeError:
+        raise no_text(path) from None
 
 
 def damaged(path: Path, what: str) -> LedgerError:
@@ -147,13 +149,18 @@ def damaged(path: Path, what: str) -> LedgerError:
     return LedgerError(f"{path}: is damaged ({shown(what)}): restore or remove it")
 
 
+def no_text(path: Path) -> LedgerError:
+    """The error for text that is none: a value, or what SQLite's own error quotes."""
+    return damaged(path, "holds text that is none")
+
+
 def in_words(path: Path, error: sqlite3.Error) -> LedgerError:
     """The error of ours for one of SQLite's."""
     # It may quote the file.
     text = shown(error)
     if text.startswith("Could not decode"):
-        text = "holds text that is none"
-    elif text == "interrupted":
+        return no_text(path)
+    if text == "interrupted":
         text = "has rows without end"
     elif isinstance(error, sqlite3.OperationalError):
         if "locked" in text or "busy" in text:

@@ -66,6 +66,11 @@ class Cell(NamedTuple):
     device: str
 
 
+def heavier(one: str, other: str) -> str:
+    """Of two outcomes of one cell the one that stands."""
+    return max(one, other, key=_WEIGHT.__getitem__)
+
+
 def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
     """The outcome of each cell that the sample of one attempt at a test holds.
 
@@ -84,6 +89,7 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
     cells: dict[Cell, str] = {}
     for sample in final["samples"]:
         _say(cells, _cells(sample, sample["unsupported"]), UNSUPPORTED)
+        _say(cells, _cells(sample, sample.get("skipped", ())), SKIPPED)
         _say(cells, _cells(sample, sample["chosen"]), NOT_REACHED)
     blamed: set[Cell] = set()
     if not any(one.subtest for one in observations):
@@ -239,6 +245,7 @@ class Tally:
     _declared: dict[Cell, None] = field(default_factory=dict)
     _unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
     _crashed: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _skipped: dict[Cell, None] = field(default_factory=dict)
 
     def add(self, nodeid: str, observation: Observation) -> Finished | None:
         """Take one report of the test *nodeid*; returns the test if this is its end.
@@ -307,10 +314,20 @@ class Tally:
         for places in self._open.values():
             yield from map(_finished, places.values())
 
+    def drop(self, nodeid: str) -> None:
+        """Forget what is known of a test that has not ended, as a part of it is lost."""
+        for where in [where for where in self._open if where[0] == nodeid]:
+            del self._open[where]
+        for execution in [one for one in self._retried if one[0] == nodeid]:
+            del self._retried[execution]
+        self._crashed.pop(nodeid, None)
+
     def _declare(self, samples: Mapping[str, Any]) -> None:
         for sample in samples["samples"]:
             for label in sample["declared"]:
                 self._declared[Cell(sample["key"], label, sample["device"])] = None
+            for label in set(sample.get("skipped", ())).difference(sample["together"]):
+                self._skipped[Cell(sample["key"], label, sample["device"])] = None
             for label, reason in sample["unsupported"].items():
                 self._unsupported[label, sample["device"]] = reason
 
@@ -336,6 +353,11 @@ class Tally:
     def unsupported(self) -> Mapping[tuple[str, str], str]:
         """(label, device type) -> the refusal."""
         return self._unsupported
+
+    @property
+    def skipped_by_marks(self) -> int:
+        """How many cells took no place in a sample, as marks of the suite's own skip them."""
+        return len(self._skipped)
 
     @property
     def crashed(self) -> Mapping[str, tuple[str, ...]]:

@@ -37,9 +37,9 @@ def later(one: Mark | None, other: Mark | None) -> Mark | None:
 class CellRecord:
     """What is known of one cell for ever.
 
-    nodeid: what ran it last. last: its last outcome, whatever it was. verdict: the last one that
-    says something about the code, or a suspicion that came later. passed, failed: the last of
-    these; a crash is a failure.
+    nodeid: what ran it last; empty if its mark says that it is not to run. last: its last outcome,
+    whatever it was. verdict: the last one that says something about the code, or a suspicion that
+    came later. passed, failed: the last of these; a crash is a failure.
     """
 
     cell: Cell

@@ -19,6 +19,7 @@ from dtype_sampler.ledger.opening import (
     damaged,
     identity_of,
     in_words,
+    no_text,
     prepare,
     told,
 )
@@ -72,6 +73,17 @@ _TEST_COLUMNS = (
 _NEWEST = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 _CELLS_OF_TEST = (
     f"SELECT id, label, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells WHERE test = ?"
+)
+# What failed last, and suspects; whether it was tried since; whether it failed alone, in a run that
+# took no other cell of its test, after it had been a suspect.
+_WORRYING = (
+    "SELECT device, key, label, verdict, last_at > verdict_at, CASE WHEN"
+    " (SELECT count(*) FROM cells AS others JOIN observations ON cell = others.id"
+    " AND run = cells.verdict_run WHERE others.test = cells.test) = 1"
+    " THEN EXISTS (SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
+    " WHERE outcome = ?) END"
+    " FROM cells JOIN tests ON tests.id = test WHERE verdict IN"
+    f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), SUSPECT))}) ORDER BY key, label"
 )
 _MARKS_MEAN = dict(zip(_MARKS, MARKS_MEAN, strict=True))
 # SQLite's names of a value's types, and what none of a cell's marks can be.
@@ -192,10 +204,14 @@ class SqliteStore(Store):
             except UnicodeEncodeError:
                 # A command line or a file name that is no text, as Python hands it on.
                 return self._sqlite.execute(sql, [_text(value) for value in values]).fetchall()
+        # `told` would cost as much as the shortest of these statements.
         except sqlite3.Error as error:
             raise in_words(self.path, error) from None
+        except UnicodeDecodeError:
+            raise no_text(self.path) from None
         except OverflowError:
-            raise LedgerError(f"{self.path}: can't hold a number of more than 64 bits") from None
+            # Such as a seed of more than 64 bits.
+            raise LedgerError(f"{self.path}: can't hold so large a number") from None
 
     def _checked(self, make: Callable[..., T], *values: object) -> T:
         """What *make* makes of values from the file. Raises LedgerError if they can't be there."""
@@ -273,36 +289,21 @@ class SqliteStore(Store):
         alone: dict[str, dict[str, list[str]]] = {}
         suspect: dict[str, dict[str, list[str]]] = {}
         ages: dict[str, dict[str, dict[str, float]]] = {}
-        sql = (
-            "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
-            " WHERE verdict"
-        )
-        names = ", ".join(f"'{outcome}'" for outcome in sorted(FAILURES))
-        rows = self._rows(f"{sql} IN ({names}) ORDER BY key, label")
-        for device, key, label, _ in self._all(_verdict_of, rows):
-            failing.setdefault(device, {}).setdefault(key, []).append(label)
-        # How many cells of the test that run took; and whether the cell was ever a suspect.
-        taken = (
-            "SELECT count(*) FROM cells AS others JOIN observations ON cell = others.id"
-            " AND run = cells.verdict_run WHERE others.test = cells.test"
-        )
-        doubted = (
-            "SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
-            " WHERE outcome = ?"
-        )
-        rows = self._rows(
-            f"{sql} IN ({names}) AND ({taken}) = 1 AND EXISTS ({doubted}) ORDER BY key, label",
-            _NUMBERS[SUSPECT],
-        )
-        for device, key, label, _ in self._all(_verdict_of, rows):
-            alone.setdefault(device, {}).setdefault(key, []).append(label)
-        # One that has been tried since, in vain, takes its chance among the others again.
-        rows = self._rows(f"{sql} = ? AND last_at <= verdict_at ORDER BY key, label", SUSPECT)
-        for device, key, label, _ in self._all(_verdict_of, rows):
-            suspect.setdefault(device, {}).setdefault(key, []).append(label)
+        rows = self._rows(_WORRYING, _NUMBERS[SUSPECT])
+        for device, key, label, verdict, tried, lone in self._all(_worrying_of, rows):
+            if verdict != SUSPECT:
+                failing.setdefault(device, {}).setdefault(key, []).append(label)
+                if lone:
+                    alone.setdefault(device, {}).setdefault(key, []).append(label)
+            elif not tried:
+                suspect.setdefault(device, {}).setdefault(key, []).append(label)
+            # Else it has been tried in vain, and takes its chance among the others again.
         if verdicts:
-            rows = self._rows(f"{sql} != ?", SUSPECT)
-            for device, key, label, at in self._all(_verdict_of, rows):
+            sql = (
+                "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
+                " WHERE verdict != ?"
+            )
+            for device, key, label, at in self._all(_verdict_of, self._rows(sql, SUSPECT)):
                 ages.setdefault(device, {}).setdefault(key, {})[label] = at
         return History(seed, failing, ages, suspect, alone)
 
@@ -600,6 +601,13 @@ def _verdict_of(row: Sequence[Any]) -> tuple[str, str, str, float]:
     )
 
 
+def _worrying_of(row: Sequence[Any]) -> tuple[str, str, str, str, bool, bool]:
+    device, key, label, verdict, tried, lone = row
+    # The verdict is one of those that were asked for, and the others are SQLite's own.
+    names = text(device, "tests.device"), text(key, "tests.key"), text(label, "cells.label")
+    return *names, str(verdict), bool(tried), bool(lone)
+
+
 def _activity_of(row: Sequence[Any]) -> tuple[Cell, tuple[int, float]]:
     key, label, device, often, at = row
     cell = Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device"))
@@ -607,9 +615,12 @@ def _activity_of(row: Sequence[Any]) -> tuple[Cell, tuple[int, float]]:
 
 
 def _times_of(row: Sequence[Any]) -> Sequence[Any]:
-    cell_id, label, *ats = row
-    times = [None if at is None else moment(at, "cells") for at in ats]
-    return cell_id, text(label, "cells.label"), *times
+    # Of every test that ends.
+    for at in row[2:]:
+        if at is not None:
+            moment(at, "cells")
+    text(row[1], "cells.label")
+    return row
 
 
 def _test_values(test: TestRecord) -> tuple[object, ...]:

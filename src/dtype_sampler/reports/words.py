@@ -1,6 +1,8 @@
-"""How people are told ages, counts and commits. Pure."""
+"""How people are told ages, counts, commits and other people's words. Pure."""
 
 from __future__ import annotations
+
+from unicodedata import category
 
 
 def count_of(number: int, what: str) -> str:
@@ -25,3 +27,14 @@ def ago(at: float, now: float) -> str:
 def short_commit(commit: str) -> str:
     """The first seven digits of a commit, with the `+` of a dirty tree."""
     return commit[:7] + "+" * commit.endswith("+")
+
+
+def visible(text: str) -> str:
+    """Text in which nothing steers a terminal: what a ledger says may be anybody's."""
+    if text.isprintable():
+        return text
+    return "".join(
+        # Control characters, and those that turn the direction of what follows.
+        one if one in "\n\t" or category(one) not in ("Cc", "Cf") else ascii(one)[1:-1]
+        for one in text
+    )

@@ -323,6 +323,20 @@ def matches(name: str, label: str) -> bool:
     return not prefix and short_name(label) in (short, known)
 
 
+def is_wanted(names: Iterable[str], label: str) -> bool:
+    """Whether `--dtype-only` with these names takes this label.
+
+    Of a label that names several dtypes, each may be meant by another name: `int8,float32` takes
+    all four pairs of the two.
+    """
+    names = tuple(names)
+    if any(matches(name, label) for name in names):
+        return True
+    return "," in label and all(
+        any(matches(name, part) for name in names) for part in label.split(",")
+    )
+
+
 def parse_names(text: str) -> tuple[str, ...]:
     """Parse the value of `--dtype-only`: names separated by commas, in quotes if they hold one.
 
@@ -376,7 +390,7 @@ def unknown_names(names: Iterable[str], declared: Iterable[str]) -> list[str]:
         unknown("candidate", name.strip("'\""), labels, tuple(map(short_name, labels)))
         for name in names
         if labels
-        and not any(matches(name, label) for label in labels)
+        and not any(matches(name, part) for label in labels for part in (label, *label.split(",")))
         and not is_dtype_name(short_name(name))
     ]
 

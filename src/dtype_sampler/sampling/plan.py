@@ -21,8 +21,9 @@ class RunPlan:
     seed_origin: words for the header that say where the seed came from. k: of tests that name none,
     a number or a share such as "1/3" (`candidates.number_of`). only: names as
     `--dtype-only` takes them; empty means every dtype. device: None means the current accelerator,
-    else cpu. kept: node ids that are never left out, as somebody asked for them by name or they
-    failed last. recheck: device type -> test key -> the labels whose last verdict was a failure.
+    else cpu. attempt: which attempt's random data each test begins with. kept: node ids that are
+    never left out, as somebody asked for them by name or they failed last. recheck: device type ->
+    test key -> the labels whose last verdict was a failure.
     suspects: likewise, those of which one failed and which one is not known: they are taken one at
     a time. alone: likewise, those of which that was told so: they failed alone. verdicts: device
     type -> test key -> label -> when its last verdict was, for `oldest`.
@@ -38,6 +39,7 @@ class RunPlan:
     pool: tuple[str, ...] = ("floating",)
     argnames: tuple[str, ...] = ()
     reseed: bool = True
+    attempt: int = 1
     kept: tuple[str, ...] = ()
     recheck: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     suspects: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)

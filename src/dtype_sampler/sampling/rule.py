@@ -201,6 +201,32 @@ def choose(
     return tuple(label for label in labels if label in chosen)
 
 
+def turn_of(
+    label: str,
+    *,
+    seed: int,
+    key: str,
+    labels: Sequence[str],
+    families: Sequence[str],
+    k: int,
+    always: Sequence[str] = (),
+) -> int:
+    """How many times `rotate` has been round the circle when it comes to *label*, from *seed* on.
+
+    From one visit of a label to the next this grows by one: a seed for what is to rotate each time
+    that the label comes, such as the candidates of a loop inside the loop that hands it out.
+    """
+    rest = [
+        (one, family) for one, family in zip(labels, families, strict=True) if one not in always
+    ]
+    if label in always or not rest:
+        return seed
+    circle = circular_order(key, [one for one, _ in rest], [family for _, family in rest])
+    # More places than there are: once round, whatever k is.
+    start = seed * min(k - (len(labels) - len(rest)), len(circle))
+    return (start + (circle.index(label) - start) % len(circle)) // len(circle)
+
+
 def seed_after(seed: int, runs: int = 1) -> int:
     """The seed of so many runs later; the first one follows the largest."""
     return (seed + runs) % (MAX_SEED + 1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import local
 from typing import Any, Generic, TypeVar, overload
 from weakref import ref
 
@@ -11,15 +12,17 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class SampleRecord:
     """What one test declared, was given and took, on one type of device; all by label.
 
-    unsupported: label -> the refusal. k, always: as asked for. together: the whole sample, where
-    `chosen` is but the item's own label. by_name: the seed alone does not give this sample. whole:
-    of items, whether all that the test was parametrized with is known; None for what a test asks
-    for while it runs, which may be more if it ends otherwise. entered: the labels handed out so
-    far, in that order.
+    unsupported: label -> the refusal. skipped: label -> why, of those that the suite's own marks
+    skip, which was known before anything ran. k, always: as asked for. together: the whole sample,
+    where `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
+    whole: of items, whether all that the test was parametrized with is known; None for what a test
+    asks for while it runs, which may be more if it ends otherwise. entered: the labels handed out
+    so far, in that order. order: the seed and the key that the order of the candidates was made
+    from.
     """
 
     key: str
@@ -31,8 +34,10 @@ class SampleRecord:
     always: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
     by_name: bool = False
+    skipped: dict[str, str] = field(default_factory=dict)
     whole: bool | None = None
     entered: dict[str, None] = field(default_factory=dict)
+    order: tuple[int, str] = (0, "")
 
     def to_wire(self) -> dict[str, Any]:
         """A snapshot in plain builtins, fit for a report that crosses a process border."""
@@ -42,6 +47,7 @@ class SampleRecord:
             "declared": self.declared,
             "chosen": self.chosen,
             "unsupported": dict(self.unsupported),
+            "skipped": dict(self.skipped),
             "k": self.k,
             "always": self.always,
             "together": self.together or self.chosen,
@@ -51,37 +57,95 @@ class SampleRecord:
         }
 
 
+# A loop, what it has handed out, and of which sample, where that is known.
+_Entry = tuple[ref[Any], str, SampleRecord | None]
+
+
 class UnderTest:
-    """The dtypes under test: one for each loop that the test is in.
+    """The dtypes under test: one for each loop that the test is in, in each of its threads.
 
     A loop that ends takes its dtype along. One that is left by `break` or by an exception can't be
     told from outside, so its dtype stays until the test goes on to another dtype: an exception must
-    find it here.
+    find it here. In a thread that the test has started it stays for good: what such a thread does
+    next may be another task, and whoever started it raises later what the first one raised.
     """
 
-    __slots__ = ("_loops", "_moved")
+    __slots__ = ("_here", "_moved", "_tests_own", "_threads")
 
     def __init__(self, moved: Callable[[], object] | None = None) -> None:
         """moved: called whenever what is under test has changed."""
-        self._loops: list[tuple[ref[Any], str]] = []
         self._moved = moved
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all: in this thread the next attempt at the test begins."""
+        self._here = local()
+        self._threads: list[list[_Entry]] = []
+        self._tests_own = self._loops()
+
+    def _loops(self) -> list[_Entry]:
+        """The loops of this thread."""
+        loops: list[_Entry] | None = getattr(self._here, "loops", None)
+        if loops is None:
+            loops = self._here.loops = []
+            self._threads.append(loops)
+        return loops
 
     def labels(self) -> tuple[str, ...]:
-        """The labels under test, outermost loop first, without repeats."""
-        return tuple(dict.fromkeys(label for _, label in self._loops))
+        """The labels under test, outermost loop first, without repeats.
 
-    def enter(self, loop: object, label: str) -> None:
-        """*loop* hands out *label*."""
+        Those of threads that the test has started come last, in an order that is always the same.
+        """
+        others = {label for loops in self._threads[1:] for _, label, _ in loops}
+        return tuple(dict.fromkeys([*(label for _, label, _ in self._tests_own), *sorted(others)]))
+
+    def here(self) -> Mapping[int, tuple[object, ...]]:
+        """The loops that this thread is in, each with its label, for `since` and `back_to`."""
+        # Held, so that no other one can have the identity of one of them.
+        return {id(entry): entry for entry in self._loops()}
+
+    def since(self, before: Mapping[int, tuple[object, ...]]) -> tuple[str, ...]:
+        """The labels of the loops that this thread has entered since then, and is in."""
+        return tuple(entry[1] for entry in self._loops() if id(entry) not in before)
+
+    def back_to(self, before: Mapping[int, tuple[object, ...]]) -> None:
+        """This thread is out of all loops that it has entered since then."""
+        loops = self._loops()
+        loops[:] = [entry for entry in loops if id(entry) in before]
+
+    def around(self, loop: object = None) -> list[tuple[str, SampleRecord | None]]:
+        """The label and the sample of each loop that is going on around *loop*, outermost first.
+
+        loop: one that has begun or is about to; None means one that is not known yet.
+        """
+        found = []
+        for owner, label, record in self._loops():
+            one = owner()
+            if one is not None and one is loop:
+                break
+            # A candidate that was taken by number is in no loop, however long it stays in hand.
+            if one is not None and one is not record:
+                found.append((label, record))
+        return found
+
+    def holds(self, loop: object) -> bool:
+        """Whether *loop* has handed out something, and is not over."""
+        return any(owner() is loop for owner, _, _ in self._loops())
+
+    def enter(self, loop: object, label: str, record: SampleRecord | None = None) -> None:
+        """*loop* hands out *label*, which is of the sample *record*."""
         self._drop(loop)
-        # Loops whose iterator is gone were left early, and the test went on.
-        self._loops = [entry for entry in self._loops if entry[0]() is not None]
-        self._loops.append((ref(loop), label))
+        loops = self._loops()
+        if loops is self._tests_own:
+            # Loops whose iterator is gone were left early, and the test went on.
+            loops[:] = [entry for entry in loops if entry[0]() is not None]
+        loops.append((ref(loop), label, record))
         if self._moved is not None:
             self._moved()
 
     def add(self, other: UnderTest) -> None:
         """What is under test there, is here too."""
-        self._loops += other._loops
+        self._loops().extend(entry for loops in other._threads for entry in loops)
 
     def leave(self, loop: object) -> None:
         """*loop* is over, and so are those inside it."""
@@ -90,14 +154,11 @@ class UnderTest:
             self._moved()
 
     def _drop(self, loop: object) -> None:
-        for depth, (owner, _) in enumerate(self._loops):
+        loops = self._loops()
+        for depth, (owner, _, _) in enumerate(loops):
             if owner() is loop:
-                del self._loops[depth:]
+                del loops[depth:]
                 return
-
-    def clear(self) -> None:
-        """Forget all: the next attempt at the test begins."""
-        self._loops.clear()
 
 
 class DtypeSample(Sequence[T_co], Generic[T_co]):
@@ -108,7 +169,7 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
     not reached.
     """
 
-    __slots__ = ("__weakref__", "_candidates", "_hand_out", "_labels", "_seed")
+    __slots__ = ("__weakref__", "_candidates", "_hand_out", "_labels", "_owner", "_seed")
 
     def __init__(
         self,
@@ -116,15 +177,19 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
         labels: Sequence[str],
         *,
         seed: int,
-        hand_out: Callable[[str], UnderTest],
+        hand_out: Callable[[object, str], UnderTest],
+        owner: object = None,
     ) -> None:
-        """hand_out: called with a label just before its candidate is given to the test; returns
-        what is under test in that test.
+        """hand_out: called with the loop and a label just before its candidate is given to the
+        test; returns what is under test in that test, of which the label then is a part. owner:
+        stands for the loop that a candidate taken by number is in, as long as it lives; default:
+        this object, which a test may drop at once.
         """
         self._candidates = tuple(candidates)
         self._labels = tuple(labels)
         self._seed = seed
         self._hand_out = hand_out
+        self._owner = owner
 
     def __repr__(self) -> str:
         return f"<DtypeSample [{', '.join(map(repr, self._candidates))}] seed={self._seed}>"
@@ -166,9 +231,10 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
                 self._labels[index],
                 seed=self._seed,
                 hand_out=self._hand_out,
+                owner=self._owner,
             )
         label = self._labels[index]
-        self._hand_out(label).enter(self, label)
+        self._hand_out(self if self._owner is None else self._owner, label)
         return self._candidates[index]
 
 
@@ -180,7 +246,7 @@ class _Loop(Iterator[T]):
     def __init__(
         self,
         pairs: Sequence[tuple[str, T]],
-        hand_out: Callable[[str], UnderTest],
+        hand_out: Callable[[object, str], UnderTest],
     ) -> None:
         self._left = iter(pairs)
         self._hand_out = hand_out
@@ -188,8 +254,7 @@ class _Loop(Iterator[T]):
 
     def __next__(self) -> T:
         for label, candidate in self._left:
-            self._under_test = self._hand_out(label)
-            self._under_test.enter(self, label)
+            self._under_test = self._hand_out(self, label)
             return candidate
         if self._under_test is not None:
             self._under_test.leave(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally, blamed
+from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally, blamed, heavier
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.session import terminal
+from dtype_sampler.session.faults import LOST, guarded, told
 from dtype_sampler.session.nodeids import argument_of_nodeid
 from dtype_sampler.session.settings import INI, Settings
 from dtype_sampler.session.subtests import name_dtypes
@@ -27,6 +29,13 @@ if TYPE_CHECKING:
 
 # The labels that the items of this process's tests declare, kept where `--dtype-only` needs them.
 DECLARED = pytest.StashKey[list[str]]()
+# The arguments of this process's tests, as `parametrization.Parametrizations` has them.
+ARGUMENTS = pytest.StashKey[dict[str, bool]]()
+ARGUMENTS_WIRE = f"{WIRE}_arguments"
+
+_PHASES = ("setup", "call", "teardown")
+# xdist reports a test whose worker died with this phase.
+_CRASH = "???"
 
 
 class Controller:
@@ -38,27 +47,49 @@ class Controller:
         settings: Settings,
         plan: RunPlan,
         books: Books | None,
+        *,
+        idle: bool = False,
     ) -> None:
+        """idle: the session runs no test, and keeps no books."""
         self.config = config
         self.settings = settings
         self.plan = plan
         self.tally = Tally()
-        self.books = books
+        self.books = None if idle else books
+        self._idle = idle
         self._pid = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
         self._durations: dict[str, float] = {}
+        # What was said last of each cell, and the node id of the item that said it.
+        self._said: dict[Cell, tuple[str, str]] = {}
         # The node ids of what was called and came to its end: it has asked for all it asks for.
         self._came_to_end: set[str] = set()
         self._coverage: Coverage | None = None
         self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
+        self._begun = False
+        # As pytest found it: a test may change its environment.
+        self._addopts = os.environ.get("PYTEST_ADDOPTS", "")
+        self._common: dict[str, Any] | None = None
+        # The node ids of tests of which a report was lost: what is left says nothing true.
+        self._lost: set[str] = set()
+        self._arguments: dict[str, bool] = {}
 
+    @guarded
     def pytest_report_header(self) -> str:
+        if self.config.getoption("collectonly"):
+            return terminal.listing_header(self.plan)
         return terminal.header(self.plan)
 
+    @property
+    def _forked(self) -> bool:
+        """Whether this is a child of the session's process: its books are the parent's to keep."""
+        return os.getpid() != self._pid
+
     @pytest.hookimpl(trylast=True)
+    @guarded
     def pytest_sessionstart(self) -> None:
         # With -q pytest asks nobody for a header. A list of node ids is for programs: no header.
         writer: Any = self.config.pluginmanager.get_plugin("terminalreporter")
@@ -68,44 +99,83 @@ class Controller:
             writer.write_line(terminal.header(self.plan))
 
     @pytest.hookimpl(tryfirst=True)
+    @guarded
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        name_dtypes(report)
-        if os.getpid() != self._pid:
+        if not _is_of_a_test(report) or report.nodeid in self._lost:
+            return
+        nodeid = report.nodeid
+        if not hasattr(report, LOST):
+            try:
+                name_dtypes(report)
+            except Exception:
+                setattr(report, LOST, True)
+                self._lose(nodeid)
+                raise
+        if self._forked:
             # A child of pytest-forked: its parent is told, and keeps the books.
             return
+        if hasattr(report, LOST):
+            self._lose(nodeid)
+            return
         payload = getattr(report, WIRE, None)
-        if payload is not None and not self.tally.used:
-            self._remember_seed()
-            self._begin_books(payload)
-        observation = _observation(report, payload)
-        finished = self.tally.add(report.nodeid, observation)
+        if payload is not None and not self._begun:
+            self._begun = True
+            with told(self.config, "beginning the books"):
+                self._remember_seed()
+                self._begin_books(payload)
+        try:
+            observation = _observation(report, payload)
+            finished = self.tally.add(nodeid, observation)
+        except Exception:
+            self._lose(nodeid)
+            raise
         if payload is not None and observation.outcome == "failed":
-            sure, doubtful = blamed(observation)
-            self._add_replay(report, payload | {"under_test": sure, "one_of": doubtful})
+            with told(self.config, "making replay lines"):
+                sure, doubtful = blamed(observation)
+                self._add_replay(report, payload | {"under_test": sure, "one_of": doubtful})
         if self.books is None:
             return
-        self._met.add(report.nodeid)
+        self._met.add(nodeid)
         if payload is not None and report.when == "call" and payload["function"] is not None:
-            self._durations[report.nodeid] = report.duration
+            self._durations[nodeid] = report.duration
         if payload is not None and report.when == "call" and not observation.subtest:
-            self._came_to_end.discard(report.nodeid)
+            self._came_to_end.discard(nodeid)
             if observation.outcome == "passed":
-                self._came_to_end.add(report.nodeid)
+                self._came_to_end.add(nodeid)
         if finished is not None:
-            duration = self._durations.pop(report.nodeid, None)
-            at_end = report.nodeid in self._came_to_end
+            finished = self._with_repetitions(nodeid, finished)
+            duration = self._durations.pop(nodeid, None)
+            at_end = nodeid in self._came_to_end
             self.books.record(*_records(finished, self.books.now(), duration, came_to_end=at_end))
 
+    def _with_repetitions(self, nodeid: str, finished: Finished) -> Finished:
+        """A cell that several items speak of, as repetitions of a test do, has the worst of it."""
+        cells = {}
+        for cell, outcome in finished.cells.items():
+            source, before = self._said.get(cell, (nodeid, outcome))
+            cells[cell] = outcome if source == nodeid else heavier(before, outcome)
+            self._said[cell] = nodeid, cells[cell]
+        return replace(finished, cells=cells)
+
+    def _lose(self, nodeid: str) -> None:
+        self._lost.add(nodeid)
+        self.tally.drop(nodeid)
+
+    @guarded
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        # Of xdist's workers nobody hears what they deselect.
-        self._met.update(item.nodeid for item in items)
+        # Of xdist's workers nobody hears what they deselect. testmon counts with objects that name
+        # no test.
+        names = (getattr(item, "nodeid", None) for item in items)
+        self._met.update(name for name in names if isinstance(name, str))
 
     def _begin_books(self, payload: dict[str, Any]) -> None:
         if self.books is None:
             return
         from dtype_sampler.ledger.origin import commit_of, machine, new_uid
         from dtype_sampler.ledger.records import RunRecord
+        from dtype_sampler.session.arguments import without_secrets
 
+        arguments = self.config.invocation_params.args
         where: dict[str, Any] = {**machine()}
         self.books.begin(
             RunRecord(
@@ -114,7 +184,7 @@ class Controller:
                 seed=self.plan.seed,
                 seed_origin=self.plan.seed_origin,
                 strategy="all" if self.plan.all_dtypes else self.plan.strategy,
-                command=shlex.join(["pytest", *map(str, self.config.invocation_params.args)]),
+                command=shlex.join(["pytest", *without_secrets(map(str, arguments))]),
                 commit=commit_of(self.config.rootpath),
                 device=payload["samples"][0]["device"],
                 **where,
@@ -124,7 +194,7 @@ class Controller:
     def _remember_seed(self) -> None:
         """For `--dtype-seed=last`; not before a sample was used, as this makes a file."""
         cache = getattr(self.config, "cache", None)
-        if cache is not None:
+        if cache is not None and not self._idle:
             cache.set(CACHE_SEED, self.plan.seed)
 
     def _add_replay(self, report: pytest.TestReport, payload: dict[str, Any]) -> None:
@@ -135,8 +205,7 @@ class Controller:
             self.settings,
             self.plan,
             relative=partial(argument_of_nodeid, self.config),
-            common=_common_options(self.config),
-            filters=_filter_options(self.config),
+            **self._invocation(),
         )
         if self.books is not None:
             text += terminal.histories(
@@ -146,30 +215,53 @@ class Controller:
         # The failing subtests of one dtype all say the same.
         self._replays.setdefault(report.nodeid, {}).update(dict.fromkeys(text))
 
+    def _invocation(self) -> dict[str, Any]:
+        if self._common is None:
+            self._common = {}
+            with told(self.config, "reading the command line"):
+                from dtype_sampler.session.invocation import for_replays
+
+                self._common = for_replays(self.config, self._addopts)
+        return self._common
+
     @pytest.hookimpl(optionalhook=True)
+    @guarded
     def pytest_testnodedown(self, node: Any) -> None:
         # A worker that died has left nothing.
-        output = getattr(node, "workeroutput", {})
-        self._collected.update(dict.fromkeys(output.get(WIRE, ())))
+        output = getattr(node, "workeroutput", None)
+        if isinstance(output, dict):
+            self._collected.update(dict.fromkeys(output.get(WIRE, ())))
+            # All workers collect the same tests.
+            self._arguments.update(output.get(ARGUMENTS_WIRE, {}))
 
     @pytest.hookimpl(tryfirst=True)
+    @guarded
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        from dtype_sampler.session import junit
+        if self._forked:
+            return
+        # Each part apart: what fails in one of them is no reason to leave out the others.
+        with told(self.config, "adding properties to JUnit's report"):
+            from dtype_sampler.session import junit
 
-        junit.add_properties(self.config, self.plan, self.tally)
-        if self.plan.only:
-            self._unknown = self._unknown_names()
+            junit.add_properties(self.config, self.plan, self.tally)
+        with told(self.config, "looking for names that match nothing"):
+            self._unknown = self._unknown_names() if self.plan.only else []
         if self._unknown and session.exitstatus in (
             pytest.ExitCode.OK,
             pytest.ExitCode.NO_TESTS_COLLECTED,
         ):
             # Nothing can have run with what was asked for by name: that is no success.
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
-        left = self.tally.close()
+        left: list[Finished] = []
+        with told(self.config, "folding what has not ended"):
+            left = self.tally.close()
         if self.books is not None:
-            for finished in left:
-                self.books.record(*_records(finished, self.books.now(), None, came_to_end=False))
-            self.books.end(self._met)
+            with told(self.config, "closing the books"):
+                now = self.books.now()
+                for finished in left:
+                    self.books.record(*_records(finished, now, None, came_to_end=False))
+            with told(self.config, "closing the books"):
+                self.books.end(self._met)
             self._gate(session)
 
     def _gate(self, session: pytest.Session) -> None:
@@ -182,8 +274,11 @@ class Controller:
         self._coverage, runs = self.books.state(devices)
         if self._coverage is not None and self.settings.step_summary:
             self._write_step_summary(self._coverage, runs)
-        percent = self._coverage.percent if self._coverage is not None else 0.0
-        missed = wanted is not None and percent < wanted
+        missed = wanted is not None and (
+            self._coverage is None
+            or self._coverage.nothing_to_judge() is not None
+            or self._coverage.percent < wanted
+        )
         if missed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -209,20 +304,60 @@ class Controller:
         labels = [*self.tally.labels, *self._collected, *self.config.stash.get(DECLARED, ())]
         return unknown_names(self.plan.only, labels)
 
+    @guarded
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        if self._replays and _sections_hidden(self.config):
-            terminalreporter.section(f"{terminal.SECTION}: replay")
-            for nodeid, text in self._replays.items():
-                terminalreporter.write_line(nodeid)
-                for line in text:
-                    terminalreporter.write_line(f"  {line}")
-        for line in terminal.summary(self.plan, self.tally):
-            terminalreporter.write_line(line)
+        if self._forked:
+            return
+        with told(self.config, "showing replay lines"):
+            if self._replays and _sections_hidden(self.config):
+                terminalreporter.section(f"{terminal.SECTION}: replay")
+                for nodeid, text in self._replays.items():
+                    terminalreporter.write_line(nodeid)
+                    for line in text:
+                        terminalreporter.write_line(f"  {line}")
+        with told(self.config, "showing what was sampled"):
+            for line in terminal.summary(self.plan, self.tally):
+                terminalreporter.write_line(line)
         if self.books is not None:
-            for line, red in terminal.ledger_summary(self.books, self._coverage, self.settings):
-                terminalreporter.write_line(line, red=red)
+            with told(self.config, "showing what the ledger says"):
+                told_of = terminal.ledger_summary(self.books, self._coverage, self.settings)
+                for line, red in told_of:
+                    terminalreporter.write_line(line, red=red)
+        with told(self.config, "looking for arguments that match nothing"):
+            for message in self._unmatched_argnames():
+                message = f"{terminal.SECTION}: dtype_sampler_argnames: {message}"
+                terminalreporter.write_line(message, yellow=True)
         for message in self._unknown:
             terminalreporter.write_line(f"ERROR: --dtype-only: {message}", red=True)
+
+    def _unmatched_argnames(self) -> list[str]:
+        """What to say of names that match nothing, where all of the suite was looked at.
+
+        A part of a suite may well have no such test.
+        """
+        arguments = self._arguments | self.config.stash.get(ARGUMENTS, dict[str, bool]())
+        if not (arguments and self.settings.argnames and _collects_all(self.config)):
+            return []
+        from dtype_sampler.session.parametrization import unmatched
+
+        return unmatched(self.settings.argnames, arguments)
+
+
+def _collects_all(config: pytest.Config) -> bool:
+    """Whether pytest was asked to collect all that it collects of itself."""
+    options = ("ignore", "ignore_glob", "lf")
+    if any(config.getoption(name, None) for name in options):
+        return False
+    reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.stats.get("error"):
+        # What can't be imported may have them.
+        return False
+    if config.args_source is config.ArgsSource.TESTPATHS:
+        return True
+    root, start = config.rootpath, config.invocation_params.dir
+    whole = [root / path for path in config.getini("testpaths")] or [root]
+    named = [Path(os.path.normpath(start / arg)) for arg in config.args]
+    return all(any(path.is_relative_to(one) for one in named) for path in whole)
 
 
 def open_books(config: pytest.Config, settings: Settings) -> Books | None:
@@ -269,8 +404,14 @@ def _records(
             tuple(sample["always"]),
             whole_at=now if whole else 0.0,
         )
+    marked = {
+        Cell(sample["key"], label, sample["device"])
+        for sample in finished.samples
+        for label in sample.get("skipped", ())
+    }
     seen = [
-        Observed(cell, finished.nodeid, outcome, now, duration)
+        # No node id for what a mark skips: nothing ran it.
+        Observed(cell, "" if cell in marked else finished.nodeid, outcome, now, duration)
         for cell, outcome in finished.cells.items()
     ]
     return list(tests.values()), seen
@@ -285,6 +426,15 @@ def _cells_under_test(payload: dict[str, Any]) -> list[Cell]:
     ]
 
 
+def _is_of_a_test(report: object) -> bool:
+    """Whether a report is of pytest's or xdist's kind: plugins report things of their own too."""
+    return (
+        isinstance(getattr(report, "nodeid", None), str)
+        and getattr(report, "when", None) in (*_PHASES, _CRASH)
+        and isinstance(getattr(report, "outcome", None), str)
+    )
+
+
 def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> Observation:
     # pytest 9 and pytest-subtests both say by a context that a report is a subtest's.
     subtest = hasattr(getattr(report, "context", None), "kwargs")
@@ -293,12 +443,15 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
     if payload is not None and (rerun or outcome == "failed") and not subtest:
         # What made it fail on the way here are its subtests, which have their own reports.
         outcome = payload.get("outcome", outcome)
+    xfail = hasattr(report, "wasxfail")
+    if xfail and str(report.wasxfail).removeprefix("reason: ").startswith("[NOTRUN]"):
+        # `xfail(run=False)`: pytest calls it an expected failure, though nothing has run.
+        xfail = False
     worker = getattr(getattr(getattr(report, "node", None), "gateway", None), "id", "")
     return Observation(
-        # xdist reports a test whose worker died with a phase of "???".
-        when="crash" if report.when not in ("setup", "call", "teardown") else report.when,
+        when="crash" if report.when not in _PHASES else report.when,
         outcome=outcome,
-        xfail=hasattr(report, "wasxfail"),
+        xfail=xfail,
         subtest=subtest,
         samples=payload,
         rerun=rerun,
@@ -306,35 +459,11 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
     )
 
 
-def _common_options(config: pytest.Config) -> list[str]:
-    """Options of pytest's own that decide which plugin, root directory and ini values there are."""
-    options = []
-    if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
-        options.append("-p dtype_sampler")
-    if config.option.inifilename:
-        options.append(f"-c {config.option.inifilename}")
-    if config.option.pyargs:
-        options.append("--pyargs")
-    if config.option.rootdir:
-        options.append(f"--rootdir={config.option.rootdir}")
-    overrides = config.option.override_ini or ()
-    return options + [f"-o {one}" for one in overrides if one.startswith("dtype_sampler_")]
-
-
-def _filter_options(config: pytest.Config) -> list[str]:
-    """Options that leave items out before the sample is taken."""
-    options = []
-    if config.option.keyword:
-        options.append(f"-k {config.option.keyword}")
-    if config.option.markexpr:
-        options.append(f"-m {config.option.markexpr}")
-    options += [f"--deselect={nodeid}" for nodeid in config.getoption("deselect", None) or ()]
-    return options
-
-
 def _sections_hidden(config: pytest.Config) -> bool:
     """Whether pytest does not show the sections of failing reports."""
-    if config.option.tbstyle == "no":
+    style = config.option.tbstyle
+    # pytest 9 began to show them with one line for each failure too.
+    if style == "no" or (style == "line" and pytest.version_tuple < (9,)):
         return True
     shown = config.option.showcapture
     return shown != "all" and shown not in terminal.SECTION

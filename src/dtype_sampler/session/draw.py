@@ -19,12 +19,13 @@ from dtype_sampler.sampling.candidates import (
     POOL_NAMES,
     Pool,
     each_of,
-    matches,
+    family_of,
+    is_wanted,
     number_of,
     parse_device,
 )
 from dtype_sampler.sampling.plan import RunPlan
-from dtype_sampler.sampling.rule import choose
+from dtype_sampler.sampling.rule import choose, turn_of
 from dtype_sampler.sampling.sample import SampleRecord
 
 
@@ -98,15 +99,24 @@ def draw(
     full: bool,
     device: str | None,
     left: Container[str] | None = None,
+    skipped: Mapping[str, str] | None = None,
     probe: bool = True,
+    order: tuple[int, str] | None = None,
+    sharing: Sequence[str] = (),
 ) -> SampleRecord:
     """Choose a test's dtypes for this run.
 
     device: the one that the test itself asks for; None means the run's. If this machine lacks it,
     nothing is supported there; a run's device that is lacking is an error.
-    left: the labels that other selections (`-k`, `-m`) have left; None means all. probe: whether to
-    pass over what the device refuses.
+    left: the labels that other selections (`-k`, `-m`) have left; None means all. skipped: label ->
+    why, of those that the suite's own marks skip: they are passed over too, unless nothing is left
+    out: then pytest skips them, and shows each. probe: whether to pass over what the device
+    refuses. order: the seed and the key that the order of the candidates is made from; None means
+    the run's seed and the test key. sharing: the test keys whose history `oldest` goes by; none
+    means *key*.
     """
+    everything = full or bool(plan.only)
+    sampled = not everything and k < len(pool.labels)
     unsupported: dict[str, str] = {}
     absent = absence(device) if probe and device is not None else None
     if device is None and plan.device is not None:
@@ -114,7 +124,7 @@ def draw(
     device = device or plan.device
 
     def available(label: str) -> bool:
-        if plan.only and not any(matches(name, label) for name in plan.only):
+        if plan.only and not is_wanted(plan.only, label):
             return False
         # What a string or an object of the test's own means to a device, only the test knows.
         asked = pool.is_dtype(label)
@@ -122,6 +132,8 @@ def draw(
             unsupported[label] = _lacking(label)
             return False
         if left is not None and label not in left:
+            return False
+        if sampled and skipped and label in skipped:
             return False
         if absent is not None:
             unsupported[label] = absent
@@ -137,18 +149,18 @@ def draw(
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
-    everything = full or bool(plan.only)
+    seed, order_key = order or (plan.seed, key)
     chosen = choose(
-        seed=plan.seed,
+        seed=seed,
         strategy=plan.strategy,
-        key=key,
+        key=order_key,
         labels=pool.labels,
         families=pool.families,
         # Dtypes that were asked for by name all run: an explicit wish is not cut down to k.
         k=len(pool.labels) if everything else k,
         always=always,
         available=available,
-        verdicts=plan.verdicts.get(where, {}).get(key),
+        verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,)),
     )
 
     def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
@@ -176,8 +188,47 @@ def draw(
         {label: unsupported[label] for label in pool.labels if label in unsupported},
         k=k,
         always=always,
+        skipped=dict(skipped or {}),
         by_name=bool(again or loners) or (plan.strategy == "oldest" and not everything),
+        order=(seed, order_key),
     )
+
+
+def _verdicts(
+    known: Mapping[str, Mapping[str, float]], keys: Sequence[str]
+) -> Mapping[str, float] | None:
+    """label -> when its last verdict was; of several tests, of that which waits for it longest."""
+    if len(keys) == 1:
+        return known.get(keys[0])
+    each = [known.get(key, {}) for key in keys]
+    # What one of them never ran has no verdict here either.
+    return {
+        label: min(one[label] for one in each)
+        for label in each[0]
+        if all(label in one for one in each)
+    }
+
+
+def draw_within(plan: RunPlan, outer: SampleRecord, label: str) -> tuple[int, str]:
+    """The seed and the key for a loop inside one over the same candidates.
+
+    outer: the sample of the loop around it, which has *label* in hand. Were the inner loop to take
+    what the outer one takes, most pairs would never meet. So each dtype of the outer loop has an
+    order of its own for the inner one, which goes on by one step whenever that dtype comes again.
+    """
+    seed, key = outer.order
+    if plan.strategy != "random":
+        seed = turn_of(
+            label,
+            seed=seed,
+            key=key,
+            labels=outer.declared,
+            families=tuple(map(family_of, outer.declared)),
+            k=outer.k,
+            always=outer.always,
+        )
+    # No test key has this character.
+    return seed, f"{key}\0{label}"
 
 
 def beside(chosen: tuple[str, ...], loners: Sequence[str], turn: int) -> tuple[str, ...]:
@@ -202,7 +253,7 @@ def _lacking(label: str) -> str:
 def why_nothing(record: SampleRecord, plan: RunPlan) -> str:
     """The reason to skip a test of which no dtype can run."""
     if plan.only and not record.unsupported:
-        wanted = ",".join(plan.only)
-        return f"--dtype-only={wanted}: this test declares {', '.join(record.declared)}"
+        asked, declared = ",".join(plan.only), ", ".join(record.declared)
+        return f"--dtype-only={asked}: this test declares {declared}"
     refused = "; ".join(f"{label}: {why}" for label, why in record.unsupported.items())
     return f"{record.device} supports none of this test's dtypes ({refused})"

@@ -6,8 +6,8 @@ Rooms are imported where a hook needs them, so that a run without dtypes does no
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Generator
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
+from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, History, RunPlan
 from dtype_sampler.session.current import innermost, running
+from dtype_sampler.session.faults import FAULTS, LOST, guarded, told, watch
 from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
 from dtype_sampler.session.planning import make_plan
+from dtype_sampler.session.repetition import repetitions, without_repetition
 from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, resolve
 from dtype_sampler.session.subtests import name_dtypes
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
+    from dtype_sampler.session.deselection import Deselections
     from dtype_sampler.session.parametrization import Parametrizations
     from dtype_sampler.session.running import RunningTest
     from dtype_sampler.session.selection import Group
@@ -33,13 +36,21 @@ PLAN = pytest.StashKey[RunPlan]()
 SEEN: pytest.StashKey[Parametrizations] = pytest.StashKey()
 RUNNING: pytest.StashKey[RunningTest] = pytest.StashKey()
 MEMBERS: pytest.StashKey[dict[int, Group]] = pytest.StashKey()
+REPETITIONS = pytest.StashKey[dict[int, int]]()
+# Whether the generators need no second seed, after the hooks of other plugins.
 RESEEDED = pytest.StashKey[bool]()
 TRACE: pytest.StashKey[Trace] = pytest.StashKey()
 # How many items this process has begun to run, one that is run again counted again.
 EXECUTIONS = pytest.StashKey[int]()
+ASKING = pytest.StashKey[dict[tuple[int, str], bool]]()
+OTHERS = pytest.StashKey[bool]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+@guarded
+def pytest_addoption(
+    parser: pytest.Parser,
+    pluginmanager: pytest.PytestPluginManager,  # noqa: ARG001  # tells whose fault one here is
+) -> None:
     group = parser.getgroup("dtype-sampler", "dtype sampling")
     for option in OPTIONS:
         if option.flag:
@@ -63,11 +74,12 @@ def _ini_type(name: str) -> Any:
     return name
 
 
+@guarded
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
         "random_dtypes(argname='dtype', dtypes=None, *, k=None, always=(), exclude=(),"
-        " device=None): one item per dtype, of which each run keeps a sample of k",
+        " device=None, scope=None): one item per dtype, of which each run keeps a sample of k",
     )
     config.addinivalue_line(
         "markers", "all_dtypes: run this test with every dtype it declares, in every run"
@@ -76,21 +88,30 @@ def pytest_configure(config: pytest.Config) -> None:
     session = ExitStack()
     session.enter_context(running(None))
     config.add_cleanup(session.close)
-    wire = getattr(config, "workerinput", {}).get(WIRE)
-    if wire is not None:
-        config.stash[PLAN] = RunPlan.from_wire(wire)
-        config.pluginmanager.register(WorkerReports(), "dtype-sampler-worker")
-        _leave_traces(config)
+    config.pluginmanager.register(Outermost(config), Outermost.NAME)
+    watch(config)
+    if config.stash[FAULTS]:
+        # Not even the options are there: without a plan the hooks below do nothing.
+        return
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        # None if the controller has no plan itself, or could not send it.
+        wire = worker.get(WIRE)
+        if wire is not None:
+            config.stash[PLAN] = RunPlan.from_wire(wire)
+            config.pluginmanager.register(WorkerReports(config), "dtype-sampler-worker")
+            _leave_traces(config)
         return
     from dtype_sampler.session.controller import Controller, open_books
 
+    idle = any(config.getoption(name, False) for name in _IDLE)
     try:
         settings = _settings(config)
         books = open_books(config, settings)
-        plan = config.stash[PLAN] = _plan(config, settings, books)
+        plan = config.stash[PLAN] = _plan(config, settings, books, idle=idle)
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None
-    controller = Controller(config, settings, plan, books)
+    controller = Controller(config, settings, plan, books, idle=idle)
     config.pluginmanager.register(controller, "dtype-sampler-controller")
     _leave_traces(config)
 
@@ -105,22 +126,47 @@ def _leave_traces(config: pytest.Config) -> None:
     config.pluginmanager.register(last_words, "dtype-sampler-last-words")
     if last_words.own is not None:
         config.stash[TRACE] = last_words.own
-        config.pluginmanager.register(Phases(), "dtype-sampler-phases")
+        config.pluginmanager.register(Phases(config), "dtype-sampler-phases")
+
+
+# What pytest may be asked for instead of running tests: that is no run, and touches no ledger.
+_IDLE = (
+    "collectonly",
+    "setupplan",
+    "setuponly",
+    "help",
+    "version",
+    "markers",
+    "showfixtures",
+    "show_fixtures_per_test",
+    "cacheshow",
+)
 
 
 class WorkerReports:
     """Makes reports fit for the way from an xdist worker to its controller."""
 
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
     @pytest.hookimpl(tryfirst=True)
+    @guarded
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Name the parameters of a subtest, such as a dtype, instead of sending them.
 
         execnet sends builtins only. pytest 9 does this itself; before, `subTest(dtype=dtype)` is an
         internal error under xdist.
         """
-        name_dtypes(report)
+        try:
+            name_dtypes(report)
+        except Exception:
+            setattr(report, LOST, True)
+            raise
         context: Any = getattr(report, "context", None)
-        values = getattr(context, "kwargs", {})
+        values = getattr(context, "kwargs", None)
+        # An object of another plugin's may have attributes of these names for other things.
+        if not isinstance(values, dict):
+            return
         if any(type(value) not in (str, int, float, bool, NoneType) for value in values.values()):
             context.kwargs = {name: repr(value) for name, value in values.items()}
 
@@ -139,7 +185,7 @@ def _getini(config: pytest.Config, name: str) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _plan(config: pytest.Config, settings: Settings, books: Books | None) -> RunPlan:
+def _plan(config: pytest.Config, settings: Settings, books: Books | None, *, idle: bool) -> RunPlan:
     if settings.device not in (None, "cpu") and settings.came_from("device") == CLI:
         from dtype_sampler.roundtrip.support import check_device
 
@@ -147,13 +193,19 @@ def _plan(config: pytest.Config, settings: Settings, books: Books | None) -> Run
             check_device(settings.device)
         except DtypeSamplerError as error:
             raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
-    history = books.read(verdicts=settings.strategy == "oldest") if books is not None else None
-    if settings.strategy == "oldest" and history is None:
+    history = None
+    if books is not None:
+        history = History()
+        look = books.peek if idle else books.read
+        with told(config, "reading the ledger"):
+            history = look(verdicts=settings.strategy == "oldest")
+    elif settings.strategy == "oldest":
         raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
+    kept: tuple[str, ...] = ()
+    with told(config, "reading pytest's cache"):
+        kept = _kept(config)
     try:
-        return make_plan(
-            settings, last_seed=_last_seed(config), kept=_kept(config), history=history
-        )
+        return make_plan(settings, last_seed=_last_seed(config), kept=kept, history=history)
     except LookupError as error:
         word = str(error.args[0])
         problem = (
@@ -196,14 +248,19 @@ def _kept(config: pytest.Config) -> tuple[str, ...]:
 
 
 @pytest.hookimpl(optionalhook=True)
+@guarded
 def pytest_configure_node(node: Any) -> None:
-    node.workerinput[WIRE] = node.config.stash[PLAN].to_wire()
+    plan = node.config.stash.get(PLAN, None)
+    node.workerinput[WIRE] = plan.to_wire() if plan is not None else None
 
 
 @pytest.hookimpl(tryfirst=True)
+@guarded
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     config = metafunc.config
-    plan = config.stash[PLAN]
+    plan = config.stash.get(PLAN, None)
+    if plan is None:
+        return
     if plan.argnames or any(metafunc.definition.iter_markers("random_dtypes")):
         from dtype_sampler.session import parametrization
 
@@ -212,6 +269,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
+@guarded
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
@@ -222,46 +280,91 @@ def pytest_make_collect_report(
     return report
 
 
+class Outermost:
+    """The plugin's part in the choice among items: it begins before all others', and ends last."""
+
+    NAME = "dtype-sampler-outermost"
+
+    def __init__(self, config: pytest.Config) -> None:
+        # The fault that a hook of this may have is told to this session.
+        self.config = config
+        self._deselections: Deselections | None = None
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    @guarded
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> Generator[None, object, object]:
+        seen = config.stash.get(SEEN, None)
+        if seen is None:
+            return (yield)
+        from dtype_sampler.session.deselection import Deselections
+        from dtype_sampler.session.marks import Marks
+        from dtype_sampler.session.parametrization import group_items
+        from dtype_sampler.session.selection import everything, select
+
+        plan = config.stash[PLAN]
+        if plan.argnames:
+            from dtype_sampler.session.controller import ARGUMENTS, ARGUMENTS_WIRE
+
+            getattr(config, "workeroutput", {})[ARGUMENTS_WIRE] = seen.arguments
+            config.stash[ARGUMENTS] = seen.arguments
+        try:
+            groups = group_items(items, plan, seen)
+        except DtypeSamplerError as error:
+            raise pytest.UsageError(str(error)) from None
+        if plan.only:
+            from dtype_sampler.session.controller import DECLARED
+
+            labels = list({label: None for group in groups.values() for label in group.candidates})
+            getattr(config, "workeroutput", {})[WIRE] = labels
+            config.stash[DECLARED] = labels
+        deselections = self._deselections = Deselections(items)
+        try:
+            result = yield
+        finally:
+            self._deselections = None
+        # -k, -m and --deselect have acted: the sample is taken from what they left.
+        left = deselections.left(config, items)
+        try:
+            choose = everything if config.getoption("collectonly", False) else select
+            selection = choose(
+                plan, items, groups, _name_among(plan.kept), Marks().why_skipped, left=left
+            )
+        except DtypeSamplerError as error:
+            raise pytest.UsageError(str(error)) from None
+        for item, reason in selection.skipped:
+            item.add_marker(pytest.mark.skip(reason=reason))
+        # By identity, which lasts as long as the items do: those that stay are the session's.
+        numbers = map(id, selection.staying)
+        config.stash[MEMBERS] = {number: groups[number] for number in numbers if number in groups}
+        if selection.out:
+            items[:] = selection.staying
+            config.hook.pytest_deselected(items=selection.out)
+        return result
+
+    @guarded
+    def pytest_deselected(self, items: Sequence[object]) -> None:
+        if self._deselections is not None:
+            self._deselections.note(items)
+
+
+@guarded
+def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager) -> None:
+    outermost = manager.get_plugin(Outermost.NAME)
+    if outermost in (None, plugin) or not hasattr(plugin, "pytest_collection_modifyitems"):
+        return
+    # Of several that want to be first the last one registered is, which may be any conftest's.
+    manager.unregister(outermost)
+    manager.register(outermost, Outermost.NAME)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(
-    config: pytest.Config, items: list[pytest.Item]
-) -> Generator[None, object, object]:
-    seen = config.stash.get(SEEN, None)
-    if seen is None:
-        return (yield)
-    from dtype_sampler.session.parametrization import group_items
-    from dtype_sampler.session.selection import select
-
-    plan = config.stash[PLAN]
-    try:
-        groups = group_items(items, plan, seen)
-    except DtypeSamplerError as error:
-        raise pytest.UsageError(str(error)) from None
-    if plan.only:
-        from dtype_sampler.session.controller import DECLARED
-
-        labels = list({label: None for group in groups.values() for label in group.candidates})
-        getattr(config, "workeroutput", {})[WIRE] = labels
-        config.stash[DECLARED] = labels
-    result = yield
-    # -k, -m and --deselect have acted: the sample is taken from what they left.
-    try:
-        selection = select(plan, items, groups, _name_among(plan.kept))
-    except DtypeSamplerError as error:
-        raise pytest.UsageError(str(error)) from None
-    for item, reason in selection.skipped:
-        item.add_marker(pytest.mark.skip(reason=reason))
-    # By identity, which lasts as long as the items do: those that stay are the session's.
-    numbers = map(id, selection.staying)
-    config.stash[MEMBERS] = {number: groups[number] for number in numbers if number in groups}
-    if selection.out:
-        items[:] = selection.staying
-        config.hook.pytest_deselected(items=selection.out)
-    return result
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    plan = _plan_of(item)
+    if plan is None:
+        return (yield)
     from dtype_sampler.session.running import RunningTest
 
     stash = item.config.stash
@@ -270,10 +373,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     full = item.get_closest_marker("all_dtypes") is not None
     trace = stash.get(TRACE, None)
     test = item.stash[RUNNING] = RunningTest(
-        stash[PLAN],
-        nodeid,
+        plan,
+        without_repetition(item, nodeid),
         full=full,
         skip=pytest.skip,
+        repetition=_repetition(item),
         execution=stash[EXECUTIONS],
         note=None if trace is None else partial(trace.note, item.nodeid),
     )
@@ -282,6 +386,23 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if trace is not None:
         trace.clear()
     return result
+
+
+def _repetition(item: pytest.Item) -> int:
+    config = item.config
+    if REPETITIONS not in config.stash:
+        config.stash[REPETITIONS] = repetitions(item.session.items)
+    return config.stash[REPETITIONS].get(id(item), 1)
+
+
+def _plan_of(item: object) -> RunPlan | None:
+    """The plan of the session that an item is of; None for an object that only looks like one."""
+    return item.config.stash.get(PLAN, None) if isinstance(item, pytest.Item) else None
+
+
+def _running(item: object) -> RunningTest | None:
+    """The running test of an item; None if another plugin runs it in a way of its own."""
+    return item.stash.get(RUNNING, None) if isinstance(item, pytest.Item) else None
 
 
 def _name_among(kept: Collection[str]) -> Callable[[pytest.Item], str]:
@@ -305,18 +426,60 @@ def _replayable(item: pytest.Item) -> str:
 
 
 @pytest.hookimpl(tryfirst=True)
+@guarded
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    test = item.stash[RUNNING]
+    test = _running(item)
+    if test is None:
+        return
+    _begin(item, test)
+    if test.plan.reseed and (test.is_item or _asks(item)):
+        test.prime()
+        item.stash[RESEEDED] = not _others_may_seed(item.config)
+
+
+def _asks(item: pytest.Item) -> bool:
+    from dtype_sampler.session.asking import asks
+
+    # All items of one function ask for the same.
+    function = getattr(item, "originalname", None) or item.name
+    known = item.config.stash.setdefault(ASKING, {})
+    where = (id(item.parent), function)
+    if where not in known:
+        known[where] = asks(item)
+    return known[where]
+
+
+def _others_may_seed(config: pytest.Config) -> bool:
+    """Whether there are plugins that may seed before a test, as pytest-randomly does.
+
+    What a conftest does is the suite's own, and stays.
+    """
+    if OTHERS not in config.stash:
+        hooks = (config.hook.pytest_runtest_setup, config.hook.pytest_runtest_call)
+        plugins = [one.plugin for hook in hooks for one in hook.get_hookimpls()]
+        files = [str(getattr(one, "__file__", "")) for one in plugins]
+        own = any(file.endswith("conftest.py") for file in files)
+        names = [getattr(one, "__name__", None) or type(one).__module__ for one in plugins]
+        foreign = any(name.partition(".")[0] not in ("_pytest", "dtype_sampler") for name in names)
+        randomly = config.pluginmanager.has_plugin("randomly")
+        config.stash[OTHERS] = randomly or (foreign and not own)
+    return config.stash[OTHERS]
+
+
+def _begin(item: pytest.Item, test: RunningTest) -> None:
     test.begin_attempt()
     group = item.config.stash.get(MEMBERS, {}).get(id(item))
     if group is not None:
         assert group.record is not None
-        item.stash[RESEEDED] = False
-        test.enter_item(group.record, group.labels[id(item)], group.function)
+        label = group.labels[id(item)]
+        whole = group.pool is not None and label in group.record.declared
+        test.enter_item(group.record, label, group.function, whole=whole)
     elif (
         item.get_closest_marker("random_dtypes") is not None
         # A marker for all of a module says nothing to its doctests.
         and isinstance(item, pytest.Function)
+        # It has made items, but a parameter set is empty, and pytest will skip the one for it.
+        and not hasattr(item, "callspec")
     ):
         pytest.fail(
             "@pytest.mark.random_dtypes makes no items here, as pytest parametrizes functions but"
@@ -326,6 +489,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
     if innermost() is None:
         return (yield)
@@ -337,9 +501,7 @@ def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, obje
         # Not in the name of the test that happens to come first: many share what it sets up.
         with test.setting_up(_key_of_fixture(request), getattr(request, "param", None)):
             return (yield)
-    # As late as can be: other plugins seed the generators in the setup hook too.
-    if request.node.stash.get(RESEEDED, None) is False:
-        _reseed(request.node)
+    _reseed_late(request.node)
     return (yield)
 
 
@@ -351,27 +513,64 @@ def _key_of_fixture(request: pytest.FixtureRequest) -> str:
     return f"{nodeid}::{request.fixturename}" if nodeid else str(request.fixturename)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    # Again, so that the test finds what it would find had its fixtures drawn nothing.
-    if RESEEDED in pyfuncitem.stash:
-        _reseed(pyfuncitem)
-    return (yield)
-
-
-def _reseed(item: pytest.Item) -> None:
-    item.stash[RESEEDED] = True
-    group = item.config.stash[MEMBERS][id(item)]
-    item.stash[RUNNING].reseed(group.key, group.labels[id(item)])
+def _reseed_late(item: pytest.Item) -> None:
+    """As late as can be: other plugins seed the generators in the setup hook too."""
+    if item.stash.get(RESEEDED, True) is False:
+        item.stash[RESEEDED] = True
+        item.stash[RUNNING].prime()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    test = _running(item)
+    if test is None:
+        return (yield)
+    with test.examples.watching(getattr(item, "obj", None)), _seeds_kept(item):
+        return (yield)
+
+
+@contextmanager
+def _seeds_kept(item: pytest.Item) -> Iterator[None]:
+    """The test finds the generators as its setup left them, whoever seeds them in between."""
+    if not (item.stash[RUNNING].seeding.primed and _others_may_seed(item.config)):
+        yield
+        return
+    from dtype_sampler.session.seeding import save
+
+    _reseed_late(item)
+    restore = save()
+    # After the hooks of other plugins, and before unittest's setUp.
+    run = item.runtest
+
+    def runtest() -> None:
+        restore()
+        run()
+
+    item.runtest = runtest  # type: ignore[method-assign]  # on this object only, for this call
+    try:
+        yield
+    finally:
+        del item.runtest
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+@guarded
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    test = item.stash.get(RUNNING, None)
-    payload = test.to_wire() if test is not None else None
+    test = _running(item)
+    if test is None:
+        return report
+    error = call.excinfo.value if isinstance(call.excinfo, pytest.ExceptionInfo) else None
+    error = error if call.when == "call" else None
+    try:
+        payload = test.to_wire(error=error)
+    except Exception:
+        # What this report is about may have failed: without it, the others say nothing true.
+        setattr(report, LOST, True)
+        raise
     if payload is not None:
         # A worker's pytest makes a test with failed subtests a failure itself, later than this.
         setattr(report, WIRE, payload | {"outcome": report.outcome})
@@ -393,4 +592,7 @@ def random_dtypes_fixture() -> Callable[..., Any]:
 @pytest.fixture(scope="session", name="dtype_seed")
 def dtype_seed_fixture(pytestconfig: pytest.Config) -> int:
     """The seed of this run's samples."""
-    return pytestconfig.stash[PLAN].seed
+    plan = pytestconfig.stash.get(PLAN, None)
+    if plan is None:
+        raise DtypeSamplerError("there is no seed, as the plugin has a fault: the summary tells it")
+    return plan.seed

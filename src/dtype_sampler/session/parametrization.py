@@ -6,7 +6,7 @@ The pytest side of `selection`: reads markers, `Metafunc` and `callspec`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
 from dtype_sampler.roundtrip.support import check_device
 from dtype_sampler.sampling.candidates import Pool, each_of, ids_of, label_of, parse_device
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import check_always
 from dtype_sampler.session.draw import make_request, own_device
 from dtype_sampler.session.nodeids import stable_nodeid
+from dtype_sampler.session.repetition import is_repetition
 from dtype_sampler.session.selection import Group
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 MARKER = "random_dtypes"
 FULL_MARKER = "all_dtypes"
+# As `pytest.mark.parametrize` takes them.
+SCOPES = ("function", "class", "module", "package", "session")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,14 @@ class Parametrizations:
     """What was seen while tests were generated, by the node id of the test function.
 
     calls: the argument names of each `parametrize` call, in order: one part of an item's id each.
-    requests: by argument name. made: the items that a module or class (by its identity, which lasts
-    as long as they do) has made of a function, before any was left out.
+    requests: by argument name. arguments: the names of all arguments of tests, and whether a test
+    is parametrized over it. made: the items that a module or class (by its identity, which lasts as
+    long as they do) has made of a function, before any was left out.
     """
 
     calls: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
     requests: dict[str, dict[str, MarkerRequest]] = field(default_factory=dict)
+    arguments: dict[str, bool] = field(default_factory=dict)
     made: dict[tuple[int, str], list[Any]] = field(default_factory=dict)
 
     def note(self, collector: pytest.Collector, nodes: Sequence[object]) -> None:
@@ -67,11 +72,13 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
 
     Must run before anybody else parametrizes the test.
     """
+    for name in metafunc.fixturenames:
+        seen.arguments.setdefault(name, False)
     marks = list(metafunc.definition.iter_markers(MARKER))
     if not marks and not any(is_sampled(name, plan.argnames) for name in metafunc.fixturenames):
         return
     function = stable_nodeid(metafunc.definition)
-    calls: list[tuple[str, ...]] = []
+    calls = _earlier_calls(metafunc)
     seen.calls[function] = calls
     # Which part of an item's id belongs to which argument is known only here.
     metafunc.parametrize = _recording(metafunc.parametrize, calls)  # type: ignore[method-assign]  # on this object only
@@ -79,7 +86,7 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
     full = metafunc.definition.get_closest_marker(FULL_MARKER) is not None
     for mark in marks:
         try:
-            argname, request, parameters = _read_marker(
+            argname, request, parameters, scope = _read_marker(
                 mark, plan, metafunc.fixturenames, full=full
             )
         except DtypeSamplerError as error:
@@ -93,7 +100,7 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
         if argname in requests:
             continue
         requests[argname] = request
-        metafunc.parametrize(argname, parameters)
+        metafunc.parametrize(argname, parameters, scope=scope)
     if requests:
         seen.requests[function] = requests
 
@@ -102,6 +109,43 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
 def is_sampled(name: str, patterns: tuple[str, ...]) -> bool:
     """Whether an argument of that name is one of those that `dtype_sampler_argnames` means."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def unmatched(patterns: Sequence[str], arguments: Mapping[str, bool]) -> list[str]:
+    """What to say of the names of `dtype_sampler_argnames` that no test is parametrized over.
+
+    Where some match, a name that matches nothing may be there for later, or for other suites: it is
+    told only if there is one so near that it is a typing error. arguments: as in
+    `Parametrizations`.
+    """
+    parametrized = [name for name, yes in arguments.items() if yes]
+    found = {name for name in parametrized if is_sampled(name, tuple(patterns))}
+    problems = []
+    for pattern in patterns:
+        fitting = [name for name in arguments if fnmatchcase(name, pattern)]
+        if found.intersection(fitting):
+            continue
+        known = parametrized if found else [*parametrized, *arguments]
+        near = [name for name in known if name not in found]
+        guess = None if fitting else nearest(pattern, tuple(dict.fromkeys(near)))
+        if guess:
+            problems.append(f"{pattern}: no test has such an argument, did you mean {guess!r}?")
+        elif fitting and not found:
+            problems.append(
+                f"{pattern}: no test is parametrized over {fitting[0]}, which is an argument of"
+                " tests"
+            )
+        elif not found:
+            problems.append(f"{pattern}: no test has such an argument")
+    return problems
+
+
+def _earlier_calls(metafunc: pytest.Metafunc) -> list[tuple[str, ...]]:
+    """The `parametrize` calls of a plugin that was even earlier, such as pytest-flakefinder."""
+    calls = getattr(metafunc, "_calls", [])
+    names = list(calls[0].params) if calls else []
+    # One argument a call: more can't be told from here, and is named by its values then.
+    return [(name,) for name in names]
 
 
 def _recording(
@@ -117,14 +161,16 @@ def _recording(
 
 def _read_marker(
     mark: pytest.Mark, plan: RunPlan, arguments: Sequence[str], *, full: bool
-) -> tuple[str, MarkerRequest, list[ParameterSet]]:
-    """The argument, the request, and one `pytest.param` for each candidate that exists."""
+) -> tuple[str, MarkerRequest, list[ParameterSet], Any]:
+    """The argument, the request, one `pytest.param` for each candidate that exists, the scope."""
     try:
-        argname, dtypes, k, always, exclude, device = _marker_arguments(*mark.args, **mark.kwargs)
+        argname, dtypes, k, always, exclude, device, scope = _marker_arguments(
+            *mark.args, **mark.kwargs
+        )
     except TypeError as error:
         raise DtypeSamplerError(
             f"{str(error).partition(') ')[2] or error}; it takes"
-            " (argname, dtypes, k=, always=, exclude=, device=), all optional"
+            " (argname, dtypes, k=, always=, exclude=, device=, scope=), all optional"
         ) from None
     if not isinstance(argname, str) or not argname.isidentifier():
         raise DtypeSamplerError(
@@ -132,6 +178,8 @@ def _read_marker(
         )
     if argname not in arguments:
         raise DtypeSamplerError(f"the test has no argument {argname!r}")
+    if scope not in (None, *SCOPES):
+        raise DtypeSamplerError(unknown("scope", str(scope), SCOPES))
     given: dict[str, ParameterSet] = {}
     if dtypes is not None and not isinstance(dtypes, str):
         # A candidate may come with an id or marks of its own, as in `parametrize`.
@@ -158,7 +206,8 @@ def _read_marker(
     ]
     # One item stands for a test of whose pool this torch has nothing; it will be skipped.
     parameters = parameters or [pytest.param(None, id="none")]
-    return argname, MarkerRequest(pool, number, asked, fixed, own_device(device)), parameters
+    request = MarkerRequest(pool, number, asked, fixed, own_device(device))
+    return argname, request, parameters, scope
 
 
 def _marker_arguments(
@@ -169,8 +218,9 @@ def _marker_arguments(
     always: Iterable[object] = (),
     exclude: Iterable[object] = (),
     device: Any = None,
-) -> tuple[Any, Any, Any, Iterable[object], Iterable[object], Any]:
-    return argname, dtypes, k, always, exclude, device
+    scope: Any = None,
+) -> tuple[Any, Any, Any, Iterable[object], Iterable[object], Any, Any]:
+    return argname, dtypes, k, always, exclude, device, scope
 
 
 def _unwrap(dtypes: object) -> tuple[list[Any], dict[str, ParameterSet]]:
@@ -202,6 +252,7 @@ class _Function:
     calls: list[tuple[str, ...] | None]
     device_arg: bool
     full: bool
+    order: str
     groups: dict[object, Group] = field(default_factory=dict)
     # By the identity of the item.
     members: dict[int, tuple[Group, str]] = field(default_factory=dict)
@@ -221,7 +272,8 @@ def group_items(
     functions: dict[tuple[int, str], _Function | None] = {}
     found: dict[int, Group] = {}
     for item in items:
-        callspec = getattr(item, "callspec", None)
+        # An item of another plugin's may have a `callspec` too, which is no parametrization.
+        callspec = getattr(item, "callspec", None) if isinstance(item, pytest.Function) else None
         if callspec is None:
             continue
         params = callspec.params
@@ -274,24 +326,68 @@ def _function_of(
     item: Any, params: dict[str, Any], plan: RunPlan, seen: Parametrizations
 ) -> _Function | None:
     nodeid = f"{stable_nodeid(item.parent)}::{item.originalname}"
+    seen.arguments.update(dict.fromkeys(params, True))
     requests = seen.requests.get(nodeid, {})
     sampled = tuple(name for name in params if name in requests or is_sampled(name, plan.argnames))
-    if not sampled:
+    if not sampled or any(map(_is_empty, params.values())):
         return None
     if len(sampled) > 1 and any(one.always or one.device for one in requests.values()):
         raise DtypeSamplerError(
             f"{nodeid}: always= and device= of @pytest.mark.{MARKER} are for a test with one"
             f" sampled argument; this one has {' and '.join(sampled)}, sampled in combination"
         )
-    others = tuple(name for name in params if name not in sampled)
+    # Repetitions of one test are all the same test.
+    others = tuple(name for name in params if name not in sampled and not is_repetition(name))
     calls = [
-        tuple(name for name in names if name in others)
-        if any(name in sampled for name in names)
-        else None
+        None
+        if all(name in others for name in names)
+        else tuple(name for name in names if name in others)
         for names in seen.calls.get(nodeid, [])
     ]
     full = item.get_closest_marker(FULL_MARKER) is not None
-    return _Function(nodeid, sampled, others, calls, "device" in others, full)
+    order = shared_order(item, sampled)
+    return _Function(nodeid, sampled, others, calls, "device" in others, full, order)
+
+
+def shared_order(item: pytest.Item, sampled: Sequence[str]) -> str:
+    """The key that orders the dtypes of tests that share what is made for each; else empty.
+
+    Tests that share a fixture of class scope or wider, parametrized over dtypes, take the same ones
+    in a run: so no more of the fixture are set up than one test needs.
+    """
+    parts = []
+    for name in sampled:
+        owner = _owner(item, _scope_of(item, name))
+        if owner is None:
+            return ""
+        nodeid = stable_nodeid(owner)
+        parts.append(f"{nodeid}::{name}" if nodeid else name)
+    return ",".join(parts)
+
+
+def _scope_of(item: Any, name: str) -> str:
+    # No public attribute tells it; without it each test has an order of its own.
+    scopes = getattr(getattr(item, "callspec", None), "_arg2scope", {})
+    return str(getattr(scopes.get(name), "value", "function"))
+
+
+def _owner(item: pytest.Item, scope: str) -> pytest.Collector | None:
+    """The node that lives as long as a fixture of this scope; None if it is the test's alone."""
+    if scope == "session":
+        return item.session
+    if scope == "package":
+        # As in pytest, what is in no package has the session's.
+        return item.getparent(pytest.Package) or item.session
+    if scope == "module":
+        return item.getparent(pytest.Module)
+    # And a function in no class has one of its own.
+    return item.getparent(pytest.Class) if scope == "class" else None
+
+
+def _is_empty(value: object) -> bool:
+    """Whether a parameter stands for an empty set of parameters, of which nothing can ever run."""
+    kind = type(value)
+    return kind.__name__ == "NotSetType" and kind.__module__.startswith("_pytest.")
 
 
 def _label(function: _Function, params: dict[str, Any]) -> str:
@@ -332,7 +428,10 @@ def _new_group(
     function: _Function, callspec: Any, params: dict[str, Any], seen: Parametrizations
 ) -> Group:
     group: Group = Group(
-        key=_key(function, callspec, params), function=function.nodeid, full=function.full
+        key=_key(function, callspec, params),
+        function=function.nodeid,
+        full=function.full,
+        order=function.order,
     )
     requests = seen.requests.get(function.nodeid, {})
     if len(function.sampled) == 1 and (request := requests.get(function.sampled[0])):

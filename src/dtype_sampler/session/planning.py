@@ -35,6 +35,7 @@ def make_plan(
         pool=settings.pool,
         argnames=settings.argnames,
         reseed=settings.reseed,
+        attempt=settings.attempt,
         kept=kept,
         recheck=again.failing,
         suspects=again.suspect,

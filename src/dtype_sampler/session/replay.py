@@ -20,7 +20,7 @@ def quoted(text: str) -> str:
 
 def shell_word(text: str) -> str:
     """A flag with its value, or one word, for a command line; in quotes where it must be."""
-    if all(character.isalnum() or character in "-_=.,:/@+" for character in text):
+    if text and all(character.isalnum() or character in "-_=.,:/@+" for character in text):
         return text
     for between in ("=", " "):
         flag, found, value = text.partition(between)
@@ -63,6 +63,8 @@ def lines(
     relative: Callable[[str], str] = str,
     common: Sequence[str] = (),
     filters: Sequence[str] = (),
+    overriding: Sequence[str] = (),
+    program: str = "pytest",
 ) -> list[str]:
     """What to tell of a failure: the dtype, and how to replay the sample and the dtype alone.
 
@@ -70,36 +72,42 @@ def lines(
     the failure is put down to, and `one_of` those of which one failed. relative: turns
     a node id into one that works from the folder in which pytest was called. common: options that
     every replay needs. filters: options such as `-k` that took part in choosing among items.
+    overriding: those of the filters that a node id alone needs too. program: what runs pytest.
     """
     failed = tuple(payload["under_test"])
     function = payload["function"]
     node = payload["nodeid"]
 
     def command(nodeid: str, options: Iterable[str]) -> str:
-        return " ".join(["pytest", quoted(relative(nodeid)), *map(shell_word, options)])
+        return " ".join([program, quoted(relative(nodeid)), *map(shell_word, options)])
 
     def by_name(labels: Iterable[str]) -> list[str]:
         pool = dict.fromkeys(label for sample in payload["samples"] for label in sample["declared"])
         only = ",".join(exact_name(label, pool) for label in dict.fromkeys(labels))
         return [f"--dtype-seed={plan.seed}", f"--dtype-only={only}", *device_option(settings, plan)]
 
+    times = int(payload.get("draws_as", 1))
+    # Of the data alone: which dtypes there are is the same in every attempt.
+    common = [*([f"--dtype-attempt={times}"] if times > 1 else []), *common]
     same = sample_options(settings, plan)
     if any(sample["by_name"] for sample in payload["samples"]):
         # The ledger had a part in it, and will not say the same tomorrow.
         same = by_name(label for sample in payload["samples"] for label in sample["together"])
     text = [f"dtype under test: {', '.join(failed)}" if failed else _after_the_loop(payload)]
     if function is None:
-        text.append(f"same sample:     {command(node, [*same, *common])}")
+        text.append(f"same sample:     {command(node, [*same, *common, *overriding])}")
         if failed:
-            text.append(f"this dtype only: {command(node, [*by_name(failed), *common])}")
+            only = [*by_name(failed), *common, *overriding]
+            text.append(f"this dtype only: {command(node, only)}")
         else:
             text += [
-                f"one at a time:   {command(node, [*by_name([label]), *common])}"
+                f"one at a time:   {command(node, [*by_name([label]), *common, *overriding])}"
                 for label in dict.fromkeys(payload.get("one_of", ()))
             ]
     else:
         text.append(f"same sample:     {command(function, [*same, *common, *filters])}")
-        options = [f"--dtype-seed={plan.seed}", *device_option(settings, plan), *common]
+        options = [f"--dtype-seed={plan.seed}", *device_option(settings, plan)]
+        options += [*common, *overriding]
         text.append(f"this dtype only: {command(node, options)}")
     return text
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from unittest import SkipTest
 
@@ -12,8 +14,9 @@ from dtype_sampler.sampling.candidates import short_name
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
 from dtype_sampler.session.current import innermost, running
-from dtype_sampler.session.draw import draw, make_request, own_device, why_nothing
-from dtype_sampler.session.seeding import reseed
+from dtype_sampler.session.draw import draw, draw_within, make_request, own_device, why_nothing
+from dtype_sampler.session.examples import Examples
+from dtype_sampler.session.seeding import Seeding, draws_again, reseed, save, value_of
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +32,7 @@ class RunningTest:
     nodeid: what replays it; also its test key, except for the dtype that an item stands for.
     full: the test is exempt from sampling (`@pytest.mark.all_dtypes`). skip: how to skip a test, by
     raising something, for a reason. shared: it is no test but a fixture that many tests share.
+    repetition: counts from 1 on, where another plugin runs the test several times.
     execution: the number of this execution in its process, as one item may be run again. note:
     called with this test, and what it sets up, whenever what it does has changed.
     """
@@ -38,17 +42,24 @@ class RunningTest:
         "_adopted",
         "_candidates",
         "_function",
+        "_handed",
+        "_item",
+        "_lock",
         "_made",
         "_note",
+        "_order",
         "_records",
         "_shared",
         "_skip",
         "attempt",
+        "examples",
         "execution",
         "full",
         "nodeid",
         "phase",
         "plan",
+        "repetition",
+        "seeding",
         "subtests",
         "under_test",
     )
@@ -61,6 +72,7 @@ class RunningTest:
         full: bool = False,
         skip: Callable[[str], Any] = _skip_in_unittest,
         shared: bool = False,
+        repetition: int = 1,
         execution: int = 0,
         note: Callable[..., object] | None = None,
     ) -> None:
@@ -71,16 +83,27 @@ class RunningTest:
         self._shared = shared
         self._note = note
         self.under_test = UnderTest(None if note is None else self._noted)
+        self.examples = Examples(self.under_test)
         self.execution = execution
         # Setup, call or teardown; known only where somebody takes note of it.
         self.phase = "setup"
         # Counts from 1 on, once an attempt has begun.
         self.attempt = 0
+        self.repetition = repetition
+        self.seeding = Seeding()
+        # How often each label was handed out: by the sample, the loops around, and the label.
+        self._handed: Counter[tuple[int, tuple[str, ...], str]] = Counter()
+        # The test key and the label of the item that this attempt is.
+        self._item = (nodeid, "")
+        # The seed and the key of its samples, where these are not the run's and its own.
+        self._order: tuple[int, str] | None = None
         self._records: list[SampleRecord] = []
         self._made: dict[object, SampleRecord] = {}
         # By the identity of the record of the fixture that drew the sample, which is kept here too.
         self._adopted: dict[int, tuple[SampleRecord, SampleRecord]] = {}
         self._function: str | None = None
+        # A test's own threads ask at the same time.
+        self._lock = Lock()
         # What subtests of this attempt said, for where their own reports get lost: pytest-forked
         # brings home those of the test itself only.
         self.subtests: list[dict[str, Any]] = []
@@ -108,53 +131,83 @@ class RunningTest:
         self.attempt += 1
         self.phase = "setup"
         self.under_test.clear()
+        self.examples = Examples(self.under_test)
         self._records.clear()
         self.subtests = []
         self._made.clear()
         self._adopted.clear()
+        self._handed.clear()
+        self.seeding.forget()
+
+    @property
+    def draws_as(self) -> int:
+        """Which attempt's random data this one has: retries and repetitions go on counting."""
+        return self.plan.attempt + (self.repetition - 1) + (max(self.attempt, 1) - 1)
 
     @property
     def is_item(self) -> bool:
         """Whether this attempt is the item for one dtype, of a test that has an item per dtype."""
         return self._function is not None
 
-    def enter_item(self, record: SampleRecord, label: str, function: str) -> None:
+    def enter_item(
+        self, record: SampleRecord, label: str, function: str, *, whole: bool = False
+    ) -> None:
         """This attempt is the item for *label* of a test that has an item per dtype.
 
         record: the sample of all those items; it is left as it is. function: the node id that
-        selects all of them.
+        selects all of them. whole: the record declares all that the test does, whichever of its
+        items were collected.
         """
+        if whole:
+            # The item does not come in every run: with the run's seed, a loop in it would meet the
+            # same dtypes whenever it comes. Its own seed goes on by one each time.
+            self._order = draw_within(self.plan, record, label)[0], self.nodeid
         self._function = function
+        self._item = record.key, label
         self._records.append(
             replace(record, chosen=(label,), together=record.chosen, entered={label: None})
         )
         # The test itself is the loop here: it is there as long as the attempt lasts.
         self.under_test.enter(self, label)
 
-    def reseed(self, key: str, label: str) -> None:
-        """Seed the global generators for this test key and label, unless that is switched off."""
+    def prime(self) -> None:
+        """Seed the global generators before the test's own setup, unless that is switched off."""
         if self.plan.reseed:
-            reseed(self.plan.seed, key, label)
+            key, label = self._item
+            self.seeding.prime(value_of(self.plan.seed, key, label, self.draws_as))
 
-    def to_wire(self, *fixtures: RunningTest) -> dict[str, Any] | None:
+    def to_wire(
+        self, *fixtures: RunningTest, error: BaseException | None = None
+    ) -> dict[str, Any] | None:
         """What happened so far, in plain builtins; None if no dtype was involved.
 
-        fixtures: those that are being set up, whose samples are told with this test's.
+        fixtures: those that are being set up, whose samples are told with this test's. error: what
+        has ended the phase that is reported, if anything has.
         """
         records = list(self._records)
         for fixture in fixtures:
             records += fixture._records  # noqa: SLF001  # of its own kind
         if not records:
             return None
+        blamed = self.examples.blamed(error)
         return {
-            "samples": [record.to_wire() for record in records],
-            "under_test": self.under_test.labels(),
+            "samples": [
+                record.to_wire() | {"entered": self._entered(record)} for record in records
+            ],
+            "under_test": self.under_test.labels() if blamed is None else blamed,
             "nodeid": self.nodeid,
             "function": self._function,
             "execution": self.execution,
             "attempt": self.attempt,
+            "repetition": self.repetition,
+            "draws_as": self.draws_as,
             "subtests": list(self.subtests),
         }
+
+    def _entered(self, record: SampleRecord) -> tuple[str, ...]:
+        """The labels of which something is known."""
+        nothing = self.examples.says_nothing_of
+        return tuple(one for one in record.entered if not nothing(record, one))
 
     def named_by(self, parameters: Iterable[object]) -> list[str]:
         """The labels of this test's samples that the parameters of a subtest name.
@@ -196,15 +249,28 @@ class RunningTest:
         pool, fixed, k = make_request(self.plan, k, dtypes, always, exclude)
         named = own_device(device)
         # Everything but the seed, the strategy and the key, which stay the same while a test runs.
-        request = (pool.labels, fixed, k, named)
-        record = self._made.get(request)
-        if record is None:
-            record = draw(
-                self.plan, self.nodeid, pool, k=k, always=fixed, full=self.full, device=named
-            )
-            self._made[request] = record
-            self._records.append(record)
-            self._candidates.update((label, pool.candidate(label)) for label in record.chosen)
+        plan, order = self.plan, self._order
+        for label, outer in self.under_test.around():
+            if outer is not None and outer.declared == pool.labels:
+                # Without the history: both loops would take what waits longest, the same.
+                plan, order = replace(plan, verdicts={}), draw_within(plan, outer, label)
+        request = (pool.labels, fixed, k, named, order)
+        with self._lock:
+            record = self._made.get(request)
+            if record is None:
+                record = draw(
+                    plan,
+                    self.nodeid,
+                    pool,
+                    k=k,
+                    always=fixed,
+                    full=self.full,
+                    device=named,
+                    order=order,
+                )
+                self._made[request] = record
+                self._records.append(record)
+                self._candidates.update((label, pool.candidate(label)) for label in record.chosen)
         if not record.chosen:
             self._skip(why_nothing(record, self.plan))
         return DtypeSample(
@@ -212,25 +278,44 @@ class RunningTest:
             record.chosen,
             seed=self.plan.seed,
             hand_out=self._hand_out_of(record),
+            owner=record,
         )
 
-    def _hand_out_of(self, record: SampleRecord) -> Callable[[str], UnderTest]:
-        def hand_out(label: str) -> UnderTest:
+    def _hand_out_of(self, record: SampleRecord) -> Callable[[object, str], UnderTest]:
+        def hand_out(loop: object, label: str) -> UnderTest:
             # A sample that a fixture has drawn for many tests is taken by the test that runs.
             test = running_test() or self if self._shared else self
             taken = record if test is self else test._adopt(record)  # noqa: SLF001
+            test.examples.take(taken, label)
             taken.entered[label] = None
-            test.reseed(taken.key, label)
+            if not test.examples.drawing:
+                test._start(taken, loop, label)  # noqa: SLF001  # of its own kind
+            test.under_test.enter(loop, label, taken)
             return test.under_test
 
         return hand_out
 
+    def _start(self, record: SampleRecord, loop: object, label: str) -> None:
+        """Put the generators where this label's random data begin."""
+        if not self.plan.reseed:
+            return
+        place = (id(record), tuple(outer for outer, _ in self.under_test.around(loop)), label)
+        if draws_again():
+            self._handed[place] += 1
+        times = max(self._handed[place], 1)
+        self.seeding.start(
+            value_of(self.plan.seed, record.key, label, self.draws_as + times - 1),
+            times=times,
+            loop_begins=not self.under_test.holds(loop),
+        )
+
     def _adopt(self, record: SampleRecord) -> SampleRecord:
         """This test's own record of a sample that a fixture of a wider scope has drawn."""
-        if id(record) not in self._adopted:
-            own = replace(record, key=self.nodeid, entered={})
-            self._adopted[id(record)] = record, own
-            self._records.append(own)
+        with self._lock:
+            if id(record) not in self._adopted:
+                own = replace(record, key=self.nodeid, entered={})
+                self._adopted[id(record)] = record, own
+                self._records.append(own)
         return self._adopted[id(record)][1]
 
     @contextmanager
@@ -243,13 +328,17 @@ class RunningTest:
         outer = self._note
         note = None if outer is None else lambda *inner: outer(self, *inner)
         fixture = RunningTest(self.plan, key, skip=self._skip, shared=True, note=note)
-        if self.is_item:
+        # Only the test that comes first sets it up: the others' data must not be others for it.
+        restore = save() if self.seeding.primed else None
+        if self.is_item and self.plan.reseed:
             # Its own parameter alone: the rest of the item is that of the test that comes first.
-            fixture.reseed(key, "" if param is None else str(param))
+            reseed(self.plan.seed, key, "" if param is None else str(param))
         try:
             with running(fixture):
                 yield
         finally:
+            if restore is not None:
+                restore()
             self._records += [record for record in fixture._records if record.entered]
             self.under_test.add(fixture.under_test)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from dtype_sampler.sampling.candidates import Pool, number_of
+from dtype_sampler.sampling.candidates import Pool, is_wanted, number_of
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import SampleRecord
 from dtype_sampler.session.draw import draw, why_nothing
@@ -22,10 +22,12 @@ class Group:
     items that the test was parametrized into. whole: whether these are known to be all. labels:
     `id(item)` -> the label it stands for, of the items that were asked for.
     pool: what the test declares; None means just these candidates. k: None means the run's.
-    probe: whether to ask the device which dtypes it supports.
+    probe: whether to ask the device which dtypes it supports. order: the key that orders the
+    candidates, of a fixture that many tests share; empty means the test key.
 
-    What `select` fills in: left, the labels that other selections have left; record, the sample;
-    chosen, the labels whose items stay; skip, why those can't run, if they can't.
+    What `select` fills in: left, the labels that other selections have left; skipped, why marks of
+    the suite's own skip some of these; live, the labels with an item that they don't skip; record,
+    the sample; chosen, the labels whose items stay; skip, why those can't run, if they can't.
     """
 
     key: str
@@ -39,7 +41,10 @@ class Group:
     full: bool = False
     device: str | None = None
     probe: bool = True
+    order: str = ""
     left: dict[str, None] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    live: set[str] = field(default_factory=set)
     record: SampleRecord | None = None
     chosen: frozenset[str] = frozenset()
     skip: str | None = None
@@ -59,23 +64,38 @@ def select(
     items: Sequence[ItemT],
     members: Mapping[int, Group],
     nodeid_of: Callable[[ItemT], str],
+    why_skipped: Callable[[ItemT], str | None] = lambda _: None,
+    *,
+    left: Sequence[ItemT] | None = None,
 ) -> Selection[ItemT]:
     """Choose among the items that other selections have left; their order is kept.
 
+    left: the items to take the samples from, of which some may run elsewhere; None means *items*.
     members: `id(item)` -> its group; an item that is in no group stays. An item that the plan keeps
     (`RunPlan.kept`) stays whatever the sample is. Of a group of which no dtype can run, one item
-    stays to be skipped.
+    stays to be skipped. why_skipped: the reason why an item is known to be skipped already, by
+    marks of the suite's own; such an item takes no place of a sample.
     """
     # A suite may have 100,000 items: nothing is made here for each of them that a list can hold.
     places = [members.get(id(item)) for item in items]
     groups = []
-    for item, group in zip(items, places, strict=True):
+    for item in items if left is None else left:
+        group = members.get(id(item))
         if group is not None:
             if not group.left:
                 groups.append(group)
-            group.left[group.labels[id(item)]] = None
+            label = group.labels[id(item)]
+            group.left[label] = None
+            if reason := why_skipped(item):
+                group.skipped.setdefault(label, reason)
+            else:
+                group.live.add(label)
+    sharing: dict[str, list[str]] = {}
     for group in groups:
-        _decide(plan, group)
+        if group.order:
+            sharing.setdefault(group.order, []).append(group.key)
+    for group in groups:
+        _decide(plan, group, sharing.get(group.order, ()))
     kept = frozenset(plan.kept)
     selection: Selection[ItemT] = Selection([], [], [])
     for item, group in zip(items, places, strict=True):
@@ -90,9 +110,37 @@ def select(
     return selection
 
 
-def _decide(plan: RunPlan, group: Group) -> None:
-    """Fill in a group's sample, the labels whose items stay, and the reason to skip those."""
+def everything(
+    plan: RunPlan,
+    items: Sequence[ItemT],
+    members: Mapping[int, Group],
+    nodeid_of: Callable[[ItemT], str],
+    why_skipped: Callable[[ItemT], str | None] = lambda _: None,  # noqa: ARG001  # as `select`
+    *,
+    left: Sequence[ItemT] | None = None,  # noqa: ARG001  # likewise
+) -> Selection[ItemT]:
+    """Take no sample: a list of tests names all that there are, but for `--dtype-only`."""
+    selection: Selection[ItemT] = Selection([], [], [])
+    kept = frozenset(plan.kept)
+    for item in items:
+        group = members.get(id(item)) if plan.only else None
+        stays = (
+            group is None
+            or is_wanted(plan.only, group.labels[id(item)])
+            or (kept and nodeid_of(item) in kept)
+        )
+        (selection.staying if stays else selection.out).append(item)
+    return selection
+
+
+def _decide(plan: RunPlan, group: Group, sharing: Sequence[str]) -> None:
+    """Fill in a group's sample, the labels whose items stay, and the reason to skip those.
+
+    sharing: the test keys of all groups that have this one's order.
+    """
     pool = group.pool or Pool.of_labels(group.candidates)
+    for label in group.live:
+        group.skipped.pop(label, None)
     record = group.record = draw(
         plan,
         group.key,
@@ -102,12 +150,19 @@ def _decide(plan: RunPlan, group: Group) -> None:
         full=group.full or plan.all_dtypes,
         device=group.device,
         left=group.left,
+        skipped=group.skipped,
         probe=group.probe,
+        order=(plan.seed, group.order) if group.order else None,
+        sharing=sharing,
     )
     record.whole = group.whole or group.pool is not None
     group.chosen = frozenset(record.chosen)
-    if not record.chosen and record.unsupported:
-        # One item stands for the test, so that it is seen to be skipped.
+    if record.chosen:
+        return
+    # One item stands for the test, so that it is seen to be skipped.
+    if group.skipped:
+        group.chosen = frozenset(list(group.skipped)[:1])
+    elif record.unsupported:
         refused = [label for label in group.left if label in record.unsupported]
         group.chosen = frozenset((refused or list(group.left))[:1])
         group.skip = why_nothing(record, plan)

@@ -101,6 +101,13 @@ def parse_runs(text: str) -> int:
     raise DtypeSamplerError("how many runs to keep: an integer from 1 on")
 
 
+def parse_attempt(text: str) -> int:
+    """A number of an attempt, at least 1."""
+    if text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1:
+        return int(text)
+    raise DtypeSamplerError("the number of an attempt is an integer from 1 on")
+
+
 def parse_percent(text: str) -> float:
     """A percentage from 0 to 100."""
     try:
@@ -234,10 +241,20 @@ OPTIONS = (
         "reseed",
         lambda value: value,
         True,
-        "Seed random, numpy and torch before each dtype, from the seed, the test and the dtype."
-        " Default: true.",
+        "Seed random, numpy and torch before each dtype, from the seed, the test and the dtype;"
+        " what a test's own setup seeds stays as it is. Default: true.",
         ini="dtype_sampler_reseed",
         ini_type="bool",
+    ),
+    Option(
+        "attempt",
+        parse_attempt,
+        1,
+        "Begin with the random data of this attempt, as the replay lines of a failure in a retry or"
+        " a repetition say: each attempt at a test has the same dtypes, and data of its own."
+        " Default: 1.",
+        flag="--dtype-attempt",
+        metavar="N",
     ),
     Option(
         "ledger",
@@ -312,6 +329,7 @@ class Settings:
     pool: tuple[str, ...] = ("floating",)
     argnames: tuple[str, ...] = ()
     reseed: bool = True
+    attempt: int = 1
     ledger: str | None = None
     no_ledger: bool = False
     ledger_runs: int = 200

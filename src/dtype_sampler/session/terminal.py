@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
-from dtype_sampler.reports.words import age, ago, count_of, short_commit
+from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import seed_after
 from dtype_sampler.session.settings import Settings
@@ -35,6 +35,15 @@ def header(plan: RunPlan) -> str:
     return f"{SECTION}: {', '.join(parts)}"
 
 
+def listing_header(plan: RunPlan) -> str:
+    """The line above a list of tests, of which no sample is taken."""
+    only = f" of {', '.join(plan.only)}" if plan.only else ""
+    return (
+        f"{SECTION}: --collect-only lists every dtype{only}; a run takes a sample, which"
+        " --setup-plan shows"
+    )
+
+
 def summary(plan: RunPlan, tally: Tally) -> list[str]:
     """What the run covered: one line, and one for each thing that is not to be missed."""
     cells = tally.cells()
@@ -59,6 +68,11 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
         lines.append(
             f"{SECTION}: {label} is not supported on {device},"
             f" {count_of(times, 'cell')} passed over: {reason}"
+        )
+    if tally.skipped_by_marks:
+        lines.append(
+            f"{SECTION}: {count_of(tally.skipped_by_marks, 'cell')} passed over, as the tests' own"
+            " marks skip them (--all-dtypes shows each)"
         )
     suspects: dict[str, list[str]] = {}
     for cell, outcome in cells.items():
@@ -102,16 +116,20 @@ def ledger_summary(
     """What the ledger comes to after this run: lines, and whether each is a matter of concern."""
     lines = []
     if coverage is not None and coverage.tests and books.run is not None:
-        lines = [(f"{SECTION}: ledger: {text}", False) for text in _covered(books, coverage)]
+        told = map(visible, _covered(books, coverage))
+        lines = [(f"{SECTION}: ledger: {text}", False) for text in told]
     lines += [(f"{SECTION}: ledger: {problem}", True) for problem in books.problems]
     wanted = settings.fail_under
     if wanted is not None:
-        if coverage is None:
-            problem = "the ledger can't tell what is covered"
-        else:
+        problem = (
+            "the ledger can't tell what is covered"
+            if coverage is None
+            else coverage.nothing_to_judge()
+        )
+        if problem is None and coverage is not None and coverage.percent < wanted:
             missing = coverage.cells - coverage.covered
             problem = f"{coverage.percent:.2f} % of the cells are covered, {missing} are missing"
-        if coverage is None or coverage.percent < wanted:
+        if problem is not None:
             lines.append((f"ERROR: --dtype-fail-under={wanted:g}: {problem}", True))
     return lines
 

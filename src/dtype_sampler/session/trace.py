@@ -19,6 +19,7 @@ import pytest
 
 from dtype_sampler.sampling.plan import WIRE
 from dtype_sampler.session.current import innermost
+from dtype_sampler.session.faults import guarded
 
 if TYPE_CHECKING:
     from dtype_sampler.session.running import RunningTest
@@ -104,6 +105,7 @@ class LastWords:
     """Adds what a dead process has left to the report that says it died."""
 
     def __init__(self, config: pytest.Config) -> None:
+        self.config = config
         # What this process leaves itself; None if nobody could read it.
         self.own: Trace | None = None
         self._traces: dict[object, tuple[Trace, Path]] = {}
@@ -117,9 +119,11 @@ class LastWords:
                 self.own = Trace(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
 
     @pytest.hookimpl(optionalhook=True)
+    @guarded
     def pytest_configure_node(self, node: Any) -> None:
         # A worker on another machine can't write here, and would leave a file there.
-        if not getattr(node.gateway.spec, "popen", False):
+        spec = node.gateway.spec
+        if not getattr(spec, "popen", False) or getattr(spec, "via", None):
             return
         with suppress(OSError):
             number, name = tempfile.mkstemp(prefix="dtype-sampler-")
@@ -127,6 +131,7 @@ class LastWords:
             node.workerinput[WIRE_PATH] = name
 
     @pytest.hookimpl(optionalhook=True)
+    @guarded
     def pytest_testnodeready(self, node: Any) -> None:
         # Both have it open: from here on it needs no name. Windows keeps it until the end.
         if node in self._traces:
@@ -134,15 +139,17 @@ class LastWords:
                 self._traces[node][1].unlink()
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    @guarded
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
         trace, _ = self._traces.get(getattr(report, "node", None), (None, None))
         if trace is not None:
             self._add(report, trace.last_words(crashitem))
 
     @pytest.hookimpl(tryfirst=True)
+    @guarded
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         # pytest-forked reports the death of its child with the phase that xdist has for a worker's.
-        if self.own is not None and report.when not in ("setup", "call", "teardown"):
+        if self.own is not None and getattr(report, "when", None) == "???":
             self._add(report, self.own.last_words(report.nodeid))
 
     def _add(self, report: pytest.TestReport, payload: dict[str, Any] | None) -> None:
@@ -161,11 +168,16 @@ class LastWords:
 class Phases:
     """Tells a test that leaves a trace how far it is. Registered only where traces are left."""
 
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
     @pytest.hookimpl(tryfirst=True)
+    @guarded
     def pytest_runtest_call(self) -> None:
         self._enter("call")
 
     @pytest.hookimpl(tryfirst=True)
+    @guarded
     def pytest_runtest_teardown(self) -> None:
         self._enter("teardown")
 

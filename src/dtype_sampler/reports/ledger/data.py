@@ -126,7 +126,7 @@ def _cell(
         "runs": times,
         "covered": state.covered,
         "one_of": one_of,
-        "nodeid": record.nodeid if record is not None else None,
+        "nodeid": (record.nodeid or None) if record is not None else None,
         "history": [list(one) for one in history],
     }
 
