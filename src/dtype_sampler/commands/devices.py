@@ -174,7 +174,8 @@ def _shown(surveys: Sequence[Survey], issues: Sequence[Issue], options: argparse
     from dtype_sampler.reports.devices import data as devices
     from dtype_sampler.reports.devices import text as devices_text
 
-    reasons = {issue.reference: issue.reason for issue in issues}
+    # Where two share a link, the first one says why.
+    reasons = {issue.reference: issue.reason for issue in reversed(issues)}
     if options.format == "json":
         import json
 

@@ -546,7 +546,7 @@ def integer_boundaries(target: Format, bits: int) -> torch.Tensor:
         # It may be rounded up, or down, and not to the nearest.
         found += [exact - 1, exact + 1]
     # Some are enough to find out what is wrong for a whole range.
-    some = torch.cat([exact[:, ::16], ties[:, ::16]], dim=1)
+    some = torch.cat([exact[:, ::32], ties[:, ::32]], dim=1)
     found.append(some[2:] + _power(lost[2:] - 2))
     for mantissa in _MANTISSAS:
         if mantissa > target.mantissa_bits:

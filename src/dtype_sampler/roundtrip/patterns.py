@@ -153,6 +153,8 @@ def taken(tensor: torch.Tensor, places: torch.Tensor | slice) -> torch.Tensor:
 
     places: int64 or bool. Chosen as bytes: not every dtype can be indexed, in no version of torch.
     """
+    if isinstance(places, slice) and places == slice(None) and tensor.is_contiguous():
+        return tensor
     rows = raw_of(tensor).view(-1, tensor.dtype.itemsize)
     return tensor_of(rows[places].reshape(-1), tensor.dtype)
 

@@ -90,7 +90,9 @@ class Stay:
         What was changed is put right again.
         """
         places = []
-        if not torch.equal(raw_of(self.host), self._kept):
+        # Of all but quantized dtypes, these are the bytes of the host tensor.
+        seen_here = raw_of(self.host) if is_quantized(self.dtype) else self.raw
+        if not torch.equal(seen_here, self._kept):
             places.append("the host")
             raw_of(self.host).copy_(self._kept)
             self.raw.copy_(self._kept)

@@ -291,7 +291,7 @@ def _next_to_changes(
 
 def _between_changes(changes: torch.Tensor, source: Format) -> torch.Tensor:
     """Points between some of the changes, of both signs: see `formats.inside`."""
-    exact, ties, following = changes[:-2:32], changes[1:-1:32], changes[2::32]
+    exact, ties, following = changes[:-2:64], changes[1:-1:64], changes[2::64]
     length = ties - exact
     near = torch.cat(
         [
