@@ -132,7 +132,7 @@ def test_a_narrow_terminal_has_letters_for_trips(left_out):
     lines = narrow.splitlines()
     letters = dict(
         reversed(entry.split(" "))
-        for entry in re.findall(r"\b[a-zA-Z0-9] [a-z]+(?:-[a-z]+)*(?=  |\n)", narrow)
+        for entry in re.findall(r"\b[a-zA-Z0-9] [a-z]+(?:-[a-z0-9]+)*(?=  |\n)", narrow)
         if entry.split(" ")[1] in {trip.name for trip in TRIPS}
     )
     assert set(letters) == made_there

@@ -117,6 +117,12 @@ def spread(survey: Survey) -> dict[Cell, list[Outcome]]:
     return found
 
 
+def title_of_faults(survey: Survey) -> str:
+    """What stands over them."""
+    unstable = any(fault.verdict == UNSTABLE for fault in survey.faults)
+    return "broken, crashed or unstable" if unstable else "broken or crashed"
+
+
 def fault_lines(survey: Survey) -> list[str]:
     """A line for each fault, at the shortest trip that shows it, and how far it spreads."""
     others = spread(survey)

@@ -17,6 +17,7 @@ from dtype_sampler.reports.devices.data import (
     in_order,
     listed,
     policy_lines,
+    title_of_faults,
 )
 from dtype_sampler.roundtrip.model import (
     BROKEN,
@@ -75,7 +76,7 @@ def _survey(
 
 def _sections(survey: Survey, reasons: Mapping[str, str]) -> Iterator[tuple[str, Sequence[str]]]:
     """What stands below the table: a title, and its lines."""
-    yield "broken, crashed or unstable", fault_lines(survey)
+    yield title_of_faults(survey), fault_lines(survey)
     yield "listed as known, but they work", _listed(listed(survey, reasons, fixed=True))
     yield "known", _listed(listed(survey, reasons, fixed=False))
     title = "policies: what standards or versions leave open, by the dtype that is cast to"
@@ -143,8 +144,8 @@ def _row(
 ) -> str:
     line = name.ljust(names)
     for place, group in enumerate(groups):
-        # Set close, kinds of one trip each stand together.
-        alone = place > 0 and len(group) == len(groups[place - 1]) == 1
+        # Set close, a kind of one trip stands with the kind before it.
+        alone = place > 0 and len(group) == 1
         line += "" if alone and not between else _GAP[1:]
         for trip in group:
             cell = cells.get(trip.name, "")
