@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtype_sampler.commands.output import Coloured
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip.support import check_torch
 
@@ -190,4 +191,5 @@ def _shown(surveys: Sequence[Survey], issues: Sequence[Issue], options: argparse
     width = shutil.get_terminal_size().columns if terminal else None
     # https://no-color.org
     colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return devices_text.text(surveys, reasons, width=width, colour=colour)
+    shown = devices_text.text(surveys, reasons, width=width, colour=colour)
+    return Coloured(shown) if colour else shown
