@@ -6,6 +6,7 @@ with included, and every NaN, infinity, signed zero and subnormal there is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from math import prod
@@ -22,6 +23,8 @@ from dtype_sampler.sampling.candidates import (
     canonical_name,
     each_of,
     family_of,
+    family_of_dtype,
+    is_signed,
     is_torch_dtype,
     torch_dtype,
 )
@@ -66,18 +69,22 @@ def dtypes(
         wanted = [n for name in texts for n in POOLS.get(name) or (canonical_name(name),)]
     else:
         wanted = [*_SIMPLEST, *POOLS["all"]]
+    kept: tuple[object, ...] = ()
     if families is not None:
         kept = tuple(each_of(families, "families"))
         for family in kept:
             if family not in FAMILIES:
                 raise DtypeSamplerError(unknown("family", str(family), FAMILIES))
-        wanted = [name for name in wanted if family_of(name) in kept]
+        # What has a new name is judged when torch can be asked.
+        wanted = [name for name in wanted if family_of(name) in (*kept, "other")]
     gone = {canonical_name(str(name)) for name in each_of(exclude, "exclude")}
     wanted = [name for name in dict.fromkeys(wanted) if name not in gone]
 
     # Not before it is drawn from: modules of tests make strategies when they are imported.
     def sampled() -> st.SearchStrategy[torch.dtype]:
         there = [dtype for name in wanted if (dtype := torch_dtype(name)) is not None]
+        if families is not None:
+            there = [dtype for dtype in there if family_of_dtype(dtype) in kept]
         if device is not None:
             there = [dtype for dtype in there if refusal(str(device), dtype) is None]
         if not there:
@@ -136,7 +143,7 @@ def tensors(
         chosen = _dtype(draw(dtype))
         sides = _shape(draw(shape))
         count = prod(sides)
-        words = 2 if chosen.is_complex else 1
+        words = _words(chosen)
         few = min(count, DRAWN) * words
         patterns = draw(st.lists(_elements(chosen, *allowed), min_size=few, max_size=few))
         layout = draw(st.sampled_from(layouts))
@@ -183,12 +190,11 @@ def _elements(
     dtype: torch.dtype, allow_nan: bool, allow_infinity: bool, allow_subnormal: bool
 ) -> st.SearchStrategy[int]:
     """Bit patterns of one element, or of a half of one that is complex."""
-    name = _name(dtype)
-    parts = {"complex32": "float16", "complex64": "float32", "complex128": "float64"}
-    name = parts.get(name, name)
-    special, anything = _patterns(name)
+    part = dtype.to_real() if dtype.is_complex else dtype
+    name = _name(part)
+    special, anything = _patterns(part)
     elements = st.one_of(st.sampled_from(special), anything)
-    if all((allow_nan, allow_infinity, allow_subnormal)) or not name.startswith(("float", "bf")):
+    if all((allow_nan, allow_infinity, allow_subnormal)) or not part.is_floating_point:
         return elements
     from dtype_sampler.roundtrip.formats import FORMATS
 
@@ -209,10 +215,11 @@ def _elements(
     return st.one_of(st.sampled_from(special), anything.filter(allowed))
 
 
-def _patterns(name: str) -> tuple[list[int], st.SearchStrategy[int]]:
-    """Special patterns, the simplest first, and all patterns."""
+def _patterns(dtype: torch.dtype) -> tuple[list[int], st.SearchStrategy[int]]:
+    """Special patterns, the simplest first, and all patterns; of a word, if it has several."""
     from dtype_sampler.roundtrip.formats import FORMATS
 
+    name = _name(dtype)
     if (form := FORMATS.get(name)) is not None:
         anything = st.integers(0, (1 << form.bits) - 1)
         # Shrinking goes to 0; where that is no zero, let it go to one.
@@ -221,9 +228,15 @@ def _patterns(name: str) -> tuple[list[int], st.SearchStrategy[int]]:
         )
     if name == "bool":
         return [0, 1], st.integers(0, 1)
-    bits, storage = _bits(name)
+    storage = 8 * dtype.itemsize // _words(dtype)
     full = (1 << storage) - 1
-    if name.startswith("int"):
+    small = _SMALL.fullmatch(name)
+    bits = int(small[2]) if small else storage
+    if dtype.is_floating_point:
+        # A format that is not known here: the ends of what its bits can be, of either sign.
+        low, high = 0, full
+        ends = [0, full >> 1, (full >> 1) + 1, full, 1, full - 1]
+    elif small[1] == "" if small else is_signed(dtype):
         low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
         ends = [0, 1, -1, high, low, high >> 1, low >> 1]
     else:
@@ -252,11 +265,15 @@ def _special_floats(form: Format) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-def _bits(name: str) -> tuple[int, int]:
-    """How many bits an integer, or a bundle of bits, has, and in how many it is stored."""
-    digits = name.removeprefix("u").removeprefix("int").removeprefix("bits")
-    bits = int(digits) if digits.isdigit() else 8
-    return bits, max(bits, 8)
+# Integers of fewer bits than a byte say so in their names alone.
+_SMALL = re.compile(r"(u?)int([1-7])")
+
+
+def _words(dtype: torch.dtype) -> int:
+    """How many integers of at most 64 bits an element is made of."""
+    words = 2 if dtype.is_complex else 1
+    size = dtype.itemsize // words
+    return words * size // next(one for one in (8, 4, 2, 1) if size % one == 0)
 
 
 def _tensor(

@@ -266,10 +266,16 @@ HOWS = {
 }
 
 
-@pytest.mark.parametrize("name", HOWS)
-def test_what_a_sweep_expects_is_what_convert_gives(name, monkeypatch):
+E8M0 = [
+    ("float8_e8m0fnu", {"zero": "smallest", "negative": "magnitude", "rounding": rounding})
+    for rounding in ("nearest, even code", "toward zero", "away from zero")
+]
+
+
+@pytest.mark.parametrize(("name", "keys"), [*HOWS.items(), *E8M0])
+def test_what_a_sweep_expects_is_what_convert_gives(name, keys, monkeypatch):
     monkeypatch.setattr(exhaustive, "CHUNK", 1 << 20)
-    how = exhaustive.Narrowing(**HOWS[name])
+    how = exhaustive.Narrowing(**keys)
     form = FORMATS[name]
     sweep = exhaustive.Sweep(TorchDevice("cpu"), name, how)
     for number in (0, 8, 2032, 2039, 2040, 2047, 2048, 4088, 4095):

@@ -23,6 +23,9 @@ class FaultyDevice:
     refuses: names of dtypes. claims: names. silent: names of dtypes of which a copy to the host
     writes nothing. lost: whether non-blocking copies are. dies_of, hangs_on, breaks_on: a name.
     asserts_on, keeps: names of dtypes that fail with an internal assert, or don't come back.
+    on_crossing: what becomes of the bits that a copy makes that casts too. silent_casts: names of
+    dtypes of which such a copy to the host writes nothing. overwrites: of which one spoils its
+    source. with_to: whether it has a method `to`, which applies on_to.
     """
 
     is_host = False
@@ -44,6 +47,11 @@ class FaultyDevice:
         breaks_on: str = "",
         asserts_on: Iterable[str] = (),
         keeps: Iterable[str] = (),
+        on_crossing: Change | None = None,
+        silent_casts: Iterable[str] = (),
+        overwrites: Iterable[str] = (),
+        on_to: Change | None = None,
+        with_to: bool = True,
     ) -> None:
         self.name = name
         self._on_send = on_send
@@ -59,6 +67,12 @@ class FaultyDevice:
         self._breaks_on = breaks_on
         self._asserts_on = frozenset(asserts_on)
         self._keeps = frozenset(keeps)
+        self._on_crossing = on_crossing
+        self._silent_casts = frozenset(silent_casts)
+        self._overwrites = frozenset(overwrites)
+        self._on_to = on_to
+        if with_to:
+            self.to = self._to
         self._broken = False
         # Kept, so that an address is never another tensor's.
         self._memory: dict[int, torch.Tensor] = {}
@@ -88,6 +102,11 @@ class FaultyDevice:
             os.abort()
         if name == self._hangs_on:
             time.sleep(60)
+        if name_of(source.dtype) in self._overwrites and source.dtype is not into.dtype:
+            source.view(torch.uint8)[-1:] = 0x5C
+        if source.dtype is not into.dtype and self._on_crossing:
+            into.copy_(self._changed(source.to(into.dtype), self._on_crossing))
+            return
         if self._owns(into):
             if self._lost and non_blocking:
                 return
@@ -97,6 +116,8 @@ class FaultyDevice:
             return
         if name in self._keeps:
             raise RuntimeError(f"fake: {name} can't be copied to the host")
+        if source.dtype is not into.dtype and name in self._silent_casts:
+            return
         if name not in self._silent and not (self._lost and non_blocking):
             into.copy_(source)
 
@@ -116,6 +137,12 @@ class FaultyDevice:
             raise TypeError(f"Cannot convert a fake tensor to {name_of(dtype)}")
         given = self._changed(tensor, self._before_cast)
         return self._own(self._changed(given.to(dtype), self._on_cast).clone())
+
+    def _to(
+        self, tensor: torch.Tensor, dtype: torch.dtype, *, to_host: bool = False
+    ) -> torch.Tensor:
+        made = self._changed(tensor.to(dtype, copy=True), self._on_to)
+        return made if to_host else self._own(made)
 
     def synchronize(self) -> None:
         pass

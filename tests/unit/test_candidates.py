@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from enum import Enum
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.sampling import candidates
 from dtype_sampler.sampling.candidates import (
     ALIASES,
     DTYPE_NAMES,
@@ -341,3 +343,18 @@ def test_unknown_names():
         "unknown candidate 'zzz': known: torch.float16, auto",
     ]
     assert unknown_names(["zzz"], []) == []
+
+
+def test_without_torch_the_names_are_those_that_are_known_here(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert candidates.dtype_names() == candidates.DTYPE_NAMES
+    assert candidates.is_dtype_name("bfloat16")
+    assert not candidates.is_dtype_name("bcomplex32")
+
+
+def test_what_torch_can_not_tell_has_no_sign():
+    import torch
+
+    assert candidates.is_signed(torch.int8)
+    assert not candidates.is_signed(torch.uint8)
+    assert not candidates.is_signed(torch.bits8)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from dataclasses import replace
 
-from dtype_sampler.checks.judging import FAILED, PASSED, SKIPPED, XFAILED, judge
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from dtype_sampler.checks.judging import FAILED, PASSED, SKIPPED, XFAILED, XPASSED, judge
 from dtype_sampler.roundtrip.known import Issue, mark
 from dtype_sampler.roundtrip.model import BROKEN, CRASHED, OK, UNSUPPORTED, Outcome, Survey
 
@@ -67,6 +70,25 @@ def test_what_is_listed_but_works_fails():
     assert said.words == (
         f"bfloat16 cpu→pickle→cpu: listed as a known issue, but it works: lost ({LINK})"
     )
+
+
+def test_what_is_listed_but_works_is_told_of_versions_that_nobody_tried():
+    listed = [replace(one, tried=SpecifierSet("<2.13")) for one in ISSUES]
+
+    def judged(*outcomes):
+        survey = Survey("cpu", "a CPU", "", {"torch": "2.13.0"}, outcomes)
+        return judge(mark(survey, listed), "bfloat16", "transport", listed)
+
+    words = f"bfloat16 cpu→pickle→cpu: works now: remove it from the list: lost ({LINK})"
+    assert judged(outcome(OK), outcome(OK, "pickle")) == (XPASSED, words)
+    # Beside what is known, it is told with it; beside a fault, the fault is what counts.
+    both = [replace(ISSUES[0], trips=("clone",), tried=SpecifierSet("<2.13")), *listed]
+    survey = Survey(
+        "cpu", "a CPU", "", {"torch": "2.13.0"}, (outcome(BROKEN, "clone"), outcome(OK, "pickle"))
+    )
+    said = judge(mark(survey, both), "bfloat16", "transport", both)
+    assert said == (XFAILED, f"lost ({LINK}); {words}")
+    assert judged(outcome(OK, "pickle"), outcome(BROKEN, "clone")).outcome == FAILED
 
 
 def test_what_is_refused_is_skipped():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -19,9 +20,10 @@ from dtype_sampler.roundtrip.model import (
     Outcome,
     Survey,
 )
-from dtype_sampler.sampling.candidates import POOLS
+from dtype_sampler.sampling.candidates import DTYPE_NAMES, POOLS
 
 LINK = "https://example.org/issues/1"
+ALL_NAMES = DTYPE_NAMES
 FILE = """
 # A comment.
 [[issue]]
@@ -162,6 +164,90 @@ def test_faults_become_known_and_what_works_is_told():
     assert mark(before, []) == before
 
 
+def test_the_first_issue_that_lists_a_cell_decides_what_is_said_of_it():
+    """A project's own come before those that ship."""
+    before = survey(outcome(OK), outcome(OK, trip="clone"))
+    strict = issue(trips=("copy", "clone"))
+    own = issue(strict=False, link="https://example.org/own")
+    assert verdicts(mark(before, [own, strict])) == [(OK, ""), (OK, LINK)]
+    assert verdicts(mark(before, [strict, own])) == [(OK, LINK), (OK, LINK)]
+    # One that is about another device or version says nothing.
+    elsewhere = issue(strict=False, devices=("cuda",))
+    assert verdicts(mark(before, [elsewhere, strict])) == [(OK, LINK), (OK, LINK)]
+    # A fault is the first one's that it shows.
+    broken = survey(outcome(BROKEN, words="x"))
+    other = issue(strict=False, shows="y", link="https://example.org/own")
+    assert verdicts(mark(broken, [other, strict])) == [(KNOWN, LINK)]
+
+
+def test_versions_that_were_tried():
+    text = '[tried]\ntorch = "<=2.14.1"\n' + FILE
+    plain, full = parse(text, "mine.toml")
+    assert (str(plain.tried), str(full.tried)) == ("<=2.14.1", "")
+    for version, tried in [("2.13.0+cpu", True), ("2.14.1", True), ("2.15.0", False)]:
+        assert plain.was_tried(survey(torch=version)) is tried
+    assert full.was_tried(survey(safetensors="9.0"))
+    # Of a build of somebody's own nobody knows.
+    assert not plain.was_tried(survey(torch="mine"))
+
+
+@pytest.mark.parametrize(
+    ("tried", "words"),
+    [
+        ('tried = "2.14"', "f.toml:1: tried: a table"),
+        ('[tried]\ntorch = "2.14"', "f.toml:1: tried: torch: '2.14' is no range of versions"),
+        ("[tried]\ntorch = 2", "f.toml:1: tried: torch: 2 is no range of versions"),
+    ],
+)
+def test_mistakes_in_what_was_tried(tried, words):
+    with pytest.raises(DtypeSamplerError) as caught:
+        parse(tried + "\n" + FILE, "f.toml")
+    assert words in str(caught.value)
+
+
+def test_what_the_host_does_in_the_same_way_is_the_hosts():
+    of_host = issue(devices=("cpu",))
+    before = survey(outcome(BROKEN), outcome(BROKEN, trip="copy", as_host=True), device="cuda:0")
+    marked = mark(before, [of_host])
+    assert verdicts(marked) == [(BROKEN, ""), (KNOWN, LINK)]
+    assert reason_of(marked.outcomes[1], marked, [of_host]) == f"lost ({LINK})"
+    # That it does not show there says nothing about the host.
+    fine = survey(outcome(OK, as_host=True), device="cuda:0")
+    assert verdicts(mark(fine, [of_host])) == [(OK, "")]
+
+
+def test_patterns_match_what_torch_has(monkeypatch):
+    """complex32 stands for a dtype that came after this was written."""
+    import dtype_sampler.sampling.candidates as candidates
+
+    everything = ALL_NAMES
+    unheard = tuple(name for name in everything if name not in ("complex32", "chalf"))
+    monkeypatch.setattr(candidates, "DTYPE_NAMES", unheard)
+    for pattern in ("*", "*complex32", "complex32", "torch.complex32", "compl*"):
+        (one,) = parse(
+            FILE.split("[[issue]]")[0]
+            + f"""
+[[issue]]
+dtypes = ["{pattern}"]
+trips = ["copy"]
+reason = "new"
+""",
+            "f.toml",
+        )
+        assert "complex32" in one.dtypes, pattern
+
+
+def test_a_fault_of_pickling_is_known_of_dtypes_that_nobody_has_heard_of():
+    words = "type object 'torch.storage.UntypedStorage' has no attribute 'dtype'"
+    before = survey(
+        outcome(BROKEN, dtype="int8", trip="pickle", half="back", words=words),
+        outcome(BROKEN, dtype="int8", trip="pickle", half="back", words="another"),
+        outcome(OK, dtype="int8", trip="pickle"),
+    )
+    assert [one.verdict for one in mark(before, shipped()).outcomes] == [KNOWN, BROKEN, OK]
+    assert not any(one.is_fixed for one in mark(before, shipped()).outcomes)
+
+
 def test_causes_take_what_they_cause_along():
     before = survey(
         outcome(BROKEN, trip="safetensors-file", cause="bfloat16 save-mmap"),
@@ -248,4 +334,24 @@ def test_shipped_issues_are_sound():
         assert one.place.startswith(known.SHIPPED)
         # Nobody is to search for a report that there is none of.
         assert bool(one.link) != ("No report is known" in one.reason), one.place
-        assert str(one.versions), one.place
+        # Red for our users only where somebody looked.
+        assert str(one.tried) or not one.strict, one.place
+
+
+def test_what_nobody_was_told_of_has_a_report_ready():
+    pages = Path(__file__).parents[2] / "docs" / "upstream"
+    reports = {
+        "double-rounding.md": "ounded to",
+        "e8m0-subnormals.md": "2^-126",
+        "dlpack-negative-views.md": "egative view",
+        "dlpack-small-integers.md": "int8 and uint8",
+    }
+    index = (pages / "index.md").read_text(encoding="utf-8")
+    for page in reports:
+        text = (pages / page).read_text(encoding="utf-8")
+        assert "**Versions.**" in text
+        assert "```python" in text
+        assert page in index
+    for one in shipped():
+        if not one.link:
+            assert any(words in one.reason for words in reports.values()), one.reason

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from dtype_sampler.roundtrip.causes import with_causes
 from dtype_sampler.roundtrip.model import (
+    ACCELERATORS,
+    ALL_KINDS,
     BROKEN,
     CRASHED,
-    KINDS,
+    HOST,
     KNOWN,
     OK,
+    PEERS,
     POLICIES,
     TRIP_BY_NAME,
     TRIPS,
@@ -42,7 +47,7 @@ def test_trips_are_named_once_and_extend_shorter_ones():
     names = [trip.name for trip in TRIPS]
     assert len(set(names)) == len(names)
     for place, trip in enumerate(TRIPS):
-        assert trip.kind in KINDS
+        assert trip.kind in ALL_KINDS
         assert set(trip.extends) <= set(names[:place]), trip.name
 
 
@@ -217,3 +222,20 @@ def test_what_is_fine_has_no_cause():
     assert with_causes([fine]) == (fine,)
     assert with_causes([broken("copy"), fine])[1] is fine
     assert TRIP_BY_NAME["clone"].extends == ("copy",)
+
+
+def test_the_reference_lists_every_trip_policy_and_verdict():
+    page = Path(__file__).parents[2] / "docs" / "reference" / "round-trips.md"
+    text = page.read_text(encoding="utf-8")
+    where = {
+        HOST: " (on the host)",
+        ACCELERATORS: " (accelerators)",
+        PEERS: " (between devices of one type)",
+    }
+    listed = re.findall(r"^\| (\w+) \| `([\w-]+)` \| (.*) \|$", text, re.MULTILINE)
+    trips = [(trip.kind, trip.name, trip.about + where.get(trip.where, "")) for trip in TRIPS]
+    assert sorted(listed) == sorted(trips)
+    for verdict in VERDICTS:
+        assert re.search(rf"^\| `.` \| {verdict} \|", text, re.MULTILINE), verdict
+    for words in POLICIES.values():
+        assert words in text, words

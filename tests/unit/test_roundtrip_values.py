@@ -119,6 +119,8 @@ def test_words_and_tensors_are_each_others_inverse(name):
     ],
 )
 def test_which_values_embed_in_which(one, other, expected):
+    if not {one, other} <= set(ALL):
+        pytest.skip("this torch has no such dtype")
     assert values.embeds(ALL[one], ALL[other]) is expected
 
 
@@ -138,7 +140,7 @@ def test_the_quick_conversion_of_16_bits_is_the_slow_one(name, how):
     words = torch.arange(1 << 16)
     dtype = ALL[name]
     for target in FORMATS.values():
-        if target.name == name:
+        if target.name == name or target.name not in ALL:
             continue
         got = values.convert(words, dtype, ALL[target.name], how)
         if name in FORMATS:
@@ -206,7 +208,7 @@ def test_the_smallest_counterexample_is_the_smallest_unsigned_one():
 def test_the_host_refuses_no_cast_between_dtypes_with_values():
     found = survey("cpu", kinds=[EMBEDDING, NARROWING])
     assert [one.message for one in found.outcomes if one.verdict == UNSUPPORTED] == []
-    assert len(found.outcomes) > 200
+    assert len(found.outcomes) > 190
 
 
 def test_peers_are_visited_both_in_name_and_in_fact():

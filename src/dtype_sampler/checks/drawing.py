@@ -1,4 +1,4 @@
-"""Wide dtypes with tensors that Hypothesis draws: values, shapes and layouts that no list has."""
+"""Tensors that Hypothesis draws: values, shapes and layouts that no list has."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ from dtype_sampler.strategies import tensors, try_each
 EXAMPLES = 10
 
 
-def check_drawn(device: Device, dtype: torch.dtype, survey: Survey, *, seed: int) -> None:
+def check_drawn(device: Device, dtype: torch.dtype, survey: Survey, *, seed: int) -> str:
     """Copy drawn tensors to the device and back, and narrow them there.
 
-    Only what the survey found to be right is tried: a fault that it tells is told there.
+    Only what the survey found to be right is tried: a fault that it tells is told there. Returns
+    why nothing was tried, or an empty text.
     Raises AssertionError with the smallest tensor that comes to harm.
     """
     name = name_of(dtype)
     copies = [one.verdict for one in survey.of(dtype=name, kind=TRANSPORT) if "copy" in one.trip]
     if set(copies) != {OK}:
-        return
+        return f"not every plain copy of {name} to {device.name} and back is right: none is drawn"
     casts = list(_casts(dtype, survey))
 
     def check(host: torch.Tensor) -> None:
@@ -53,6 +54,7 @@ def check_drawn(device: Device, dtype: torch.dtype, survey: Survey, *, seed: int
     # More threads take longer for tensors this small.
     with undisturbed():
         try_each(tensors(dtype, contiguous=False), check, examples=EXAMPLES, seed=seed)
+    return ""
 
 
 def _casts(dtype: torch.dtype, survey: Survey) -> Iterator[tuple[torch.dtype, Narrowing]]:

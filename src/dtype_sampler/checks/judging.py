@@ -6,13 +6,14 @@ from collections.abc import Container, Sequence
 from typing import NamedTuple
 
 from dtype_sampler.reports.devices.data import root_of
-from dtype_sampler.roundtrip.known import Issue, reason_of
-from dtype_sampler.roundtrip.model import BROKEN, CRASHED, KNOWN, UNSUPPORTED, Survey
+from dtype_sampler.roundtrip.known import Issue, issue_of, reason_of
+from dtype_sampler.roundtrip.model import FAULTS, KNOWN, UNSUPPORTED, Survey
 
 PASSED = "passed"
 FAILED = "failed"
 SKIPPED = "skipped"
 XFAILED = "xfailed"
+XPASSED = "xpassed"
 
 
 class Judgement(NamedTuple):
@@ -33,14 +34,15 @@ def judge(
 
     survey: marked with *issues*. elsewhere: dtype and kind of all items of this run, on the same
     device. An item fails for a fault, and for a listed one that no longer shows. A fault with a
-    cause that another item of this run reports is expected here, so that it is told once. Skipped
-    is an item of which every trip was refused.
+    cause that another item of this run reports is expected here, so that it is told once. With a
+    version that the list was not tried with, that a listed one no longer shows is merely told: it
+    passes unexpectedly. Skipped is an item of which every trip was refused.
     """
     outcomes = list(survey.of(dtype=dtype, kind=kind))
     faults: list[str] = []
     spread: list[str] = []
     for one in outcomes:
-        if one.verdict not in (BROKEN, CRASHED):
+        if one.verdict not in FAULTS:
             continue
         root = root_of(one, survey)
         if root is one:
@@ -49,19 +51,25 @@ def judge(
             # The same item says it at the shorter trip.
             continue
         else:
-            told = (root.dtype, root.kind) in elsewhere
+            elsewhere_told = (root.dtype, root.kind) in elsewhere
             same = f"the same fault as {root.dtype} {root.name}"
-            (spread if told else faults).append(f"{one.message} ({same})")
-    fixed = [
-        f"{one.route}: listed as a known issue, but it works: {reason_of(one, survey, issues)}"
-        for one in outcomes
-        if one.is_fixed
-    ]
+            (spread if elsewhere_told else faults).append(f"{one.message} ({same})")
+    fixed: list[str] = []
+    told: list[str] = []
+    for one in [one for one in outcomes if one.is_fixed]:
+        issue = issue_of(one, survey, issues)
+        reason = reason_of(one, survey, issues)
+        if issue is None or issue.was_tried(survey):
+            fixed.append(f"{one.route}: listed as a known issue, but it works: {reason}")
+        else:
+            told.append(f"{one.route}: works now: remove it from the list: {reason}")
     if faults or fixed:
         return Judgement(FAILED, "\n".join(faults + fixed))
     expected = [reason_of(one, survey, issues) for one in outcomes if one.verdict == KNOWN]
     if expected or spread:
-        return Judgement(XFAILED, "; ".join(dict.fromkeys(expected + spread)))
+        return Judgement(XFAILED, "; ".join(dict.fromkeys(expected + spread + told)))
+    if told:
+        return Judgement(XPASSED, "; ".join(told))
     if not outcomes:
         return Judgement(SKIPPED, f"{survey.device} makes no trip of this kind with {dtype}")
     if all(one.verdict == UNSUPPORTED for one in outcomes):

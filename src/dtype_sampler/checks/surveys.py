@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -13,16 +13,24 @@ from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import find, survey
 from dtype_sampler.roundtrip.devices import TorchDevice
 from dtype_sampler.roundtrip.known import Issue, load, mark, shipped
+from dtype_sampler.roundtrip.lazy import has_lazy_views
 from dtype_sampler.roundtrip.model import (
     CLAIMS,
+    CONVERSION,
+    CROSSING,
     EMBEDDING,
+    EXCHANGE,
     INDEPENDENCE,
+    LAYOUTS,
     NAMES,
     NARROWING,
+    SIZES,
     TRANSPORT,
+    VIEWS,
     Survey,
 )
 from dtype_sampler.roundtrip.patterns import dtypes
+from dtype_sampler.roundtrip.sizes import DTYPES as SIZED
 from dtype_sampler.roundtrip.values import has_values, pairs
 from dtype_sampler.sampling.candidates import matches
 
@@ -30,15 +38,25 @@ if TYPE_CHECKING:
     import torch
 
 
+# Trips that take a process of their own, or a tenth of a second: not for a sample.
+SLOW = ("dlpack-flipped", "dlpack-jax", "copy-huge")
+# Kinds of trips that are made for the dtypes in a run's sample, and not for all.
+SAMPLED = (CONVERSION, CROSSING, LAYOUTS, VIEWS, SIZES, EXCHANGE)
+
+
 @dataclass(slots=True)
 class Surveys:
     """Surveys by device, each made when the first item asks for it.
 
-    issues: known ones. quantized: whether quantized dtypes were asked for.
+    issues: known ones. quantized: whether quantized dtypes were asked for. whole: whether no sample
+    is taken. items: device, dtype and kind of every item of the session: trips that many pairs or
+    much memory make expensive are made for these alone.
     """
 
     issues: tuple[Issue, ...]
     quantized: bool = False
+    whole: bool = True
+    items: Collection[tuple[str, str, str]] = ()
     _made: dict[str, Survey | DtypeSamplerError] = field(default_factory=dict)
 
     def of(self, device: str) -> Survey:
@@ -48,13 +66,20 @@ class Surveys:
         """
         if device not in self._made:
             try:
-                self._made[device] = mark(survey(device, quantized=self.quantized), self.issues)
+                only = {
+                    kind: [name for there, name, of in self.items if (there, of) == (device, kind)]
+                    for kind in SAMPLED
+                }
+                if not self.whole:
+                    only |= {trip: [] for trip in SLOW}
+                made = survey(device, quantized=self.quantized, only=only)
+                self._made[device] = mark(made, self.issues)
             except DtypeSamplerError as error:
                 self._made[device] = error
-        made = self._made[device]
-        if isinstance(made, DtypeSamplerError):
-            raise made
-        return made
+        found = self._made[device]
+        if isinstance(found, DtypeSamplerError):
+            raise found
+        return found
 
 
 def known_issues(own: str | None, root: Path) -> tuple[Issue, ...]:
@@ -84,11 +109,22 @@ def declared(kind: str, only: tuple[str, ...]) -> tuple[torch.dtype, ...]:
     """
     every = dtypes(quantized=False)
     if kind == DRAWN:
-        # All patterns of the narrower ones are tried anyway.
-        return tuple(one for one in every.values() if one.itemsize > 2 and has_values(one))
+        return tuple(one for one in every.values() if has_values(one))
+    if kind in (LAYOUTS, EXCHANGE):
+        return tuple(every.values())
+    if kind == VIEWS:
+        return tuple(one for one in every.values() if has_lazy_views(one))
+    if kind == SIZES:
+        return tuple(one for name, one in every.items() if name in SIZED)
     if kind in (NAMES, TRANSPORT, CLAIMS):
         return (*every.values(), *quantized(only))
-    made = {EMBEDDING: {EMBEDDING}, NARROWING: {NARROWING}, INDEPENDENCE: {EMBEDDING, NARROWING}}
+    made = {
+        EMBEDDING: {EMBEDDING},
+        NARROWING: {NARROWING},
+        CONVERSION: {CONVERSION},
+        CROSSING: {EMBEDDING, NARROWING, CONVERSION},
+        INDEPENDENCE: {EMBEDDING, NARROWING},
+    }
     return tuple(
         dtype
         for dtype in every.values()

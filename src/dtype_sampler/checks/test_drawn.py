@@ -1,4 +1,4 @@
-"""Wide dtypes, of which the survey takes some patterns, with tensors that Hypothesis draws."""
+"""Tensors that Hypothesis draws: shapes and layouts that the survey has not, and more values."""
 
 from __future__ import annotations
 

@@ -6,11 +6,17 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dtype_sampler.roundtrip.model import (
+    CONVERSION,
+    CROSSING,
     EMBEDDING,
+    EXCHANGE,
     INDEPENDENCE,
+    LAYOUTS,
     NAMES,
     NARROWING,
+    SIZES,
     TRANSPORT,
+    VIEWS,
 )
 
 TestT = TypeVar("TestT", bound=Callable[..., None])
@@ -42,6 +48,42 @@ def test_embedding(device: str, dtype: Any, check: Callable[..., None]) -> None:
 def test_narrowing(device: str, dtype: Any, check: Callable[..., None]) -> None:
     """Casts to floating-point dtypes round to nearest, ties to even."""
     check(device, dtype, NARROWING)
+
+
+@trips(CONVERSION)
+def test_conversion(device: str, dtype: Any, check: Callable[..., None]) -> None:
+    """Casts to integers cut off toward zero or wrap around, and what is not zero is True."""
+    check(device, dtype, CONVERSION)
+
+
+@trips(CROSSING)
+def test_crossing(device: str, dtype: Any, check: Callable[..., None]) -> None:
+    """Copied and cast in one, a value is what the cast alone makes of it."""
+    check(device, dtype, CROSSING)
+
+
+@trips(LAYOUTS)
+def test_layouts(device: str, dtype: Any, check: Callable[..., None]) -> None:
+    """Copies keep every bit of tensors of any shape, stride and offset."""
+    check(device, dtype, LAYOUTS)
+
+
+@trips(VIEWS)
+def test_views(device: str, dtype: Any, check: Callable[..., None]) -> None:
+    """Conjugate and negative views arrive as what they stand for."""
+    check(device, dtype, VIEWS)
+
+
+@trips(SIZES)
+def test_sizes(device: str, dtype: Any, check: Callable[..., None]) -> None:
+    """Copies of many megabytes keep every bit."""
+    check(device, dtype, SIZES)
+
+
+@trips(EXCHANGE)
+def test_exchange(device: str, dtype: Any, check: Callable[..., None]) -> None:
+    """Other libraries, and other ways to copy, keep every bit."""
+    check(device, dtype, EXCHANGE)
 
 
 @trips(NAMES)

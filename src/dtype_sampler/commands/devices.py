@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtype_sampler.commands.output import Coloured
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip.support import check_torch
 
@@ -51,7 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exhaustive",
         action="store_true",
-        help="send all 2^32 patterns of float32 through each narrowing, which takes minutes",
+        help="send all 2^32 patterns of float32 through each narrowing, and copy 4 GiB at once,"
+        " which takes minutes",
+    )
+    parser.add_argument(
+        "--compiled",
+        action="store_true",
+        help="compare the casts that torch.compile makes, which takes minutes and a compiler",
     )
 
 
@@ -98,6 +105,7 @@ def names_of(given: Iterable[str] | None) -> tuple[list[str] | None, bool]:
 def _surveys(options: argparse.Namespace) -> list[Survey]:
     from dtype_sampler.progress import Progress
     from dtype_sampler.roundtrip import find, survey
+    from dtype_sampler.roundtrip.model import ALL_KINDS
 
     names, quantized = names_of(options.dtype)
     devices = [name for named in options.device or (None,) for name in find(named)]
@@ -109,6 +117,7 @@ def _surveys(options: argparse.Namespace) -> list[Survey]:
                     device,
                     dtypes=names,
                     quantized=options.quantized or quantized,
+                    kinds=ALL_KINDS if options.compiled else None,
                     progress=bar.at,
                 )
             )
@@ -118,13 +127,18 @@ def _surveys(options: argparse.Namespace) -> list[Survey]:
 
 
 def _exhausted(surveys: Sequence[Survey]) -> list[Survey]:
-    """The surveys with all of float32 in the place of its boundaries."""
+    """The surveys with all of float32 in the place of its boundaries, and one copy of 4 GiB."""
     from dtype_sampler.progress import Progress
     from dtype_sampler.roundtrip import exhaustive
+    from dtype_sampler.roundtrip.beyond import beyond_4gib
     from dtype_sampler.roundtrip.devices import TorchDevice
 
     found = []
-    for survey in surveys:
+    for one in surveys:
+        survey = one
+        if "uint8" in survey.dtypes:
+            outcome = beyond_4gib(TorchDevice(survey.device))
+            survey = survey.with_outcomes([*survey.outcomes, outcome])
         sweeps = list(exhaustive.sweeps(TorchDevice(survey.device), survey))
         if not sweeps:
             found.append(survey)
@@ -161,7 +175,8 @@ def _shown(surveys: Sequence[Survey], issues: Sequence[Issue], options: argparse
     from dtype_sampler.reports.devices import data as devices
     from dtype_sampler.reports.devices import text as devices_text
 
-    reasons = {issue.reference: issue.reason for issue in issues}
+    # Where two share a link, the first one says why.
+    reasons = {issue.reference: issue.reason for issue in reversed(issues)}
     if options.format == "json":
         import json
 
@@ -176,4 +191,5 @@ def _shown(surveys: Sequence[Survey], issues: Sequence[Issue], options: argparse
     width = shutil.get_terminal_size().columns if terminal else None
     # https://no-color.org
     colour = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    return devices_text.text(surveys, reasons, width=width, colour=colour)
+    shown = devices_text.text(surveys, reasons, width=width, colour=colour)
+    return Coloured(shown) if colour else shown

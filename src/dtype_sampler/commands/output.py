@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Self
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.reports.words import visible
+
+
+class Coloured(str):
+    """Text with colours for a terminal, in which nothing else steers it."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Self:
+        """Everything but colours is made visible."""
+        parts = re.split("(\033\\[[0-9;]*m)", text)
+        return super().__new__(
+            cls, "".join(one if place % 2 else visible(one) for place, one in enumerate(parts))
+        )
 
 
 def write(shown: str, output: Path | None) -> None:
@@ -32,7 +47,8 @@ def say(shown: str) -> None:
     """Write to standard output, whatever test keys hold."""
     # Such as what a narrow encoding, as of a pipe on Windows, does not.
     encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(visible(shown).encode(encoding, "backslashreplace").decode(encoding))
+    plain = shown if isinstance(shown, Coloured) else visible(shown)
+    sys.stdout.write(plain.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def drop_output() -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
@@ -60,14 +60,16 @@ def survey_apart(
     *,
     progress: Progress | None = None,
     tensors: Sequence[torch.Tensor] = (),
+    only: Mapping[str, Collection[str]] | None = None,
     worker: str = WORKER,
     patience: float = PATIENCE,
 ) -> Survey:
     """Survey *device* in a process of its own; where it dies, the cell it was in has `crashed`.
 
-    dtypes, kinds: names. tensors: on the host, of shape (n,). worker: Python code that answers the
-    request. patience: seconds without a word after which it counts as dead. Raises Absent if there
-    is no such device in a new process, and DtypeSamplerError if that dies before the first cell.
+    dtypes, kinds: names. only: as of `survey`. tensors: on the host, of shape (n,). worker: Python
+    code that answers the request. patience: seconds without a word after which it counts as dead.
+    Raises Absent if there is no such device in a new process, and DtypeSamplerError if that dies
+    before the first cell.
     """
     told = _Told()
     notes: list[str] = []
@@ -77,6 +79,7 @@ def survey_apart(
             "device": device,
             "dtypes": list(dtypes),
             "kinds": list(kinds),
+            "only": {kind: list(names) for kind, names in (only or {}).items()},
             "tensors": [[name_of(one.dtype), raw_of(one).tolist()] for one in tensors],
             "known": [[list(one.cell), one.verdict] for one in told.log.outcomes],
         }

@@ -7,6 +7,7 @@ that is changed on the way out and changed back is found too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
@@ -14,30 +15,36 @@ from typing import NamedTuple
 import torch
 
 from dtype_sampler.roundtrip import formats, values
-from dtype_sampler.roundtrip.formats import Format, Narrowing
-from dtype_sampler.roundtrip.judging import Wrong, compared, joined
+from dtype_sampler.roundtrip.formats import Format, Narrowing, Rounding
+from dtype_sampler.roundtrip.judging import Wrong, compared, joined, moved
 from dtype_sampler.roundtrip.model import POLICIES, Policy
 from dtype_sampler.roundtrip.patterns import (
     component,
     from_words,
     name_of,
     raw_of,
+    taken,
     tensor_of,
     words_of,
 )
-from dtype_sampler.roundtrip.trips import Stay
+from dtype_sampler.roundtrip.trips import Changed, Stay
 
 TWICE = "twice, through float32"
+TINY = "rounded up from just above 2^-127"
 # Independence is tried with this many patterns of a wide dtype.
-_COMPANY = 8192
+_COMPANY = 6144
 
 
 class Finding(NamedTuple):
-    """How a trip ended that came back: with how many patterns, what was wrong, what is to say."""
+    """How a trip ended that came back: with how many patterns, what was wrong, what is to say.
+
+    as_host: on an accelerator, whether the host gives the same wrong results.
+    """
 
     tried: int
     wrong: Wrong | None
     words: str = ""
+    as_host: bool = False
 
 
 class Reference:
@@ -119,21 +126,33 @@ def _narrowing(
     yield None
     how, measured = probes.read(words_of(stay.fetch(seen)))
     given, want = reference.edges(stay.dtype, other, how)
-    got = stay.fetch(stay.device.cast(stay.send(given), other))
+    sent = stay.of(given)
+    got = stay.fetch(stay.device.cast(sent.there, other))
+    if changed := sent.changed():
+        raise Changed(changed)
     wrong = compared(given, got, want, any_nan=True)
-    words = ""
-    if may_round_twice(stay.dtype, other):
-        twice = wrong is not None and _is_twice(
-            stay.dtype, other, how, given[wrong.positions], got[wrong.positions]
-        )
-        words = "rounded " + TWICE if twice else ""
-        if twice or wrong is None:
-            measured["rounding"] = TWICE if twice else "once"
+    words, as_host = "", False
+    if wrong is not None:
+        harmed, results = taken(given, wrong.positions), taken(got, wrong.positions)
+        words = _explained(harmed, other, how, results)
+        as_host = not stay.device.is_host and _is_as_on_host(harmed, other, results)
+    if may_round_twice(stay.dtype, other) and (wrong is None or words):
+        measured["rounding"] = TWICE if TWICE in words else "once"
     names = (name_of(stay.dtype), name_of(other))
     yield Narrowed(
-        Finding(len(given), wrong, words),
+        Finding(len(given), wrong, words, as_host),
         tuple(Policy(name, *names, value) for name, value in measured.items()),
     )
+
+
+def _is_as_on_host(given: torch.Tensor, other: torch.dtype, got: torch.Tensor) -> bool:
+    """Whether a cast on the host gives these results too."""
+    try:
+        on_host = given.to(other)
+    # What the host refuses, it does not do in the same way.
+    except Exception:  # noqa: BLE001
+        return False
+    return compared(given, got, on_host, any_nan=True) is None
 
 
 def may_round_twice(dtype: torch.dtype, other: torch.dtype) -> bool:
@@ -146,18 +165,31 @@ def may_round_twice(dtype: torch.dtype, other: torch.dtype) -> bool:
     )
 
 
-def _is_twice(
-    dtype: torch.dtype,
-    other: torch.dtype,
-    how: Narrowing,
-    given: torch.Tensor,
-    got: torch.Tensor,
-) -> bool:
-    """Whether all these results are those of a cast to float32 and another from there."""
-    single = torch.complex64 if dtype.is_complex else torch.float32
-    middle = values.convert(words_of(given), dtype, single)
-    want = from_words(values.convert(middle, single, other, how), other)
-    return compared(given, got, want, any_nan=True) is None
+def _explained(given: torch.Tensor, other: torch.dtype, how: Narrowing, got: torch.Tensor) -> str:
+    """What is wrong with these results, all of which are wrong; empty if it has no name.
+
+    A name is given only to what explains every one of them, so that nothing hides behind it.
+    """
+    ways = [(f"rounded {TWICE}", True, False)] if may_round_twice(given.dtype, other) else []
+    target = values.form_of(other)
+    assert target is not None
+    if not target.zero:
+        ways += [(TINY, False, True), *((f"{twice}; {TINY}", True, True) for twice, _, _ in ways)]
+    for words, twice, tiny in ways:
+        dtype = given.dtype
+        at = words_of(given)
+        if twice:
+            single = torch.complex64 if dtype.is_complex else torch.float32
+            dtype, at = single, values.convert(at, dtype, single)
+        want = values.convert(at, dtype, other, how)
+        source = values.form_of(dtype)
+        if tiny and source is not None:
+            smallest = _power_of_two(source, target.lowest_exponent)
+            above = smallest is not None and (at & source.magnitude) > smallest
+            want = torch.where((want == 0) & above, 1, want)
+        if compared(given, got, from_words(want, other), any_nan=True) is None:
+            return words
+    return ""
 
 
 class _Probes:
@@ -186,6 +218,8 @@ class _Probes:
             yield "zero", 0
             if self._dtype.is_signed:
                 yield "negative", -1
+            if not target.mantissa_bits and self._dtype is not torch.bool:
+                yield from zip(_BETWEEN, (5, 6, 7, 12), strict=True)
             return
         yield "overflow", source.largest
         if source.infinities:
@@ -202,6 +236,15 @@ class _Probes:
             tiny = _power_of_two(source, target.lowest_exponent - 1)
             if tiny is not None:
                 yield "subnormals", tiny
+        elif source.mantissa_bits > 1:
+            # 5, 6, 7 and 12: below, at and above the middle of 4 and 8, and of 8 and 16.
+            quarter = 1 << (source.mantissa_bits - 2)
+            four, eight = ((source.bias + n) << source.mantissa_bits for n in (2, 3))
+            yield from zip(
+                _BETWEEN,
+                (four + quarter, four + 2 * quarter, four + 3 * quarter, eight + 2 * quarter),
+                strict=True,
+            )
 
     def read(self, words: torch.Tensor) -> tuple[Narrowing, dict[str, str]]:
         """The policies that the results (int64, shape (n,) or (n, 2)) show."""
@@ -223,6 +266,8 @@ class _Probes:
             nan = bool(target.is_nan(torch.tensor(got["zero"])))
             how["zero"] = "nan" if nan else "smallest"
             measured["zero"] = "NaN" if nan else "the smallest value"
+        if _BETWEEN[0] in got:
+            how["rounding"], measured["direction"] = _direction(*(got[name] for name in _BETWEEN))
         if "subnormals" in got:
             kept = bool((got["subnormals"] | again["subnormals"]) & target.magnitude)
             how["keep_subnormals"] = kept
@@ -244,6 +289,24 @@ class _Probes:
         # Half way to the next number, which an even one is rounded down from.
         limit = there + last / 2
         return largest > limit or (largest == limit and self._target.largest % 2 == 1)
+
+
+# Names of the probes for the rounding of a format that has powers of two alone.
+_BETWEEN = ("below the middle", "the middle, even", "above the middle", "the middle, odd")
+
+
+def _direction(five: int, six: int, seven: int, twelve: int) -> tuple[Rounding, str]:
+    """How a format of powers of two rounds, by what it makes of these numbers.
+
+    The pattern of 4 is odd and that of 8 even, as their exponents are with a bias of 127.
+    """
+    if five > 129:
+        return "away from zero", "up"
+    if seven < 130:
+        return "toward zero", "toward zero"
+    if six > 129 and twelve < 131:
+        return "nearest, even code", "to the nearest, ties to the even code"
+    return "nearest", "to the nearest, ties up"
 
 
 def _power_of_two(form: Format, exponent: int) -> int | None:
@@ -271,25 +334,29 @@ def _beyond(target: Format, got: int) -> tuple[str, str]:
 
 
 class Company:
-    """The same values on a device in several arrangements; made once for all casts from a dtype.
+    """The values of a stay on its device in several arrangements; made once for all casts of them.
 
-    host: shape (n,).
+    stay: of these values. host: shape (n,).
     """
 
-    def __init__(self, stay: Stay, host: torch.Tensor) -> None:
-        self._stay = stay
-        self.host = host
-        self._words = words_of(host)
+    def __init__(self, stay: Stay) -> None:
+        self.stay = stay
+        self.host = stay.host
+        self._words = words_of(self.host)
 
-    @cached_property
+    @property
     def plain(self) -> torch.Tensor:
         """Contiguous, shape (n,)."""
-        return self._stay.send(self.host)
+        return self.stay.there
+
+    def changed(self) -> str:
+        """As `Stay.changed`, of the values in the plainest arrangement."""
+        return self.stay.changed()
 
     @cached_property
     def shifted(self) -> torch.Tensor:
         """Shape (n + 1,): with one element before."""
-        return self._stay.send(self._made(torch.cat([self._words[:1], self._words])))
+        return self.stay.send(self._made(torch.cat([self._words[:1], self._words])))
 
     @cached_property
     def turned(self) -> torch.Tensor:
@@ -299,13 +366,13 @@ class Company:
         turned = words.view(rows, -1, *words.shape[1:]).transpose(0, 1).contiguous()
         shape = turned.shape[:2]
         flat = turned.reshape(-1, *words.shape[1:])
-        return self._stay.send(self._made(flat)).view(*shape)
+        return self.stay.send(self._made(flat)).view(*shape)
 
     def among(self, neighbour: int) -> torch.Tensor:
         """Shape (2n,): each value with a *neighbour*, a word, after it."""
         beside = torch.full_like(self._words, neighbour)
         both = torch.stack([self._words, beside], dim=1)
-        return self._stay.send(self._made(both.view(-1, *self._words.shape[1:])))
+        return self.stay.send(self._made(both.view(-1, *self._words.shape[1:])))
 
     @cached_property
     def among_tiny(self) -> torch.Tensor:
@@ -324,7 +391,7 @@ class Company:
 def some_of(stay: Stay, given: torch.Tensor) -> Company:
     """Arrangements of values of a wide dtype, of some of them where they are many."""
     thin = -(-len(given) // _COMPANY)
-    return Company(stay, given[::thin].contiguous())
+    return Company(stay.of(given[::thin].contiguous()))
 
 
 def layout(stay: Stay, company: Company, other: torch.dtype) -> Iterator[Finding | None]:
@@ -376,10 +443,10 @@ def _against(
     """Compare results with those of the plain cast at the same places."""
     found = []
     for result, places in results:
-        given, want = company.host[places], plain[places].contiguous()
-        one = compared(given, result.contiguous(), want, any_nan=True)
+        given, want = taken(company.host, places), taken(plain, places)
+        one = compared(given, result, want, any_nan=True)
         if one is not None and isinstance(places, torch.Tensor):
-            one = Wrong(places[one.positions], one.first)
+            one = moved(one, places)
         found.append(one)
     return Finding(len(plain), joined(found))
 
@@ -391,12 +458,34 @@ INDEPENDENCE: Mapping[str, Callable[[Stay, Company, torch.dtype], Iterator[Findi
 }
 
 
+# Policies that may differ between host and device: IEEE 754 leaves the payloads of NaNs open, C
+# what an integer has no room for, no standard says how e8m0 is rounded, and whether it is rounded
+# twice is judged by what it gives.
+FREE = frozenset({"nan", "direction", "rounding", "beyond", "no number"})
+
+
+def beside_host(on_host: Iterable[Policy], there: Iterable[Policy]) -> Iterator[Policy]:
+    """The policies of a device, each with the host's where that is another one."""
+    of_host = {policy.name: policy.value for policy in on_host}
+    for policy in there:
+        value = of_host.get(policy.name, policy.value)
+        yield replace(policy, on_host=value) if value != policy.value else policy
+
+
 def disagreements(
     on_host: tuple[Policy, ...], there: tuple[Policy, ...], device: str
 ) -> Iterator[str]:
     """What a device does otherwise than the host, in words."""
     of_host = {policy.name: policy.value for policy in on_host}
+    free = set(FREE)
+    if any(
+        policy.value != of_host.get("direction") for policy in there if policy.name == "direction"
+    ):
+        # The largest float32 rounded toward zero is no overflow, where it is one otherwise.
+        free.add("overflow")
     for policy in there:
+        if policy.name in free:
+            continue
         value = of_host.get(policy.name, policy.value)
         if value != policy.value:
             yield f"{POLICIES[policy.name]} {policy.value} on {device}, {value} on cpu"

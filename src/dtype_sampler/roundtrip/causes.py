@@ -8,10 +8,12 @@ from dataclasses import replace
 from dtype_sampler.roundtrip.model import (
     BROKEN,
     INDEPENDENCE,
+    LAYOUTS,
     NARROWING,
     TRANSPORT,
     TRIP_BY_NAME,
     TRIPS,
+    UNSTABLE,
     Counterexample,
     Outcome,
 )
@@ -23,16 +25,19 @@ def with_causes(outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
     """The outcomes of one survey, each broken one with the shorter trip that shows the same fault.
 
     The same fault is: the same words of an error; the same wrong pattern for the same right one;
-    the same bits flipped, wherever they were; or any fault after one that changes every pattern.
+    the same bits flipped, wherever they were; any fault after one that changes every pattern; or
+    one that comes and goes after one that does.
     """
     broken: dict[tuple[str, str], list[Outcome]] = {}
     for outcome in outcomes:
-        if outcome.verdict == BROKEN:
+        if outcome.verdict in (BROKEN, UNSTABLE):
             broken.setdefault((outcome.dtype, outcome.trip), []).append(outcome)
     if not broken:
         return tuple(outcomes)
     return tuple(
-        replace(outcome, cause=_cause(outcome, broken)) if outcome.verdict == BROKEN else outcome
+        replace(outcome, cause=_cause(outcome, broken))
+        if outcome.verdict in (BROKEN, UNSTABLE)
+        else outcome
         for outcome in outcomes
     )
 
@@ -70,6 +75,9 @@ def _included(trip: str) -> set[str]:
 
 
 def _same(one: Outcome, outcome: Outcome) -> bool:
+    if UNSTABLE in (one.verdict, outcome.verdict):
+        # What comes and goes shows now this pattern and now that one.
+        return one.verdict == outcome.verdict
     if one.first is None or outcome.first is None:
         return one.first is outcome.first and one.words == outcome.words
     if one.differing == one.tried and one.kind == outcome.kind:
@@ -81,6 +89,9 @@ def _same(one: Outcome, outcome: Outcome) -> bool:
     )
     if sent and one.dtype == outcome.dtype and one.kind == TRANSPORT != outcome.kind:
         # What is cast was harmed before.
+        return True
+    if outcome.kind == LAYOUTS and one.trip in ("copy-strided", "copy-offset"):
+        # What gets one arrangement wrong gets wrong what is arranged like it.
         return True
     if outcome.kind in (NARROWING, INDEPENDENCE) and one.kind == outcome.kind:
         if one.other_dtype == outcome.other_dtype:

@@ -43,6 +43,9 @@ class Device(Protocol):
     def synchronize(self) -> None:
         """Wait until what was started has ended."""
 
+    # One that can has a method `to(tensor, dtype, *, to_host=False)`, as `Tensor.to` with a device
+    # and a dtype: from the host to the device, or back.
+
     def claims(self) -> frozenset[str] | None:
         """Names of the dtypes that it says it supports; None if it says nothing."""
 
@@ -79,6 +82,12 @@ class TorchDevice:
     def cast(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """The values in another dtype, on the same device."""
         return tensor.to(dtype)
+
+    def to(
+        self, tensor: torch.Tensor, dtype: torch.dtype, *, to_host: bool = False
+    ) -> torch.Tensor:
+        """A host tensor on the device in another dtype, or one from the device on the host."""
+        return tensor.to("cpu" if to_host else self._device, dtype)
 
     def synchronize(self) -> None:
         """Wait for the device; the host, and a back end that can't be waited for, is done."""

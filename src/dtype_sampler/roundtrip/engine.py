@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -14,8 +14,10 @@ from dtype_sampler.roundtrip.devices import Device, TorchDevice, find, peers_of
 from dtype_sampler.roundtrip.findings import finished
 from dtype_sampler.roundtrip.measuring import Log, Measuring, Progress, Unusable
 from dtype_sampler.roundtrip.model import (
+    ALL_KINDS,
     CLAIMS,
     KINDS,
+    TRIP_BY_NAME,
     Cell,
     Survey,
 )
@@ -31,6 +33,7 @@ def survey(
     quantized: bool = False,
     kinds: str | Sequence[str] | None = None,
     tensors: Sequence[torch.Tensor] = (),
+    only: Mapping[str, Collection[str]] | None = None,
     progress: Progress | None = None,
     apart: bool | None = None,
 ) -> Survey:
@@ -38,11 +41,13 @@ def survey(
 
     device: `cpu`, an accelerator such as `cuda` (the current one) or `cuda:1`, or an object with
     the methods of `devices.Device`. dtypes: they or their names, `bfloat16`; default all of this
-    torch, without quantized ones unless *quantized*. kinds: of trips, of `model.KINDS`; default
-    all. tensors: on the host, of any shape but empty, at most one of a dtype: only these dtypes are
-    tried, and with these values, such as Hypothesis draws. progress: is told (dtypes done, dtypes
-    in all, the next one's name). apart: whether to use a process of its own, which may die; default
-    for accelerators, as of some an odd dtype kills the process.
+    torch, without quantized ones unless *quantized*. kinds: of trips, of `model.ALL_KINDS`;
+    default all but `compiled`. tensors: on the host, of any shape but empty, at most one of a
+    dtype: only these dtypes are tried, and with these values, such as Hypothesis draws. only: a
+    kind, or a trip -> names of dtypes: it is made of these alone, casts to all of *dtypes*.
+    progress: is told (dtypes done, dtypes in all, the next one's name). apart: whether to use a
+    process of its own, which may die; default for accelerators, as of some an odd dtype kills the
+    process.
 
     Verdicts are as measured: what is listed as a known issue is `broken` here. Leaves torch's
     threads, grad mode and generators, and Python's warnings, as they were.
@@ -53,13 +58,17 @@ def survey(
     chosen = _dtypes_named(dtypes, quantized=quantized)
     kinds = _kinds_named(kinds)
     given = [_flat(tensor) for tensor in tensors]
+    only = only or {}
+    for name in only:
+        if name not in (*ALL_KINDS, *TRIP_BY_NAME):
+            raise DtypeSamplerError(unknown("kind of trip", name, (*ALL_KINDS, *TRIP_BY_NAME)))
     if not isinstance(device, (str, torch.device)):
         if not hasattr(device, "is_host"):
             raise DtypeSamplerError(
                 f"{device!r} is no device: write 'cpu' or 'cuda:1', or give one with the methods of"
                 " roundtrip.devices.Device"
             )
-        return survey_here(device, chosen, kinds, progress=progress, tensors=given)
+        return survey_here(device, chosen, kinds, progress=progress, tensors=given, only=only)
     name = one_device(str(device))
     if apart is None:
         apart = name != "cpu"
@@ -68,12 +77,14 @@ def survey(
         from dtype_sampler.roundtrip.apart import Absent, survey_apart
 
         try:
-            return survey_apart(name, tuple(chosen), kinds, progress=progress, tensors=given)
+            return survey_apart(
+                name, tuple(chosen), kinds, progress=progress, tensors=given, only=only
+            )
         except Absent:
             # A back end that was registered in this process by hand.
             notes = ("surveyed in the process that asked, as others don't have the device",)
     return survey_here(
-        TorchDevice(name), chosen, kinds, progress=progress, notes=notes, tensors=given
+        TorchDevice(name), chosen, kinds, progress=progress, notes=notes, tensors=given, only=only
     )
 
 
@@ -116,9 +127,9 @@ def _dtypes_named(
 def _kinds_named(kinds: str | Sequence[str] | None) -> tuple[str, ...]:
     kinds = [kinds] if isinstance(kinds, str) else kinds
     for kind in kinds or ():
-        if kind not in KINDS:
-            raise DtypeSamplerError(unknown("kind of trip", kind, KINDS))
-    return tuple(kind for kind in KINDS if kinds is None or kind in kinds)
+        if kind not in ALL_KINDS:
+            raise DtypeSamplerError(unknown("kind of trip", kind, ALL_KINDS))
+    return KINDS if kinds is None else tuple(kind for kind in ALL_KINDS if kind in kinds)
 
 
 def survey_here(
@@ -129,12 +140,13 @@ def survey_here(
     progress: Progress | None = None,
     notes: Sequence[str] = (),
     tensors: Sequence[torch.Tensor] = (),
+    only: Mapping[str, Collection[str]] | None = None,
 ) -> Survey:
     """A survey in this process; tensors: of shape (n,)."""
     log = Log()
     start = perf_counter()
     try:
-        measure(device, dtypes, kinds, log, progress=progress, tensors=tensors)
+        measure(device, dtypes, kinds, log, progress=progress, tensors=tensors, only=only)
     except Unusable as error:
         log.outcome(error.crashed)
         notes = (*notes, "the device is unusable after a trip: the rest is not measured")
@@ -153,6 +165,7 @@ def measure(
     progress: Progress | None = None,
     tensors: Sequence[torch.Tensor] = (),
     peers: Sequence[Device] | None = None,
+    only: Mapping[str, Collection[str]] | None = None,
 ) -> None:
     """Measure all cells of a device but the *known* ones, and tell *log* of each.
 
@@ -175,5 +188,6 @@ def measure(
             peers=peers,
             known=known,
             tensors=tensors,
+            only=only,
         )
         work.run(progress)

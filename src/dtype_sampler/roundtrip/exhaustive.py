@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
 import torch
 
 from dtype_sampler.roundtrip.devices import Device, first_line
-from dtype_sampler.roundtrip.formats import FORMATS, Format, Narrowing, convert, steps
+from dtype_sampler.roundtrip.formats import (
+    FORMATS,
+    Format,
+    Narrowing,
+    Rounding,
+    convert,
+    steps,
+)
 from dtype_sampler.roundtrip.model import (
     BROKEN,
     OK,
@@ -24,6 +31,11 @@ SOURCE = FORMATS["float32"]
 PATTERNS = 1 << 32
 CHUNK = 1 << 22
 
+_ROUNDINGS: Mapping[str, Rounding] = {
+    "up": "away from zero",
+    "toward zero": "toward zero",
+    "to the nearest, ties to the even code": "nearest, even code",
+}
 _BEYOND = {"infinity": "infinity", "NaN": "nan", "the largest finite value": "saturate"}
 
 
@@ -43,6 +55,7 @@ def how_of(policies: Sequence[Policy], other: str, dtype: str = "float32") -> Na
         overflow=_BEYOND.get(told.get("overflow", "")),  # type: ignore[arg-type]  # one of these
         infinity=_BEYOND.get(told.get("infinity", "")),  # type: ignore[arg-type]  # likewise
         negative="magnitude" if told.get("negative") == "its magnitude" else "nan",
+        rounding=_ROUNDINGS.get(told.get("direction", ""), "nearest"),
         zero="smallest" if told.get("zero") == "the smallest value" else "nan",
         keep_subnormals=told.get("subnormals") != "flushed to zero",
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -24,6 +24,7 @@ FNUZ = "Noune et al., 8-bit Numerical Formats for Deep Neural Networks, arXiv:22
 
 Nan = Literal["high exponent", "all ones", "negative zero"]
 Overflow = Literal["infinity", "nan", "saturate"]
+Rounding = Literal["nearest", "nearest, even code", "toward zero", "away from zero"]
 
 
 @dataclass(frozen=True)
@@ -190,16 +191,18 @@ class Narrowing:
     overflow: of finite numbers that round beyond the largest one; None means infinity where the
     format has one, and NaN elsewhere. infinity: what an infinity becomes; None means the same as an
     overflow. negative and zero: for a format without a sign, and without a zero; the smallest
-    number stands for a zero then, and is also what tiny numbers round to. ties: between two numbers
-    at the same distance, the one whose significand is even, or the one that is further from zero.
-    keep_subnormals: False makes every subnormal result a zero of its sign.
+    number stands for a zero then, and is also what tiny numbers round to. rounding: "nearest" takes
+    of two numbers at the same distance the one whose significand is even; where the significand
+    is the hidden bit alone that is the larger one, as half way to it is 1.1 in binary, and 10 the
+    even neighbour. "nearest, even code" takes the one whose pattern is even, which is another one
+    only there. keep_subnormals: False makes every subnormal result a zero of its sign.
     """
 
     overflow: Overflow | None = None
     infinity: Overflow | None = None
     negative: Literal["nan", "magnitude"] = "nan"
     zero: Literal["nan", "smallest"] = "nan"
-    rounding: Literal["nearest", "toward zero", "away from zero"] = "nearest"
+    rounding: Rounding = "nearest"
     keep_subnormals: bool = True
 
 
@@ -253,6 +256,33 @@ def convert_integers(
         negative=negative,
         nan=torch.zeros_like(values, dtype=torch.bool),
         infinite=None,
+    )
+
+
+class Integers(NamedTuple):
+    """The integers that numbers are cut off to, toward zero; all of shape (n,).
+
+    magnitude: int64, the lowest 64 bits. length: int64, how many bits it has, which may be more.
+    negative: bool. Of infinities the length is out of every range, of NaNs nothing means anything.
+    """
+
+    magnitude: torch.Tensor
+    length: torch.Tensor
+    negative: torch.Tensor
+
+
+def truncated(patterns: torch.Tensor, source: Format) -> Integers:
+    """What is left of numbers (int64, shape (n,), patterns of *source*) without their fractions."""
+    significand, exponent, length = _unpacked(patterns, source)
+    kept = significand >> (-exponent).clamp(min=0, max=63)
+    # Shifted by 64 and more, nothing is left in the lowest 64 bits.
+    magnitude = torch.where(exponent < 64, kept << exponent.clamp(min=0, max=63), 0)
+    bits = torch.where(significand == 0, 0, (length + exponent).clamp(min=0))
+    infinite = source.is_infinite(patterns)
+    return Integers(
+        torch.where(infinite, 0, magnitude),
+        torch.where(infinite, 1 << 20, bits),
+        source.is_negative(patterns),
     )
 
 
@@ -332,9 +362,12 @@ def _packed(
     last = torch.where(significand == 0, target.lowest_exponent - bits, last)
     last = last.clamp(min=target.lowest_exponent - bits)
     shift = last - exponent
-    kept = _shifted(significand, shift, how)
+    field = (last - (target.lowest_exponent - bits)) << bits
+    # The hidden bit is no part of a pattern; where it is all there is, the exponent is what is odd.
+    code = field - (1 << bits) if how.rounding == "nearest, even code" else 0
+    kept = _shifted(significand, shift, how.rounding, code)
     # A carry out of the significand goes into the exponent by itself.
-    packed = ((last - (target.lowest_exponent - bits)) << bits) + kept
+    packed = field + kept
     # Without zero the hidden bit is always there and not counted; what is too small has lost it.
     magnitude = packed if target.zero else (packed - (1 << bits)).clamp(min=0)
     if not how.keep_subnormals and target.zero:
@@ -365,20 +398,25 @@ def _beyond(target: Format, overflow: Overflow) -> int:
     return target.infinity if overflow == "infinity" else target.nan
 
 
-def _shifted(significand: torch.Tensor, shift: torch.Tensor, how: Narrowing) -> torch.Tensor:
-    """The significand without its *shift* low bits, rounded; a negative shift adds zeros."""
+def _shifted(
+    significand: torch.Tensor, shift: torch.Tensor, rounding: Rounding, code: torch.Tensor | int
+) -> torch.Tensor:
+    """The significand without its *shift* low bits, rounded; a negative shift adds zeros.
+
+    code: with what is kept, it makes the number that decides a tie by being odd or even.
+    """
     # A shift of more than that leaves nothing of a significand, nor the half of one.
     right = shift.clamp(min=0, max=63)
     kept = significand >> right
     lost = significand - (kept << right)
-    if how.rounding == "nearest":
+    if rounding.startswith("nearest"):
         # lost > half a last place, or as much and the last place is odd; 62 and 63 bits are more
         # than any significand has.
         half = torch.where(right == 0, 1, 1 << (right - 1).clamp(min=0))
-        up = (lost > half) | ((lost == half) & (right > 0) & ((kept & 1) != 0))
+        up = (lost > half) | ((lost == half) & (right > 0) & (((kept + code) & 1) != 0))
         up &= (right > 0) & (right < 63)
         kept = kept + up
-    elif how.rounding == "away from zero":
+    elif rounding == "away from zero":
         kept = kept + (lost != 0)
     return kept << (-shift).clamp(min=0)
 
@@ -453,18 +491,107 @@ def boundaries(target: Format, source: Format) -> torch.Tensor:
     return ordered[torch.cat([torch.ones(1, dtype=torch.bool), ordered[1:] != ordered[:-1]])]
 
 
+def inside(target: Format, source: Format) -> torch.Tensor:
+    """Points between the `boundaries` of a target of 8 bits, as patterns of *source*.
+
+    A right conversion is constant there. One that rounds to another format first is not, as every
+    step of that format ends within half a step of a boundary; and one that is wrong for a range of
+    numbers may be right at both of its ends. The middle of each interval, and what is next to
+    boundaries within half a step of each coarser mantissa that torch has. int64, no repeats.
+    """
+    numbers = torch.arange(target.largest + 1)
+    marks = _those_of(
+        torch.cat([2 * numbers, 2 * numbers + 1]), _with_more_bits(target), source
+    ).sort()[0]
+    # Not the half of a sum: two patterns of 64 bits have no room for it.
+    found = [marks[:-1] + marks.diff() // 2]
+    for mantissa in _MANTISSAS:
+        if target.mantissa_bits < mantissa < source.mantissa_bits:
+            half = 1 << (source.mantissa_bits - mantissa - 1)
+            found += [marks + (1 - half), marks + (half - 1)]
+    near = torch.unique(torch.cat(found))
+    near = near[(near > 0) & (near < source.largest)]
+    return torch.cat([near, near | source.sign]) if source.signed else near
+
+
+# Of bfloat16 to float64, in which another rounding may take place on the way.
+_MANTISSAS = (7, 10, 23)
+
+
+def _power(exponents: torch.Tensor) -> torch.Tensor:
+    """2 to the power of each, int64."""
+    return torch.ones_like(exponents) << exponents
+
+
+def integer_boundaries(target: Format, bits: int) -> torch.Tensor:
+    """Where rounding integers to *target* can go wrong: positive ones below 2^bits, as int64.
+
+    Each number of a target of at most 16 bits, each tie, their neighbours, and some points between
+    (see `inside`); of a larger target, some of these at each power of two. 64-bit ones wrap.
+    Sorted, no repeats.
+    """
+    one = 1 << target.mantissa_bits
+    if target.bits <= 16:
+        mantissas = torch.arange(one)
+    else:
+        mantissas = torch.tensor([0, 1, 2, one // 3, one // 2, one - 2, one - 1])
+    highest = (target.largest >> target.mantissa_bits) - target.bias
+    # What is beyond the largest number and its first tie is all the same.
+    powers = torch.arange(target.mantissa_bits + 1, min(bits, highest + 2))[:, None]
+    lost = powers - target.mantissa_bits
+    exact = (one + mantissas) << lost
+    ties = exact + _power(lost - 1)
+    found = [exact, ties - 1, ties, ties + 1]
+    if one == 1:
+        # It may be rounded up, or down, and not to the nearest.
+        found += [exact - 1, exact + 1]
+    # Some are enough to find out what is wrong for a whole range.
+    some = torch.cat([exact[:, ::32], ties[:, ::32]], dim=1)
+    found.append(some[2:] + _power(lost[2:] - 2))
+    for mantissa in _MANTISSAS:
+        if mantissa > target.mantissa_bits:
+            # From the first power on that has half a step of that mantissa.
+            rows = slice(mantissa + 1 - target.mantissa_bits, None)
+            half = _power(powers[rows] - mantissa - 1)
+            found += [some[rows] + (1 - half), some[rows] + (half - 1)]
+    found = [torch.arange(4), *(one.reshape(-1) for one in found)]
+    made = torch.cat(found)
+    if bits < 64:
+        made = made[(made >= 0) & (made <= (1 << bits) - 1)]
+    unique: torch.Tensor = torch.unique(made)
+    return unique
+
+
 def steps(target: Format, source: Format, how: Narrowing = STANDARD) -> torch.Tensor:
     """The first positive pattern of *source* that rounds to each number of *target* and beyond.
 
     Rounding never decreases, so these steps are the whole of it: `searchsorted` in them does what
     `convert` does, at a fraction of the time. Returns int64 of shape (target.largest + 2,), by the
     target's magnitude; what is at the last step or after it overflows. Subnormals are never flushed
-    here. For rounding to nearest and targets of at most 16 bits, whose midpoints *source* has.
+    here. For targets of at most 16 bits, whose midpoints *source* has.
     """
+    zero = torch.zeros(1, dtype=torch.int64)
+    if not how.rounding.startswith("nearest"):
+        exact = convert(torch.arange(target.largest + 1), target, source)
+        # Whatever is beyond the largest number and is not rounded to it: with a target that
+        # reaches as far as the source, that is infinity.
+        following = _following(target, source)
+        if how.rounding == "toward zero":
+            # Below the smallest number there is nothing else to round to.
+            return torch.cat([zero, exact[1:], following])
+        return torch.cat([zero, exact + 1])
     middle = midpoints(target, source)
     # A tie goes up or down; which, `convert` knows.
     after = convert(
         middle, source, target, replace(how, overflow="nan", infinity="nan", keep_subnormals=True)
     )
     goes_up = after != torch.arange(len(middle))
-    return torch.cat([torch.zeros(1, dtype=torch.int64), middle + (~goes_up).long()])
+    return torch.cat([zero, middle + (~goes_up).long()])
+
+
+def _following(target: Format, source: Format) -> torch.Tensor:
+    """The number after the largest of *target* if there were one, as a pattern of *source*."""
+    wide = replace(target, exponent_bits=target.exponent_bits + 1, infinities=False)
+    # The bias stays, so that the patterns of *target* mean in it what they mean there.
+    after = torch.tensor([target.largest + 1])
+    return convert(after, wide, source, Narrowing(overflow="infinity"))

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from dtype_sampler.roundtrip.model import Counterexample
-from dtype_sampler.roundtrip.patterns import bits_of, component, raw_of, word_dtype, words_of
+from dtype_sampler.roundtrip.patterns import (
+    bits_of,
+    component,
+    raw_of,
+    word_dtype,
+    words_each,
+    words_of,
+)
 from dtype_sampler.roundtrip.values import is_nan
 
 
@@ -17,11 +24,12 @@ class Wrong:
     """What came back wrong.
 
     positions: int64, shape (m,), the indices of the patterns concerned; sorted, no repeats. first:
-    the smallest counterexample.
+    the smallest counterexample. at: its index.
     """
 
     positions: torch.Tensor
     first: Counterexample
+    at: int
 
     @property
     def count(self) -> int:
@@ -42,12 +50,12 @@ def compared(
         return None
     part = component(want.dtype)
     differ = raw_of(got).view(word_dtype(part)) != raw_of(want).view(word_dtype(part))
-    if any_nan and part.is_floating_point:
+    if any_nan and part.is_floating_point and words_each(part) == 1:
         at = differ.nonzero().flatten()
         both = [words_of(tensor).flatten()[at] for tensor in (got, want)]
         differ[at] = ~(is_nan(both[0], part) & is_nan(both[1], part))
-    if part is not want.dtype:
-        differ = differ.view(-1, 2).any(dim=1)
+    if (each := words_each(want.dtype)) > 1:
+        differ = differ.view(-1, each).any(dim=1)
     positions = differ.nonzero().flatten()
     return _wrong(positions, given, got, want) if len(positions) else None
 
@@ -56,10 +64,7 @@ def _wrong(
     positions: torch.Tensor, given: torch.Tensor, got: torch.Tensor, want: torch.Tensor
 ) -> Wrong:
     least = _least(given, positions)
-    at = positions[least : least + 1]
-    odd = positions % 2
-    # That only every second position is wrong tells of a fault of lanes, and is worth saying.
-    lanes = len(positions) > 1 and bool((odd == odd[0]).all())
+    at = int(positions[least])
     return Wrong(
         positions,
         Counterexample(
@@ -68,8 +73,8 @@ def _wrong(
             want=_unsigned(want, at),
             given_bits=8 * given.dtype.itemsize,
             got_bits=8 * want.dtype.itemsize,
-            position=int(at) if lanes else None,
         ),
+        at,
     )
 
 
@@ -87,10 +92,10 @@ def _least(tensor: torch.Tensor, positions: torch.Tensor) -> int:
     return int(left[0])
 
 
-def _unsigned(tensor: torch.Tensor, at: torch.Tensor) -> int:
-    """The pattern at this position, shape (1,)."""
+def _unsigned(tensor: torch.Tensor, at: int) -> int:
+    """The pattern at this position."""
     # Packed dtypes have fewer bytes than elements, and a byte is what counts as a pattern.
-    row = raw_of(tensor).view(-1, tensor.dtype.itemsize)[int(at)]
+    row = raw_of(tensor).view(-1, tensor.dtype.itemsize)[at]
     return int.from_bytes(bytes(row.tolist()), "little")
 
 
@@ -100,4 +105,10 @@ def joined(found: Iterable[Wrong | None]) -> Wrong | None:
     if len(all_found) < 2:
         return all_found[0] if all_found else None
     positions = torch.unique(torch.cat([one.positions for one in all_found]))
-    return Wrong(positions, min((one.first for one in all_found), key=lambda first: first.given))
+    least = min(all_found, key=lambda one: one.first.given)
+    return replace(least, positions=positions)
+
+
+def moved(found: Wrong, places: torch.Tensor) -> Wrong:
+    """What was found among some patterns, told as of all. places: int64, where those stand."""
+    return replace(found, positions=places[found.positions], at=int(places[found.at]))

@@ -20,21 +20,19 @@ from packaging.version import InvalidVersion, Version
 
 from dtype_sampler.errors import DtypeSamplerError, nearest
 from dtype_sampler.roundtrip.model import (
-    BROKEN,
-    CRASHED,
+    FAULTS,
     KNOWN,
     OK,
     TRIP_BY_NAME,
     Outcome,
     Survey,
 )
-from dtype_sampler.sampling.candidates import ALIASES, DTYPE_NAMES, POOLS
+from dtype_sampler.sampling.candidates import ALIASES, POOLS, dtype_names
 
 SHIPPED = "known_issues.toml"
 _LISTS = ("dtypes", "trips", "other_dtypes", "devices", "machines")
 _TEXTS = ("package", "versions", "link", "reason", "shows")
 _NEEDED = ("dtypes", "trips", "reason")
-_CANONICAL = tuple(name for name in DTYPE_NAMES if name not in ALIASES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +44,9 @@ class Issue:
     of it, as pip writes them; empty means all. link: where it is reported; may be empty. reason:
     what is wrong, for a person. shows: words that the message of a fault must hold to be this one;
     empty means any. strict: whether it is said that the fault no longer shows. machines: on which
-    that is said, as a fault may be of one processor's instructions; `*` for all. place: file and
-    line.
+    that is said, as a fault may be of one processor's instructions; `*` for all. tried: versions of
+    the package with which the fault was seen: that it no longer shows is a failure with these, and
+    merely told of others. place: file and line.
     """
 
     dtypes: tuple[str, ...]
@@ -60,6 +59,7 @@ class Issue:
     link: str = ""
     shows: str = ""
     strict: bool = True
+    tried: SpecifierSet = field(default_factory=SpecifierSet)
     machines: tuple[str, ...] = ("*",)
     place: str = ""
 
@@ -68,19 +68,29 @@ class Issue:
         """The link, or where the issue is described."""
         return self.link or self.place
 
-    def concerns(self, survey: Survey) -> bool:
-        """Whether the surveyed device and the versions there are among those it names."""
-        kind = survey.device.partition(":")[0]
+    def concerns(self, survey: Survey, device: str | None = None) -> bool:
+        """Whether the device and the versions there are among those it names.
+
+        device: default the surveyed one.
+        """
+        kind = (device or survey.device).partition(":")[0]
         if not any(fnmatchcase(kind, pattern) for pattern in self.devices):
             return False
+        return self._holds(self.versions, survey)
+
+    def _holds(self, versions: SpecifierSet, survey: Survey) -> bool:
         found = survey.versions.get(self.package)
         if found is None:
             return False
         try:
-            return self.versions.contains(Version(found), prereleases=True)
+            return versions.contains(Version(found), prereleases=True)
         except InvalidVersion:
-            # A build of somebody's own: whether it has the fault, nobody knows.
-            return not str(self.versions)
+            # A build of somebody's own: what it is like, nobody knows.
+            return not str(versions)
+
+    def was_tried(self, survey: Survey) -> bool:
+        """Whether the version there is one with which the fault was seen."""
+        return self._holds(self.tried, survey)
 
     def must_show(self, survey: Survey) -> bool:
         """Whether it is worth saying that it does not show on the surveyed machine."""
@@ -99,12 +109,19 @@ class Issue:
 def mark(survey: Survey, issues: Iterable[Issue]) -> Survey:
     """The survey with its known faults marked `known`, and what is listed but works marked so too.
 
-    A fault whose cause is a known one is known as well. An outcome that is `ok` although a strict
-    issue lists it gets the issue's reference as its link: `Outcome.is_fixed`.
+    A fault whose cause is a known one is known as well, and so is one that the host shows in the
+    same way and is known there. An outcome that is `ok` although a strict issue lists it gets the
+    issue's reference as its link: `Outcome.is_fixed`. The first issue that lists a cell decides
+    whether that is said of it.
     """
+    issues = tuple(issues)
     here = [issue for issue in issues if issue.concerns(survey)]
+    with_host = [issue for issue in issues if issue in here or issue.concerns(survey, "cpu")]
     strict = [issue for issue in here if issue.must_show(survey)]
-    marked = [_marked(outcome, here, strict) for outcome in survey.outcomes]
+    marked = [
+        _marked(outcome, with_host if outcome.as_host else here, strict)
+        for outcome in survey.outcomes
+    ]
     links = {one.key: one.link for one in marked if one.verdict == KNOWN}
     # A cause may have a cause: until nothing changes, at most once for each step of a chain.
     changed = True
@@ -112,7 +129,7 @@ def mark(survey: Survey, issues: Iterable[Issue]) -> Survey:
         changed = False
         for place, outcome in enumerate(marked):
             link = links.get(outcome.cause or "")
-            if link is not None and outcome.verdict in (BROKEN, CRASHED):
+            if link is not None and outcome.verdict in FAULTS:
                 marked[place] = replace(outcome, verdict=KNOWN, link=link)
                 links[outcome.key] = link
                 changed = True
@@ -120,7 +137,7 @@ def mark(survey: Survey, issues: Iterable[Issue]) -> Survey:
 
 
 def _marked(outcome: Outcome, issues: Iterable[Issue], strict: Container[Issue]) -> Outcome:
-    fault = outcome.verdict in (BROKEN, CRASHED)
+    fault = outcome.verdict in FAULTS
     if not fault and outcome.verdict != OK:
         return outcome
     for issue in issues:
@@ -128,18 +145,25 @@ def _marked(outcome: Outcome, issues: Iterable[Issue], strict: Container[Issue])
             continue
         if fault and issue.shows in outcome.message:
             return replace(outcome, verdict=KNOWN, link=issue.reference)
-        if not fault and issue in strict:
-            return replace(outcome, link=issue.reference)
+        if not fault:
+            return replace(outcome, link=issue.reference) if issue in strict else outcome
     return outcome
 
 
 def reason_of(outcome: Outcome, survey: Survey, issues: Iterable[Issue]) -> str:
     """Why a known or fixed outcome is listed: the reason, with its link where there is one."""
+    issue = issue_of(outcome, survey, issues)
+    # None, if it is known by its cause alone.
+    return f"{issue.reason} ({issue.reference})" if issue else outcome.link
+
+
+def issue_of(outcome: Outcome, survey: Survey, issues: Iterable[Issue]) -> Issue | None:
+    """The issue that lists a known or fixed outcome; None if that is known by its cause alone."""
     for issue in issues:
-        if issue.reference == outcome.link and issue.concerns(survey) and issue.covers(outcome):
-            return f"{issue.reason} ({issue.reference})"
-    # Known by its cause alone.
-    return outcome.link
+        concerned = issue.concerns(survey) or (outcome.as_host and issue.concerns(survey, "cpu"))
+        if issue.reference == outcome.link and concerned and issue.covers(outcome):
+            return issue
+    return None
 
 
 def shipped() -> tuple[Issue, ...]:
@@ -174,14 +198,36 @@ def parse(text: str, name: str) -> tuple[Issue, ...]:
         raise DtypeSamplerError(f"{place}: no TOML: {what[0].lower()}{what[1:]}") from None
     lines = _Lines(text, name)
     for key in data:
-        if key != "issue":
+        if key not in ("issue", "tried"):
             hint = "each issue is a table headed [[issue]]"
             raise DtypeSamplerError(f"{lines.of_key(key)}: unknown key {key!r}: {hint}")
     tables = data.get("issue", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise DtypeSamplerError(f"{lines.of_key('issue')}: each issue is a table headed [[issue]]")
     lines.check(len(tables))
-    return tuple(_issue(table, number, lines) for number, table in enumerate(tables))
+    tried = _tried(data.get("tried", {}), lines)
+    return tuple(
+        replace(issue, tried=tried.get(issue.package, SpecifierSet()))
+        for issue in (_issue(table, number, lines) for number, table in enumerate(tables))
+    )
+
+
+def _tried(table: object, lines: _Lines) -> dict[str, SpecifierSet]:
+    """The versions of each package with which a file's issues were seen."""
+    place = lines.of_key("tried")
+    if not isinstance(table, dict):
+        raise DtypeSamplerError(f'{place}: tried: a table, such as [tried] torch = "<=2.14.1"')
+    found = {}
+    for package, versions in table.items():
+        try:
+            found[package] = SpecifierSet(versions)
+        # Of what is no text, a TypeError, an AttributeError, or whatever it meets first.
+        except Exception:  # noqa: BLE001
+            raise DtypeSamplerError(
+                f"{place}: tried: {package}: {versions!r} is no range of versions: write, say,"
+                " '<=2.14.1'"
+            ) from None
+    return found
 
 
 class _Lines:
@@ -277,14 +323,19 @@ def _issue(table: Mapping[str, Any], number: int, lines: _Lines) -> Issue:
 
 
 def _dtypes(names: Iterable[str]) -> tuple[str, ...]:
-    """The names of dtypes, with pools and patterns such as `int[1-7]` written out."""
+    """The names of dtypes, with pools and patterns such as `int[1-7]` written out.
+
+    They are those that are known here, and those that the installed torch has besides.
+    """
     found: dict[str, None] = {}
+    every = dtype_names()
+    canonical = [name for name in every if name not in ALIASES]
     for name in names:
         short = name.removeprefix("torch.")
         short = ALIASES.get(short, short)
-        matching = POOLS.get(name) or tuple(n for n in _CANONICAL if fnmatchcase(n, short))
+        matching = POOLS.get(name) or tuple(n for n in canonical if fnmatchcase(n, short))
         if not matching:
-            guess = nearest(short, (*POOLS, *DTYPE_NAMES))
+            guess = nearest(short, (*POOLS, *every))
             hint = f": did you mean {guess!r}?" if guess else ""
             raise DtypeSamplerError(f"unknown pool or dtype {name!r}{hint}")
         found.update(dict.fromkeys(matching))

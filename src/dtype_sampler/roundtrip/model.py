@@ -2,8 +2,9 @@
 
 A *trip* is a way that values of a dtype take and come back from, or a rule they must obey. A trip
 has two halves, out and back. Refused on the way out is `unsupported`; gone out and not come back,
-an internal assert, or wrong bits is `broken`; if the process died it is `crashed`. A broken cell
-that is listed as a known issue is `known`.
+an internal assert, or wrong bits is `broken`; if the process died it is `crashed`; if the same trip
+ends otherwise when it is made again, it is `unstable`. A fault that is listed as a known issue is
+`known`.
 """
 
 from __future__ import annotations
@@ -17,17 +18,42 @@ SCHEMA_VERSION = 1
 OK = "ok"
 UNSUPPORTED = "unsupported"
 KNOWN = "known"
+UNSTABLE = "unstable"
 BROKEN = "broken"
 CRASHED = "crashed"
-VERDICTS = (OK, UNSUPPORTED, KNOWN, BROKEN, CRASHED)
+VERDICTS = (OK, UNSUPPORTED, KNOWN, UNSTABLE, BROKEN, CRASHED)
+# What is wrong, unless it is known.
+FAULTS = (UNSTABLE, BROKEN, CRASHED)
 
 TRANSPORT = "transport"
 EMBEDDING = "embedding"
 NARROWING = "narrowing"
+CONVERSION = "conversion"
+CROSSING = "crossing"
+LAYOUTS = "layouts"
+VIEWS = "views"
+SIZES = "sizes"
+EXCHANGE = "exchange"
 NAMES = "names"
 CLAIMS = "claims"
 INDEPENDENCE = "independence"
-KINDS = (TRANSPORT, EMBEDDING, NARROWING, NAMES, CLAIMS, INDEPENDENCE)
+COMPILED = "compiled"
+KINDS = (
+    TRANSPORT,
+    EMBEDDING,
+    NARROWING,
+    CONVERSION,
+    CROSSING,
+    LAYOUTS,
+    VIEWS,
+    SIZES,
+    EXCHANGE,
+    NAMES,
+    CLAIMS,
+    INDEPENDENCE,
+)
+# What takes minutes is made only if it is asked for.
+ALL_KINDS = (*KINDS, COMPILED)
 
 # Where a trip is made: on every device, on the host or accelerators alone, or between two devices
 # of one type.
@@ -70,6 +96,22 @@ def _carried(
     where: str = EVERYWHERE,
 ) -> Trip:
     return Trip(name, TRANSPORT, about, where, through=through, extends=extends)
+
+
+def _arranged(
+    name: str, about: str, manner: str, extends: tuple[str, ...] = ("copy", "copy-strided")
+) -> Trip:
+    return Trip(name, LAYOUTS, about, through="{device}", manner=manner, extends=extends)
+
+
+def _view(
+    name: str,
+    about: str,
+    through: str,
+    extends: tuple[str, ...] = ("copy", "lazy-copy"),
+    where: str = EVERYWHERE,
+) -> Trip:
+    return Trip(name, VIEWS, about, where, through=through, manner="lazy view", extends=extends)
 
 
 # In the order in which causes are looked for: the shortest trip first.
@@ -126,6 +168,125 @@ TRIPS: tuple[Trip, ...] = (
         "safetensors.torch.save_file and load_file",
         "safetensors (file)",
     ),
+    _arranged("copy-shapes", "tensors of no dimension, and of no element", "shapes", ("copy",)),
+    _arranged("copy-expanded", "from a source of stride 0", "stride 0"),
+    _arranged("copy-permuted", "three dimensions in another order", "permuted"),
+    _arranged(
+        "copy-offsets",
+        "offsets that are odd for any vector width",
+        "offsets",
+        ("copy", "copy-offset"),
+    ),
+    Trip(
+        "numpy-flipped",
+        LAYOUTS,
+        "torch.from_numpy of an array with a negative stride",
+        HOST,
+        through="numpy (backwards)",
+        extends=("copy", "numpy"),
+    ),
+    Trip(
+        "bool-bytes",
+        LAYOUTS,
+        "a bool of any byte but 0 is True, copied and cast",
+        through="{device}",
+        manner="bytes of 2 to 255",
+        extends=("copy",),
+    ),
+    _view(
+        "lazy-copy",
+        "a conjugate or negative view, copied to the device and back",
+        "{device}",
+        ("copy",),
+    ),
+    _view("lazy-clone", "cloned, and copied by copy.deepcopy", "clone"),
+    _view("lazy-numpy", "Tensor.numpy(force=True)", "numpy", where=HOST),
+    # How these two write a tensor is no matter of the device.
+    _view("lazy-dlpack", "torch.from_dlpack", "DLPack", where=HOST),
+    _view("lazy-pickle", "pickle.dumps and loads", "pickle", ("copy", "lazy-copy", "pickle")),
+    _view("lazy-save", "torch.save and torch.load", "torch.save (zip)"),
+    _view(
+        "lazy-safetensors",
+        "safetensors.torch.save and load",
+        "safetensors (bytes)",
+        where=HOST,
+    ),
+    Trip(
+        "copy-large",
+        SIZES,
+        "a little more than 4 MiB, of three dtypes",
+        through="{device}",
+        manner="4 MiB",
+        extends=("copy",),
+    ),
+    Trip(
+        "copy-huge",
+        SIZES,
+        "a little more than 64 MiB, of three dtypes",
+        through="{device}",
+        manner="64 MiB",
+        extends=("copy", "copy-large"),
+    ),
+    Trip(
+        "copy-4gib",
+        SIZES,
+        "a little more than 4 GiB (with --exhaustive)",
+        through="{device}",
+        manner="4 GiB",
+        extends=("copy", "copy-large", "copy-huge"),
+    ),
+    Trip(
+        "dlpack-numpy",
+        EXCHANGE,
+        "numpy.from_dlpack and back, read-only arrays and version 1 too",
+        HOST,
+        through="numpy (DLPack)",
+        extends=("copy", "dlpack"),
+    ),
+    Trip(
+        "dlpack-versioned",
+        EXCHANGE,
+        "a capsule of version 1, from torch to torch",
+        through="DLPack 1.0",
+        extends=("copy", "dlpack"),
+    ),
+    Trip(
+        "dlpack-flipped",
+        EXCHANGE,
+        "torch.from_dlpack of a numpy array with a negative stride, in a process of its own",
+        HOST,
+        through="numpy (DLPack, backwards)",
+    ),
+    Trip(
+        "dlpack-jax",
+        EXCHANGE,
+        "to jax on the host and back, where it is installed, in a process of its own",
+        HOST,
+        through="jax",
+    ),
+    Trip(
+        "dlpack-cupy",
+        EXCHANGE,
+        "to cupy and back, where it is installed",
+        ACCELERATORS,
+        through="cupy",
+        extends=("copy", "dlpack"),
+    ),
+    Trip(
+        "safetensors-slice",
+        EXCHANGE,
+        "safe_open's get_slice, and the other readers that the installed version has",
+        through="safetensors (slices)",
+        extends=("copy", "safetensors-file"),
+    ),
+    Trip(
+        "foreach-copy",
+        EXCHANGE,
+        "torch._foreach_copy_",
+        through="foreach",
+        extends=("copy",),
+    ),
+    Trip("index-copy", EXCHANGE, "Tensor.index_copy_", through="index_copy", extends=("copy",)),
     Trip(
         "embedding",
         EMBEDDING,
@@ -139,6 +300,30 @@ TRIPS: tuple[Trip, ...] = (
         "rounded to nearest, ties to even",
         pairs=True,
         extends=("copy", "embedding"),
+    ),
+    Trip(
+        "conversion",
+        CONVERSION,
+        "to integers, bool and real dtypes: cut off toward zero, wrapped around, not zero",
+        pairs=True,
+        extends=("copy",),
+    ),
+    Trip(
+        "cast-there",
+        CROSSING,
+        "copied from the host to the device and cast in one, in several arrangements",
+        pairs=True,
+        manner="copied there",
+        extends=("copy", "embedding", "narrowing", "conversion"),
+    ),
+    Trip(
+        "cast-back",
+        CROSSING,
+        "copied from the device to the host and cast in one",
+        where=ACCELERATORS,
+        pairs=True,
+        manner="copied back",
+        extends=("copy", "embedding", "narrowing", "conversion"),
     ),
     Trip(
         "agreement",
@@ -171,6 +356,14 @@ TRIPS: tuple[Trip, ...] = (
         pairs=True,
         manner="company",
         extends=("embedding", "narrowing", "layout", "position"),
+    ),
+    Trip(
+        "compiled",
+        COMPILED,
+        "the same result by torch.compile (with --compiled)",
+        pairs=True,
+        manner="compiled",
+        extends=("narrowing",),
     ),
 )
 TRIP_BY_NAME: Mapping[str, Trip] = {trip.name: trip for trip in TRIPS}
@@ -246,6 +439,8 @@ class Outcome:
     one line, or what else is to say. micros: time taken, in µs. cause: the `key` of the outcome
     of a shorter trip that shows the same fault; None if this outcome is news by itself.
     link: where a known issue is reported; on an `ok` outcome it says that the issue is fixed.
+    as_host: on an accelerator, whether the host gives the same wrong results: then it is no fault
+    of the accelerator.
     """
 
     device: str
@@ -262,6 +457,7 @@ class Outcome:
     micros: float = 0.0
     cause: str | None = None
     link: str = ""
+    as_host: bool = False
 
     @property
     def cell(self) -> Cell:
@@ -286,7 +482,7 @@ class Outcome:
     @property
     def is_fault(self) -> bool:
         """Whether it is wrong and not listed as known, and no shorter trip shows the same."""
-        return self.verdict in (BROKEN, CRASHED) and self.cause is None
+        return self.verdict in FAULTS and self.cause is None
 
     @property
     def is_fixed(self) -> bool:
@@ -327,6 +523,8 @@ class Outcome:
         if self.first is not None:
             verb = "differs" if self.differing == 1 else "differ"
             parts.append(f"{self.differing} of {self.tried} patterns {verb}, first {self.first}")
+        if self.as_host:
+            parts.append("as on cpu")
         if self.words:
             halves = {"out": "failed on the way out: ", "back": "did not come back: "}
             parts.append(halves.get(self.half, "") + self.words)
@@ -349,6 +547,7 @@ class Outcome:
             "micros": round(self.micros, 1),
             "cause": self.cause,
             "link": self.link,
+            "as_host": self.as_host,
             "message": self.message,
         }
 
@@ -366,15 +565,18 @@ class Policy:
     """What a device does where standards or versions allow more than one thing.
 
     name: one of POLICIES. dtype, other_dtype: the cast it is about. value: one of the policy's.
+    on_host: of an accelerator, the value on the host, where that is another one; else empty.
     """
 
     name: str
     dtype: str
     other_dtype: str
     value: str
+    on_host: str = ""
 
     def __str__(self) -> str:
-        return f"{self.dtype}→{self.other_dtype}: {POLICIES[self.name]} {self.value}"
+        beside = f" (cpu: {self.on_host})" if self.on_host else ""
+        return f"{self.dtype}→{self.other_dtype}: {POLICIES[self.name]} {self.value}{beside}"
 
     def to_json(self) -> dict[str, str]:
         """Builtins."""
@@ -383,12 +585,13 @@ class Policy:
             "dtype": self.dtype,
             "other_dtype": self.other_dtype,
             "value": self.value,
+            "on_host": self.on_host,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, str]) -> Policy:
         """The inverse of `to_json`."""
-        return cls(data["name"], data["dtype"], data["other_dtype"], data["value"])
+        return cls(**data)
 
 
 # Policy -> the beginning of a phrase that its value ends.
@@ -396,8 +599,11 @@ POLICIES: Mapping[str, str] = {
     "overflow": "a finite value too large becomes",  # infinity, NaN, the largest finite value
     "infinity": "infinity becomes",  # the same
     "rounding": "rounded",  # once; twice, through float32
+    "direction": "between two powers of two it is rounded",  # as casts._direction says
     "negative": "a negative value becomes",  # its magnitude, NaN
     "zero": "zero becomes",  # the smallest value, NaN
+    "beyond": "a value out of an integer's range",  # as conversions.open_points says
+    "no number": "NaN in an integer or bool becomes",  # zero, the lowest or highest value, True
     "nan": "the payload of a NaN is",  # kept; made canonical
     "subnormals": "subnormal results are",  # kept; flushed to zero
 }
@@ -507,7 +713,7 @@ class Survey:
 def worst(verdicts: Iterable[str]) -> str | None:
     """One verdict for several: the worst; `unsupported` only if nothing worked; None for none."""
     seen = set(verdicts)
-    for verdict in (CRASHED, BROKEN, KNOWN, OK, UNSUPPORTED):
+    for verdict in (CRASHED, BROKEN, UNSTABLE, KNOWN, OK, UNSUPPORTED):
         if verdict in seen:
             return verdict
     return None

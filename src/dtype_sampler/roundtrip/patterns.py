@@ -1,7 +1,8 @@
 """The dtypes of the installed torch, and the bit patterns that each is tried with.
 
 A tensor's bits are handled as *raw* (uint8, shape (n * itemsize,), in memory order) or as *words*
-(int64, shape (n,), each pattern as an unsigned number; 64-bit ones wrap; complex: shape (n, 2)).
+(int64, shape (n,), each pattern as an unsigned number; 64-bit ones wrap; complex: shape (n, 2);
+others of more than 64 bits: (n, words), the lowest first).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MOST_PATTERNS = 1 << 16
 DRAWN = 2048
 
 # Integers of this many bytes carry patterns; torch can shift and compare them on every host.
-_WORD = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.int64}
+_WORD = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.uint8}
 
 
 @cache
@@ -69,8 +70,15 @@ def values_in_a_byte(dtype: torch.dtype) -> int:
 
 @cache
 def word_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The integer dtype of the same size; of complex128, of half the size."""
-    return _WORD[dtype.itemsize]
+    """The integer dtype of the same size; of more than 64 bits, the largest that divides it."""
+    return next(word for size, word in _WORD.items() if dtype.itemsize % size == 0)
+
+
+@cache
+def words_each(dtype: torch.dtype) -> int:
+    """How many words an element has: 2 of a complex dtype, 1 of nearly every other."""
+    part = component(dtype)
+    return dtype.itemsize // word_dtype(part).itemsize
 
 
 def tensor_of(raw: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -110,9 +118,13 @@ def bits_of(tensor: torch.Tensor) -> torch.Tensor:
 
 def _as_words(tensor: torch.Tensor) -> torch.Tensor:
     # A view of the same element size is allowed for any strides; complex128 has no such integer.
-    if tensor.dtype.itemsize == 16:
+    word = word_dtype(tensor.dtype)
+    if word.itemsize == tensor.dtype.itemsize:
+        return tensor.view(word)
+    if tensor.is_complex():
         return torch.view_as_real(tensor)
-    return tensor.view(word_dtype(tensor.dtype))
+    # As bytes, whose view needs the last dimension to be contiguous: each element by itself.
+    return tensor.unsqueeze(-1).view(word)
 
 
 def _storage_bytes(tensor: torch.Tensor) -> torch.Tensor:
@@ -122,16 +134,29 @@ def _storage_bytes(tensor: torch.Tensor) -> torch.Tensor:
 def words_of(tensor: torch.Tensor) -> torch.Tensor:
     """The bits of a contiguous host tensor as words."""
     part = component(tensor.dtype)
-    words = raw_of(tensor).view(word_dtype(part)).long()
-    if part.itemsize < 8:
-        words &= (1 << 8 * part.itemsize) - 1
-    return words.view(-1, 2) if part is not tensor.dtype else words
+    word = word_dtype(part)
+    words = raw_of(tensor).view(word).long()
+    if word.itemsize < 8:
+        words &= (1 << 8 * word.itemsize) - 1
+    each = words_each(tensor.dtype)
+    return words.view(-1, each) if each > 1 else words
 
 
 def from_words(words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The inverse of `words_of`: a contiguous host tensor of shape (n,)."""
     narrow = words.to(word_dtype(component(dtype))).contiguous()
     return tensor_of(narrow.reshape(-1).view(torch.uint8), dtype)
+
+
+def taken(tensor: torch.Tensor, places: torch.Tensor | slice) -> torch.Tensor:
+    """Some elements of a contiguous host tensor of shape (n,), as one of shape (m,).
+
+    places: int64 or bool. Chosen as bytes: not every dtype can be indexed, in no version of torch.
+    """
+    if isinstance(places, slice) and places == slice(None) and tensor.is_contiguous():
+        return tensor
+    rows = raw_of(tensor).view(-1, tensor.dtype.itemsize)
+    return tensor_of(rows[places].reshape(-1), tensor.dtype)
 
 
 @cache
@@ -154,6 +179,11 @@ def raw_patterns(dtype: torch.dtype) -> torch.Tensor:
     if part is not dtype:
         words = _pairs(words_of(tensor_of(raw_patterns(part), part)))
         return words.to(word_dtype(part)).reshape(-1).view(torch.uint8)
+    if (each := words_each(dtype)) > 1:
+        # Whatever it is, each word in each place.
+        words = chosen(word_dtype(dtype))
+        words = torch.stack([words.roll(place * (len(words) // 3 + 1)) for place in range(each)], 1)
+        return words.to(word_dtype(dtype)).reshape(-1).view(torch.uint8)
     bits = _value_bits(dtype)
     words = torch.arange(1 << bits) if 1 << bits <= MOST_PATTERNS else chosen(dtype)
     return words.to(word_dtype(dtype)).view(torch.uint8)
@@ -177,7 +207,7 @@ def _pairs(words: torch.Tensor) -> torch.Tensor:
 
 @cache
 def chosen(dtype: torch.dtype) -> torch.Tensor:
-    """Patterns of a dtype of 32 or 64 bits, as words: where things go wrong, and some drawn.
+    """Patterns of a dtype of up to 64 bits, as words: where things go wrong, and some drawn.
 
     For each power of two, and each number of mantissa bits that torch has: exact numbers, ties
     between neighbours, and those next to ties. For floats these at each exponent, in the pattern.

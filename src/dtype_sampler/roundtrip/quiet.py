@@ -23,8 +23,9 @@ def undisturbed() -> Iterator[None]:
         # What is made and kept in inference mode could not be used outside of it.
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.no_grad())
-        # Entered only where it is needed, as it slows every call into torch.
-        if torch.get_default_device().type != "cpu":
+        # Entered only where it is needed, as it slows every call into torch. Asked by making one:
+        # before 2.7 get_default_device() does not see what a `with` surrounds it.
+        if torch.empty(0).device.type != "cpu":
             stack.enter_context(torch.device("cpu"))
         stack.callback(torch.set_num_threads, threads)
         torch.set_num_threads(1)

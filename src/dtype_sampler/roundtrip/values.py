@@ -71,15 +71,17 @@ def narrows(dtype: torch.dtype, other: torch.dtype) -> bool:
 
 
 def pairs(dtype: torch.dtype, among: Iterable[torch.dtype]) -> Iterator[tuple[str, torch.dtype]]:
-    """`embedding` or `narrowing` with each dtype of *among* that it is made for."""
+    """What a cast to each other dtype of *among* is: `embedding`, `narrowing` or `conversion`."""
     if not has_values(dtype):
         return
     for other in among:
-        if has_values(other):
+        if has_values(other) and other is not dtype:
             if embeds(dtype, other):
                 yield "embedding", other
             elif narrows(dtype, other):
                 yield "narrowing", other
+            else:
+                yield "conversion", other
 
 
 def convert(
@@ -200,23 +202,42 @@ def edges(dtype: torch.dtype, other: torch.dtype, how: Narrowing) -> Edges:
     """Every pattern of a narrow real dtype; of a wide one, what is next to changes of the result.
 
     That is each number of the target, each tie between two, and what is next to a tie in the
-    source; and the patterns that *dtype* is tried with anyway.
+    source; points between these; and the patterns that *dtype* is tried with anyway.
     """
     usual = words_of(tensor_of(raw_patterns(dtype), dtype))
     source, target = form_of(dtype), form_of(other)
     assert target is not None
-    if source is None or source.bits <= 16:
+    if dtype.itemsize <= 2:
         given, want = usual, convert(usual, dtype, other, how)
+    elif source is None:
+        given = _integers(dtype, target, usual)
+        want = convert(given, dtype, other, how)
     elif target.bits == 16:
         changes = _changes(source, target)
         near, result = _next_to_changes(changes, source, target, how)
         usual = usual[~_is_next_to(changes, usual & source.magnitude)]
-        given = torch.cat([usual, near])
-        want = torch.cat([convert(usual, dtype, other, how), result])
+        inside = _between_changes(changes, source)
+        inside = inside[~torch.isin(inside, usual)]
+        given = torch.cat([usual, inside, near])
+        want = torch.cat([convert(given[: -len(near)], dtype, other, how), result])
     else:
-        given = torch.unique(torch.cat([usual, formats.boundaries(target, source)]))
+        made = [usual, formats.boundaries(target, source)]
+        if target.bits == 8:
+            made.append(formats.inside(target, source))
+        given = torch.unique(torch.cat(made))
         want = convert(given, dtype, other, how)
     return Edges(from_words(given, dtype), from_words(want, other))
+
+
+def _integers(dtype: torch.dtype, target: Format, usual: torch.Tensor) -> torch.Tensor:
+    """Words of an integer dtype of more than 16 bits, for a cast to *target*."""
+    bits = 8 * dtype.itemsize
+    made = formats.integer_boundaries(target, bits - dtype.is_signed)
+    found = torch.cat([usual, made, -made]) if dtype.is_signed else torch.cat([usual, made])
+    if bits < 64:
+        found &= (1 << bits) - 1
+    unique: torch.Tensor = torch.unique(found)
+    return unique
 
 
 def paired(parts: Edges, dtype: torch.dtype, other: torch.dtype) -> Edges:
@@ -266,6 +287,21 @@ def _next_to_changes(
     if not how.keep_subnormals:
         want = torch.where(want < 1 << target.mantissa_bits, 0, want)
     return torch.cat([given, given | source.sign]), torch.cat([want, want | target.sign])
+
+
+def _between_changes(changes: torch.Tensor, source: Format) -> torch.Tensor:
+    """Points between some of the changes, of both signs: see `formats.inside`."""
+    exact, ties, following = changes[:-2:64], changes[1:-1:64], changes[2::64]
+    length = ties - exact
+    near = torch.cat(
+        [
+            exact + length // 2,
+            ties + (following - ties) // 2,
+            ties - length // 16 - 1,
+            ties + length // 16 + 1,
+        ]
+    )
+    return torch.cat([near, near | source.sign])
 
 
 def _is_next_to(changes: torch.Tensor, magnitudes: torch.Tensor) -> torch.Tensor:

@@ -79,6 +79,7 @@ def main(make: Callable[[str], Device] | None = None) -> None:
             request["kinds"],
             log,
             known=known,
+            only=request["only"],
             tensors=[
                 tensor_of(torch.tensor(raw, dtype=torch.uint8), all_known[name])
                 for name, raw in request["tensors"]

@@ -62,7 +62,7 @@ _FAMILIES = (
     ("reduced floats", re.compile(r"b?float16|half")),
     ("full floats", re.compile(r"float(32|64|128)?|double|longdouble")),
     ("float8", re.compile(r"float[468]_\w+")),
-    ("complex", re.compile(r"complex\d+|c(half|float|double)")),
+    ("complex", re.compile(r"b?complex\d+|c(half|float|double)")),
     ("signed ints", re.compile(r"int\d*|short|long|qint\d+")),
     ("unsigned ints", re.compile(r"uint\d+|byte|quint\w+|bits\w+")),
     ("bool", re.compile(r"bool_?")),
@@ -110,6 +110,26 @@ def family_of(label: str) -> str:
     return "other"
 
 
+def family_of_dtype(dtype: torch.dtype) -> str:
+    """The family of a dtype: by its name, and where that is new, by what torch says of it."""
+    by_name = family_of(str(dtype))
+    if by_name != "other":
+        return by_name
+    if dtype.is_complex:
+        return "complex"
+    if dtype.is_floating_point:
+        return {1: "float8", 2: "reduced floats"}.get(dtype.itemsize, "full floats")
+    return "signed ints" if is_signed(dtype) else "unsigned ints"
+
+
+def is_signed(dtype: torch.dtype) -> bool:
+    """Whether it has negative values; of what torch can't tell, such as bits8, False."""
+    try:
+        return bool(dtype.is_signed)
+    except RuntimeError:
+        return False
+
+
 def each_of(values: Any, argument: str) -> Iterable[object]:
     """*values*, which must be a collection with an order of its own.
 
@@ -133,6 +153,25 @@ def torch_dtype(name: str) -> torch.dtype | None:
     return found if isinstance(found, torch.dtype) else None
 
 
+def dtype_names() -> tuple[str, ...]:
+    """Every name of a dtype: those that are known here, and what else the installed torch has.
+
+    Imports torch.
+    """
+    try:
+        import torch
+    # Without one, or with a broken one, there is nothing to add.
+    except Exception:  # noqa: BLE001
+        return DTYPE_NAMES
+    found = (name for name, value in vars(torch).items() if isinstance(value, torch.dtype))
+    return tuple(dict.fromkeys((*DTYPE_NAMES, *sorted(found))))
+
+
+def is_dtype_name(name: str) -> bool:
+    """Whether it is the name of a dtype. Imports torch if it is none that is known here."""
+    return name in DTYPE_NAMES or name in dtype_names()
+
+
 def is_torch_dtype(candidate: object) -> bool:
     """Whether *candidate* is a `torch.dtype`, without importing torch to find out."""
     return type(candidate).__name__ == "dtype" and type(candidate).__module__ == "torch"
@@ -149,8 +188,8 @@ class Pool:
 
     def __init__(self, labels: Sequence[str], given: Mapping[str, Any] | None) -> None:
         self.labels = tuple(labels)
-        self.families = tuple(map(family_of, labels))
         self._given = given
+        self.families = tuple(map(self._family, labels))
 
     @classmethod
     def named(cls, names: Iterable[str]) -> Pool:
@@ -198,6 +237,13 @@ class Pool:
             return self._given[label]
         return torch_dtype(label.removeprefix("torch."))
 
+    def _family(self, label: str) -> str:
+        family = family_of(label)
+        if family != "other" or not self.is_dtype(label):
+            return family
+        # It is there: it was given, or torch was asked for its name.
+        return family_of_dtype(self.candidate(label))
+
     def is_dtype(self, label: str) -> bool:
         """Whether the candidate is a `torch.dtype`, whose support by a device can be asked for."""
         return self._given is None or is_torch_dtype(self._given[label])
@@ -217,7 +263,7 @@ class Pool:
                 found[label] = None
                 continue
             matching = [known for known in self.labels if matches(label, known)]
-            if not matching and not (missing_ok and short_name(label) in DTYPE_NAMES):
+            if not matching and not (missing_ok and is_dtype_name(short_name(label))):
                 short = tuple(map(short_name, self.labels))
                 raise DtypeSamplerError(
                     f"{argument}=: {unknown('candidate of this pool', label, self.labels, short)}"
@@ -244,14 +290,19 @@ def _second_name(label: str) -> str:
 def canonical_name(name: str) -> str:
     """torch's own name of a dtype given as `half`, `float16` or `torch.float16`.
 
+    A name that is not known here is looked for in the installed torch, which is imported for it.
     Raises DtypeSamplerError if there is no such dtype.
     """
     short = name.removeprefix("torch.")
     if short in POOL_NAMES:
         raise DtypeSamplerError(f"{name!r} is a pool of dtypes, and one dtype is needed")
-    if short not in DTYPE_NAMES:
-        raise DtypeSamplerError(unknown("pool or dtype", name, (*POOL_NAMES, *DTYPE_NAMES)))
-    return ALIASES.get(short, short)
+    if short in DTYPE_NAMES:
+        return ALIASES.get(short, short)
+    names = dtype_names()
+    if short not in names:
+        raise DtypeSamplerError(unknown("pool or dtype", name, (*POOL_NAMES, *names)))
+    # It may be a second name.
+    return str(torch_dtype(short)).removeprefix("torch.")
 
 
 def matches(name: str, label: str) -> bool:
@@ -316,6 +367,8 @@ def _problem_of_name(name: str) -> str | None:
         return f"{name!r} is a pool: list its dtypes, {','.join(POOLS[short])}"
     lower = short.casefold()
     guess = lower if lower in DTYPE_NAMES else nearest(short, DTYPE_NAMES)
+    if (short != name or guess is not None) and is_dtype_name(short):
+        return None
     if short != name and guess is None:
         return f"unknown dtype {name!r}: torch has none of that name"
     if guess is None:
@@ -337,8 +390,8 @@ def unknown_names(names: Iterable[str], declared: Iterable[str]) -> list[str]:
         unknown("candidate", name.strip("'\""), labels, tuple(map(short_name, labels)))
         for name in names
         if labels
-        and short_name(name) not in DTYPE_NAMES
         and not any(matches(name, part) for label in labels for part in (label, *label.split(",")))
+        and not is_dtype_name(short_name(name))
     ]
 
 

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 from dtype_sampler.reports.ledger.data import iso
 from dtype_sampler.roundtrip.model import (
+    ALL_KINDS,
     BROKEN,
     CRASHED,
-    KINDS,
+    FAULTS,
     KNOWN,
     OK,
     POLICIES,
+    UNSTABLE,
     UNSUPPORTED,
     Cell,
     Outcome,
@@ -27,7 +29,14 @@ from dtype_sampler.roundtrip.model import (
 FORMAT = 1
 
 # The best of them says least: what is wrong is to stand out.
-MARKS: Mapping[str, str] = {OK: ".", UNSUPPORTED: "-", KNOWN: "k", BROKEN: "X", CRASHED: "!"}
+MARKS: Mapping[str, str] = {
+    OK: ".",
+    UNSUPPORTED: "-",
+    KNOWN: "k",
+    UNSTABLE: "~",
+    BROKEN: "X",
+    CRASHED: "!",
+}
 
 
 class Listed(NamedTuple):
@@ -63,7 +72,7 @@ def _messages(survey: Survey) -> list[str]:
 
 
 def gate_missed(surveys: Iterable[Survey]) -> bool:
-    """Whether any cell is broken or crashed that is not known."""
+    """Whether any cell is broken, crashed or unstable that is not known."""
     return any(survey.faults for survey in surveys)
 
 
@@ -85,7 +94,7 @@ def facts(survey: Survey) -> list[tuple[str, str]]:
 
 def in_order(trips: Iterable[Trip]) -> list[Trip]:
     """The trips as the columns of a table: by kind, the kinds as they are always listed."""
-    return sorted(trips, key=lambda trip: KINDS.index(trip.kind))
+    return sorted(trips, key=lambda trip: ALL_KINDS.index(trip.kind))
 
 
 def root_of(outcome: Outcome, survey: Survey) -> Outcome:
@@ -103,9 +112,15 @@ def spread(survey: Survey) -> dict[Cell, list[Outcome]]:
     """The outcomes that show the fault of another, by the cell that is reported for them."""
     found: dict[Cell, list[Outcome]] = {}
     for outcome in survey.outcomes:
-        if outcome.verdict in (BROKEN, CRASHED) and outcome.cause is not None:
+        if outcome.verdict in FAULTS and outcome.cause is not None:
             found.setdefault(root_of(outcome, survey).cell, []).append(outcome)
     return found
+
+
+def title_of_faults(survey: Survey) -> str:
+    """What stands over them."""
+    unstable = any(fault.verdict == UNSTABLE for fault in survey.faults)
+    return "broken, crashed or unstable" if unstable else "broken or crashed"
 
 
 def fault_lines(survey: Survey) -> list[str]:
@@ -160,7 +175,9 @@ def policy_lines(policies: Iterable[Policy]) -> list[str]:
     """
     values: dict[tuple[str, str], dict[str, str]] = {}
     for policy in policies:
-        values.setdefault((policy.name, policy.other_dtype), {})[policy.dtype] = policy.value
+        beside = f" (cpu: {policy.on_host})" if policy.on_host else ""
+        by_source = values.setdefault((policy.name, policy.other_dtype), {})
+        by_source[policy.dtype] = f"{policy.value}{beside}"
     found: dict[tuple[str, str], list[str]] = {}
     for (name, target), by_source in values.items():
         common = max(by_source.values(), key=list(by_source.values()).count)

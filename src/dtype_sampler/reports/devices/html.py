@@ -16,6 +16,7 @@ from dtype_sampler.reports.devices.data import (
     in_order,
     listed,
     policy_lines,
+    title_of_faults,
 )
 from dtype_sampler.reports.ledger.data import iso
 from dtype_sampler.roundtrip.model import OK, UNSUPPORTED, Survey, Trip
@@ -57,7 +58,7 @@ def _survey(survey: Survey, reasons: Mapping[str, str]) -> dict[str, Any]:
         ],
         "rows": [_row(survey, dtype, trips, first) for dtype in survey.dtypes],
         "sections": [
-            ("Broken or crashed", [(line, "") for line in fault_lines(survey)]),
+            (title_of_faults(survey).capitalize(), [(line, "") for line in fault_lines(survey)]),
             (
                 "Listed as known, but they work",
                 _listed(listed(survey, reasons, fixed=True)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
-from string import ascii_letters
+from string import ascii_letters, digits
 from textwrap import wrap
 
 from dtype_sampler.reports.devices.data import (
@@ -17,18 +17,27 @@ from dtype_sampler.reports.devices.data import (
     in_order,
     listed,
     policy_lines,
+    title_of_faults,
 )
 from dtype_sampler.roundtrip.model import (
     BROKEN,
     CRASHED,
     KNOWN,
     OK,
+    UNSTABLE,
     UNSUPPORTED,
     Survey,
     Trip,
 )
 
-_COLOURS = {OK: "32", UNSUPPORTED: "2", KNOWN: "33", BROKEN: "1;31", CRASHED: "1;35"}
+_COLOURS = {
+    OK: "32",
+    UNSUPPORTED: "2",
+    KNOWN: "33",
+    UNSTABLE: "35",
+    BROKEN: "1;31",
+    CRASHED: "1;35",
+}
 _GAP = "  "
 
 
@@ -67,7 +76,7 @@ def _survey(
 
 def _sections(survey: Survey, reasons: Mapping[str, str]) -> Iterator[tuple[str, Sequence[str]]]:
     """What stands below the table: a title, and its lines."""
-    yield "broken or crashed", fault_lines(survey)
+    yield title_of_faults(survey), fault_lines(survey)
     yield "listed as known, but they work", _listed(listed(survey, reasons, fixed=True))
     yield "known", _listed(listed(survey, reasons, fixed=False))
     title = "policies: what standards or versions leave open, by the dtype that is cast to"
@@ -88,6 +97,7 @@ def _legend() -> str:
 
 def _table(survey: Survey, width: int, colour: bool) -> Iterator[str]:
     """Dtypes by trips; with the trips' names over the columns where they fit, else letters."""
+    between = " "
     trips = in_order(survey.trips)
     groups = [list(group) for _, group in groupby(trips, lambda trip: trip.kind)]
     names = max((len(name) for name in survey.dtypes), default=0)
@@ -102,14 +112,17 @@ def _table(survey: Survey, width: int, colour: bool) -> Iterator[str]:
             }
             yield _row("", pieces, names, groups, sizes)
     else:
-        letters = dict(zip((t.name for t in trips), ascii_letters, strict=False))
+        letters = dict(zip((t.name for t in trips), ascii_letters + digits, strict=False))
         sizes = dict.fromkeys(sizes, 1)
         kinds = max(len(group[0].kind) for group in groups)
         for group in groups:
             told = [f"{letters[trip.name]} {trip.name}" for trip in group]
             yield from _listing(group[0].kind, told, kinds + 2, width)
         yield ""
-        yield _row("", letters, names, groups, sizes)
+        # A blank between any two columns, if there is room for it.
+        wide = names + sum(len(_GAP) - 1 + 2 * len(group) for group in groups) <= width
+        between = " " if wide else ""
+        yield _row("", letters, names, groups, sizes, between)
     for dtype in survey.dtypes:
         marks = {}
         for trip in survey.trips:
@@ -118,7 +131,7 @@ def _table(survey: Survey, width: int, colour: bool) -> Iterator[str]:
             if colour and verdict is not None:
                 mark = f"\033[{_COLOURS[verdict]}m{mark}\033[0m"
             marks[trip.name] = mark
-        yield _row(dtype, marks, names, groups, sizes)
+        yield _row(dtype, marks, names, groups, sizes, between)
 
 
 def _row(
@@ -127,13 +140,16 @@ def _row(
     names: int,
     groups: Sequence[Sequence[Trip]],
     sizes: Mapping[str, int],
+    between: str = " ",
 ) -> str:
     line = name.ljust(names)
-    for group in groups:
-        line += _GAP[1:]
+    for place, group in enumerate(groups):
+        # Set close, a kind of one trip stands with the kind before it.
+        alone = place > 0 and len(group) == 1
+        line += "" if alone and not between else _GAP[1:]
         for trip in group:
             cell = cells.get(trip.name, "")
-            line += " " + _padded(cell, sizes[trip.name])
+            line += between + _padded(cell, sizes[trip.name])
     return line.rstrip()
 
 
