@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtype_sampler.ledger import schema
+from dtype_sampler.ledger import opening, schema
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
@@ -1043,6 +1043,17 @@ def test_an_older_file_is_put_aside_and_migrated(path, monkeypatch, killed):
     assert migrated["observations"] == {"u": [an_outcome("a", "passed", 1001.0)]}
 
 
+def test_what_was_put_aside_before_stays(path, monkeypatch):
+    record(path, a_run("u"), [])
+    path.with_name(ASIDE).write_text("of last year")
+    next_version(monkeypatch, NOTES)
+    dump(path)
+    again = path.with_name(f"ledger.sqlite.schema-{NOW}.2.bak")
+    assert files(path) == [path.name, again.name, ASIDE]
+    assert path.with_name(ASIDE).read_text() == "of last year"
+    assert version_of(again) == NOW
+
+
 def test_a_migrated_file_is_not_put_aside_again(path, monkeypatch):
     record(path, a_run("u"), [])
     next_version(monkeypatch, NOTES)
@@ -1060,6 +1071,8 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
         SqliteStore.open(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert path.read_bytes() == before
+    # Nor does it leave a copy at every try.
+    assert files(path) == [path.name]
 
     next_version(monkeypatch, NOTES)
     assert [run.uid for run in dump(path)["runs"]] == ["u"]
@@ -1068,7 +1081,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(path, monkeypatch):
 def test_an_older_file_is_not_migrated_without_a_copy_aside(path, monkeypatch):
     record(path, a_run("u"), [])
     before = path.read_bytes()
-    path.with_name(ASIDE).mkdir()
+    monkeypatch.setattr(opening, "_free", lambda *_: path.parent / "no folder" / ASIDE)
     next_version(monkeypatch, NOTES)
     with pytest.raises(LedgerError) as caught:
         SqliteStore.open(path)

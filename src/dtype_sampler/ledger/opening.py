@@ -6,6 +6,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from dtype_sampler.ledger import schema
@@ -108,14 +109,25 @@ def prepare(path: Path, connection: sqlite3.Connection) -> None:
         _migrate(path, connection)
 
 
+def _free(path: Path, version: int) -> Path:
+    """Where a copy goes that takes no older one's place."""
+    for number in count(1):
+        again = f".{number}" if number > 1 else ""
+        aside = path.with_name(f"{path.name}.schema-{version}{again}.bak")
+        if not aside.exists():
+            return aside
+    raise AssertionError  # there is always another number
+
+
 def _migrate(path: Path, connection: sqlite3.Connection) -> None:
     """Bring a file of an older version up to date, after a copy was put aside."""
     connection.execute("BEGIN IMMEDIATE")
+    aside: Path | None = None
     try:
         ((version,),) = connection.execute("PRAGMA user_version").fetchall()
         if version < schema.VERSION:
             check_tables(path, connection, version)
-            aside = path.with_name(f"{path.name}.schema-{version}.bak")
+            aside = _free(path, version)
             # By SQLite itself, as a part of the file may be in its write-ahead log.
             with (
                 closing(sqlite3.connect(path)) as source,
@@ -130,6 +142,10 @@ def _migrate(path: Path, connection: sqlite3.Connection) -> None:
     except BaseException:
         with suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
+        if aside is not None:
+            # Of a file that is as it was: every try would leave one more.
+            with suppress(OSError):
+                aside.unlink()
         raise
 
 
