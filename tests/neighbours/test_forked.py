@@ -1,4 +1,4 @@
-"""pytest-forked: the books are the parent's, and a child that dies took the dtype it had in hand."""
+"""pytest-forked: the books are the parent's; a child that dies took the dtype it had in hand."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ Rooms are imported where a hook needs them, so that a run without dtypes does no
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -15,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, History, RunPlan
+from dtype_sampler.sampling.plan import WIRE, RunPlan
 from dtype_sampler.session.current import innermost, running
-from dtype_sampler.session.faults import FAULTS, LOST, guarded, told, watch
-from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module, stable_nodeid
-from dtype_sampler.session.planning import make_plan
+from dtype_sampler.session.faults import FAULTS, LOST, guarded, watch
+from dtype_sampler.session.nodeids import stable_nodeid
 from dtype_sampler.session.repetition import repetitions, without_repetition
-from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, resolve
+from dtype_sampler.session.settings import OPTIONS
 from dtype_sampler.session.subtests import name_dtypes
 
 if TYPE_CHECKING:
-    from dtype_sampler.ledger.books import Books
     from dtype_sampler.session.deselection import Deselections
     from dtype_sampler.session.parametrization import Parametrizations
     from dtype_sampler.session.running import RunningTest
@@ -114,12 +111,13 @@ def pytest_configure(config: pytest.Config) -> None:
             _leave_traces(config)
         return
     from dtype_sampler.session.controller import Controller, open_books
+    from dtype_sampler.session.startup import read_plan, read_settings
 
     idle = any(config.getoption(name, False) for name in _IDLE)
     try:
-        settings = _settings(config)
+        settings = read_settings(config)
         books = open_books(config, settings)
-        plan = config.stash[PLAN] = _plan(config, settings, books, idle=idle)
+        plan = config.stash[PLAN] = read_plan(config, settings, books, idle=idle)
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None
     controller = Controller(config, settings, plan, books, idle=idle)
@@ -180,94 +178,6 @@ class WorkerReports:
             return
         if any(type(value) not in (str, int, float, bool, NoneType) for value in values.values()):
             context.kwargs = {name: repr(value) for name, value in values.items()}
-
-
-def _settings(config: pytest.Config) -> Settings:
-    cli = {o.name: config.getoption(o.flag, None) for o in OPTIONS if o.flag}
-    return resolve(cli, os.environ, {o.ini: _getini(config, o.ini) for o in OPTIONS if o.ini})
-
-
-def _getini(config: pytest.Config, name: str) -> Any:
-    try:
-        value = config.getini(name)
-    except (TypeError, ValueError, pytest.UsageError) as error:
-        # pytest does not always say which key it is about.
-        raise DtypeSamplerError(f"{name} (in the pytest configuration): {error}") from None
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
-
-def _plan(config: pytest.Config, settings: Settings, books: Books | None, *, idle: bool) -> RunPlan:
-    if settings.device not in (None, "cpu") and settings.came_from("device") == CLI:
-        from dtype_sampler.roundtrip.support import check_device
-
-        try:
-            check_device(settings.device)
-        except DtypeSamplerError as error:
-            raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
-    from dtype_sampler.session.lane import by_nodeid, lane_of
-
-    history = None
-    if books is not None:
-        history = History()
-        look = books.peek if idle else books.read
-        with told(config, "reading the ledger"):
-            history = look(verdicts=settings.strategy == "oldest")
-    elif settings.strategy == "oldest":
-        raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
-    kept: tuple[str, ...] = ()
-    with told(config, "reading pytest's cache"):
-        kept = _kept(config)
-    lane = None
-    with told(config, "reading what was selected"):
-        lane = lane_of(config, settings)
-    try:
-        return make_plan(
-            settings,
-            last_seed=_last_seed(config),
-            kept=kept,
-            history=history,
-            lane=lane,
-            by_nodeid=by_nodeid(config),
-        )
-    except LookupError as error:
-        word = str(error.args[0])
-        problem = (
-            "pytest's cache holds no seed of an earlier run here; give the seed itself,"
-            " --dtype-seed=INT, as the header of that run shows it"
-            if word == "last"
-            else "the one after the ledger's last needs the ledger: leave out --no-dtype-ledger"
-        )
-        (option,) = (option for option in OPTIONS if option.name == "seed")
-        message = located(option, settings.came_from("seed"), word, problem)
-        raise DtypeSamplerError(message) from None
-
-
-def _last_seed(config: pytest.Config) -> int | None:
-    cache = getattr(config, "cache", None)
-    seed = cache.get(CACHE_SEED, None) if cache is not None else None
-    return seed if isinstance(seed, int) else None
-
-
-def _kept(config: pytest.Config) -> tuple[str, ...]:
-    """The node ids that stay whatever the sample is, made here so that all workers agree."""
-    named = [arg for arg in config.args if "::" in arg and arg.endswith("]")]
-    kept = {nodeid_of_argument(config, arg) for arg in named}
-    if config.option.pyargs:
-        # As the checks that come with the plugin call themselves, wherever they are installed.
-        kept |= {nodeid_of_module(arg) for arg in named}
-    cache = getattr(config, "cache", None)
-    if cache is not None and (
-        config.getoption("lf", False) or config.getoption("failedfirst", False)
-    ):
-        kept.update(map(str, cache.get("cache/lastfailed", {})))
-    # pytest's own plugin makes the latter mean the former, but later than this.
-    if cache is not None and any(
-        config.getoption(name, False) for name in ("stepwise", "stepwise_skip", "stepwise_reset")
-    ):
-        last = cache.get("cache/stepwise", None)
-        # pytest 8.4 began to keep more than the node id.
-        kept.add(str(last.get("last_failed") if isinstance(last, dict) else last))
-    return tuple(sorted(kept))
 
 
 @pytest.hookimpl(optionalhook=True)

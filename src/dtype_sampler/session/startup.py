@@ -1,0 +1,113 @@
+"""What pytest was asked for -> the settings and the plan of a run: `planning` for pytest."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.sampling.plan import CACHE_SEED, History, RunPlan
+from dtype_sampler.session.faults import told
+from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module
+from dtype_sampler.session.planning import make_plan
+from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, resolve
+
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.books import Books
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Fold command line, environment and ini file. Raises DtypeSamplerError."""
+    cli = {o.name: config.getoption(o.flag, None) for o in OPTIONS if o.flag}
+    return resolve(cli, os.environ, {o.ini: _getini(config, o.ini) for o in OPTIONS if o.ini})
+
+
+def _getini(config: pytest.Config, name: str) -> Any:
+    try:
+        value = config.getini(name)
+    except (TypeError, ValueError, pytest.UsageError) as error:
+        # pytest does not always say which key it is about.
+        raise DtypeSamplerError(f"{name} (in the pytest configuration): {error}") from None
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def read_plan(
+    config: pytest.Config, settings: Settings, books: Books | None, *, idle: bool
+) -> RunPlan:
+    """The plan of the run, from its settings and from what is known of earlier ones.
+
+    idle: the session runs no tests, and must leave the ledger as it is. Raises DtypeSamplerError.
+    """
+    if settings.device not in (None, "cpu") and settings.came_from("device") == CLI:
+        from dtype_sampler.roundtrip.support import check_device
+
+        try:
+            check_device(settings.device)
+        except DtypeSamplerError as error:
+            raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
+    from dtype_sampler.session.lane import by_nodeid, lane_of
+
+    history = None
+    if books is not None:
+        history = History()
+        look = books.peek if idle else books.read
+        with told(config, "reading the ledger"):
+            history = look(verdicts=settings.strategy == "oldest")
+    elif settings.strategy == "oldest":
+        raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
+    kept: tuple[str, ...] = ()
+    with told(config, "reading pytest's cache"):
+        kept = _kept(config)
+    lane = None
+    with told(config, "reading what was selected"):
+        lane = lane_of(config, settings)
+    try:
+        return make_plan(
+            settings,
+            last_seed=_last_seed(config),
+            kept=kept,
+            history=history,
+            lane=lane,
+            by_nodeid=by_nodeid(config),
+        )
+    except LookupError as error:
+        word = str(error.args[0])
+        problem = (
+            "pytest's cache holds no seed of an earlier run here; give the seed itself,"
+            " --dtype-seed=INT, as the header of that run shows it"
+            if word == "last"
+            else "the one after the ledger's last needs the ledger: leave out --no-dtype-ledger"
+        )
+        (option,) = (option for option in OPTIONS if option.name == "seed")
+        message = located(option, settings.came_from("seed"), word, problem)
+        raise DtypeSamplerError(message) from None
+
+
+def _last_seed(config: pytest.Config) -> int | None:
+    cache = getattr(config, "cache", None)
+    seed = cache.get(CACHE_SEED, None) if cache is not None else None
+    return seed if isinstance(seed, int) else None
+
+
+def _kept(config: pytest.Config) -> tuple[str, ...]:
+    """The node ids that stay whatever the sample is, made here so that all workers agree."""
+    named = [arg for arg in config.args if "::" in arg and arg.endswith("]")]
+    kept = {nodeid_of_argument(config, arg) for arg in named}
+    if config.option.pyargs:
+        # As the checks that come with the plugin call themselves, wherever they are installed.
+        kept |= {nodeid_of_module(arg) for arg in named}
+    cache = getattr(config, "cache", None)
+    if cache is not None and (
+        config.getoption("lf", False) or config.getoption("failedfirst", False)
+    ):
+        kept.update(map(str, cache.get("cache/lastfailed", {})))
+    # pytest's own plugin makes the latter mean the former, but later than this.
+    if cache is not None and any(
+        config.getoption(name, False) for name in ("stepwise", "stepwise_skip", "stepwise_reset")
+    ):
+        last = cache.get("cache/stepwise", None)
+        # pytest 8.4 began to keep more than the node id.
+        kept.add(str(last.get("last_failed") if isinstance(last, dict) else last))
+    return tuple(sorted(kept))
