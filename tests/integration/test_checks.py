@@ -139,7 +139,10 @@ def test_a_fault_fails_in_one_line_and_can_be_replayed(project, checks):
     assert "Traceback" not in result.stdout.str()
     line = next(line for line in result.outlines if line.startswith("this dtype only: "))
     node = f'"{MODULE}::test_transport[cpu-bfloat16]"'
-    assert line.split("only: ")[1] == f"pytest {node} --dtype-seed=4 --pyargs"
+    told = line.split("only: ")[1]
+    # Between them stand the plugins that this run was told to load, or not to.
+    assert told.startswith(f"pytest {node} --dtype-seed=4 -p ")
+    assert told.endswith(" -p faulty --pyargs")
     replayed = checks("--dtype-seed=4", target=node.strip('"'), faults=faults)
     replayed.assert_outcomes(failed=1)
 

@@ -458,3 +458,21 @@ class Test(unittest.TestCase):
         "test_subtests d": "passed",
     }
     assert len(said) == 8
+
+
+@pytest.mark.parametrize("option", ["--setup-only", "--setup-plan"])
+def test_no_loop_has_ended_early_where_none_has_begun(project, option):
+    project.file(
+        "test_it",
+        """
+        import pytest
+        @pytest.mark.random_dtypes("d", dtypes=[*"abcd"], k=3)
+        def test_m(d): pass
+        @pytest.mark.parametrize("dtype", ["a", pytest.param("b", marks=pytest.mark.skip)])
+        def test_p(dtype): pass
+        """,
+    )
+    project.ini(dtype_sampler_argnames="dtype")
+    output = project.run(option).stdout.str()
+    assert "hidden behind" not in output
+    assert "before its end" not in output

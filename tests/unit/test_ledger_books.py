@@ -574,12 +574,31 @@ def test_a_clock_that_is_behind_follows_a_run_that_never_ended(path):
     killed.end()
 
 
-def test_a_clock_is_not_followed_further_than_a_day(path):
-    far = 1e6
-    whole_run(the_books(path, clock=Clock(far)), "far", started=far)
-    whole_run(the_books(path, clock=Clock(5000.0)), "near", started=5000.0)
-    books = whole_run(the_books(path, clock=Clock(4000.0)), started=4000.0)
-    assert 5000.0 < books.now() < 5001.0
+def test_a_clock_that_was_far_ahead_undoes_nothing_that_this_run_finds_out(path):
+    far = 5000.0 + 40 * 86400
+    whole_run(the_books(path, clock=Clock(far)), "far", {"a": "passed"}, started=far)
+    books = whole_run(
+        the_books(path, clock=Clock(4000.0)), outcomes={"a": "failed"}, started=4000.0
+    )
+    (problem,) = books.problems
+    assert "knows of times that are 40 days ahead of this clock" in problem
+    with opened(path) as store:
+        (cell,) = store.cells()
+        assert (cell.verdict.outcome, cell.verdict.run) == ("failed", UID)
+        assert store.newest() > far
+
+
+def test_files_are_let_go_of_though_the_run_never_ended(path):
+    books = the_books(path)
+    books.begin(a_run())
+    record(books, "a", "failed")
+    books.close()
+    assert whole_run(the_books(path), "next", {"b": "passed"}).problems == []
+    with opened(path) as store:
+        assert {one.cell.label: one.last.outcome for one in store.cells()} == {
+            "a": "failed",
+            "b": "passed",
+        }
 
 
 def test_a_clock_that_is_right_is_left_alone(path):

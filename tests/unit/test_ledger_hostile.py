@@ -162,6 +162,8 @@ def test_a_ledger_of_ours_holds_what_is_asked_of_it(path):
     columns = {1: ("met_at", "whole_at", "times"), 2: ("whole_at", "times")}
     for version, lacking in columns.items():
         hostile.change(path, *(f"ALTER TABLE tests DROP COLUMN {one}" for one in lacking))
+        lanes = ("lane", "part", "in_series")
+        hostile.change(path, *(f"ALTER TABLE runs DROP COLUMN {one}" for one in lanes))
         hostile.change(path, f"PRAGMA user_version = {version}")
         assert hostile.read_all(path) == []
         # Once more, as the file says now what the migration has made of it.
@@ -359,3 +361,24 @@ def test_whatever_bytes_or_values_are_changed(path, capsys, seed):
     """Thousands more of these are in tests/nightly."""
     hostile.fuzzed(path, path.read_bytes(), seed)
     hostile.stands(path, capsys)
+
+
+def test_an_outcome_of_a_test_that_a_journal_does_not_declare(path):
+    """It is the journal that is wrong: the ledger is used, and nothing of it is written."""
+    before = hostile.read_all(path)
+    run = {**asdict(RunRecord("stranger", 1.0, 1, "given", "rotate"))}
+    line = [[], [["nokey", "a", "cpu", "x", "passed", 1.0, None]]]
+    journal = path.with_name(f"{path.name}.stranger.journal")
+    journal.write_text(f"{json.dumps(run)}\n{json.dumps(line)}\n")
+    with closing(SqliteStore.open(path)) as store:
+        (problem,) = recover(path, store, remove=True)
+        assert problem.startswith(f"{journal}: is damaged")
+        assert "stranger" not in {one.uid for one in store.runs()}
+    assert journal.exists()
+    assert before == hostile.read_all(path) == []
+
+
+def test_cells_of_no_test_are_nobodys(path):
+    hostile.change(path, "DELETE FROM tests")
+    with closing(SqliteStore.open(path)) as store, pytest.raises(LedgerError, match="is damaged"):
+        store.check()

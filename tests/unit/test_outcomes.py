@@ -514,6 +514,15 @@ class TestArrival:
         assert finished.cells == {Cell("t", "a", "cpu"): "failed"}
 
 
+def test_a_test_whose_report_is_lost_is_forgotten_with_the_attempt_that_was_to_be_repeated():
+    tally = Tally()
+    for report in attempt(1, failing="b", rerun=True):
+        tally.add("t", report)
+    tally.drop("t")
+    assert tally.close() == []
+    assert set(tally.cells().values()) == {None}
+
+
 def test_what_a_failure_is_put_down_to():
     assert blamed(seen("call", "failed", "abc", "b")) == (["b"], [])
     assert blamed(seen("call", "failed", "ab")) == ([], ["a", "b"])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.coverage import Coverage
     from dtype_sampler.ledger.sqlite import SqliteStore
 
-# Clocks that are off by more than this are wrong, not just another machine's.
+# Clocks that are off by more than this are wrong, not just another machine's; a day, in seconds.
 _SKEW = 86400.0
 # How long what has finished stays in the journal alone, in seconds.
 _BETWEEN = 0.5
@@ -257,7 +257,7 @@ class Books:
             store.check()
             self._before = store.history(verdicts=True).verdicts
             known = store.runs()
-            self._ahead = _behind(known, self._before, self._clock())
+            self._follow(store.newest())
             # By the same clock: the newest run is the one whose seed the next run counts on from.
             self.run = store.open_run(replace(run, started=run.started + self._ahead))
             self._known = {one.uid: one for one in (*known, self.run)}
@@ -266,6 +266,21 @@ class Books:
                 self._journal = Journal(self.path, self.run)
         except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
             self._trouble(error)
+
+    def _follow(self, newest: float) -> None:
+        """Go by the clock that is furthest ahead, as what this run finds out is newer than all that
+        the ledger knows, whatever another machine's clock said.
+        """
+        ahead = newest - self._clock()
+        if ahead <= 0:
+            return
+        self._ahead = ahead + 0.001
+        if ahead > _SKEW:
+            self.problems.append(
+                f"{self.path}: knows of times that are {ahead / _SKEW:.0f} days ahead of this"
+                " clock, so one of the clocks was wrong: this run counts as later than those, and"
+                " ages may be told wrongly"
+            )
 
     def now(self) -> float:
         """Seconds since 1970, never before what the ledger knows of other machines."""
@@ -342,6 +357,18 @@ class Books:
             self._store.close()
             self._store = None
 
+    @_apart(lambda: None)
+    def close(self) -> None:
+        """Let go of all files, also after a session that never came to its end.
+
+        What is in the journal alone stays there: whoever opens the ledger next takes it over.
+        """
+        if self._journal is not None:
+            self._journal.close(keep=True)
+        if self._store is not None:
+            self._store.close()
+        self._journal = self._store = None
+
     def _trouble(self, error: Exception) -> None:
         """The ledger can't be written: tell it once, and go on in a file beside it."""
         self.problems.append(str(_as_trouble(self.path, error)))
@@ -389,20 +416,3 @@ class Books:
 
     def _lost(self) -> None:
         self.problems.append("this run's records are lost, as no file beside it can be written")
-
-
-def _behind(
-    runs: Iterable[RunRecord], verdicts: Mapping[str, Mapping[str, Mapping[str, float]]], now: float
-) -> float:
-    """By how many seconds this clock is behind the newest record, if it is a matter of clocks.
-
-    What this run finds out is newer than what the ledger knows, whatever another machine's clock
-    said.
-    """
-    moments = [run.ended or run.started for run in runs]
-    # A run that goes on, or was killed, is known by its verdicts alone.
-    for keys in verdicts.values():
-        for ages in keys.values():
-            moments.extend(ages.values())
-    newest = max((at for at in moments if at < now + _SKEW), default=now)
-    return newest - now + 0.001 if newest > now else 0.0

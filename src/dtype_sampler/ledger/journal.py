@@ -123,14 +123,18 @@ def _since(test: TestRecord) -> tuple[object, ...]:
 
 
 def _read(line: Any, tests: list[TestRecord], seen: list[Observed]) -> None:
+    known = set()
     for key, device, declared, seen_at, k, always, *since in line[0]:
         # Versions before 3 have none of the rest, and don't tell a part from the whole.
         met_at, whole_at, times = since or (0.0, 0.0, [])
         tests.append(test_of(key, device, declared, seen_at, k, always, met_at, whole_at, times))
+        known.add((key, device))
     for key, label, device, nodeid, outcome, at, duration in line[1]:
         if outcome not in OUTCOMES:
             raise ValueError(outcome)
         cell = Cell(text(key, "key"), text(label, "label"), text(device, "device"))
+        if (key, device) not in known:
+            raise ValueError(f"an outcome of {key}, which declares nothing")
         lasted = None if duration is None else moment(duration, "duration")
         seen.append(Observed(cell, text(nodeid, "nodeid"), outcome, moment(at, "at"), lasted))
 

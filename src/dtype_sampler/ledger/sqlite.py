@@ -111,6 +111,7 @@ _WRONG_CELLS = "SELECT cells.id FROM cells WHERE {} LIMIT 1".format(
         [
             *(f"typeof({name}) <> 'text'" for name in ("label", "nodeid")),
             "last_at IS NULL",
+            "test NOT IN (SELECT id FROM tests)",
             *(
                 f"({mark}_at IS NOT NULL AND (typeof({mark}_at) NOT IN ('real', 'integer')"
                 f" OR {mark}_at NOT BETWEEN 0 AND {LATEST!r}"
@@ -340,6 +341,20 @@ class SqliteStore(Store):
         # There are many of these, and SQLite looks at them faster.
         for (cell_id,) in self._rows(_WRONG_CELLS):
             raise damaged(self.path, f"cells holds in row {cell_id} what none can")
+
+    def newest(self) -> float:
+        """The latest moment that anything here speaks of; 0 if there is nothing."""
+        moments = " UNION ALL ".join(
+            f"SELECT max({column}) AS at FROM {table}"
+            for table, columns in (
+                ("runs", ("started", "ended")),
+                ("tests", ("seen_at", "met_at", "whole_at")),
+                ("cells", ("last_at", "verdict_at")),
+            )
+            for column in columns
+        )
+        ((at,),) = self._rows(f"SELECT max(at) FROM ({moments})")
+        return 0.0 if at is None else self._checked(moment, at, "the newest time")
 
     def runs(self) -> list[RunRecord]:
         """The runs that are known, oldest first."""

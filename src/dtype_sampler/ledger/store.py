@@ -45,6 +45,9 @@ class Store(Protocol):
     def check(self) -> None:
         """Raise LedgerError if runs, tests or cells hold what none can."""
 
+    def newest(self) -> float:
+        """The latest moment that anything here speaks of, in seconds since 1970; 0 for none."""
+
     def runs(self) -> list[RunRecord]:
         """The runs that are known, oldest first."""
 

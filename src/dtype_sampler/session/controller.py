@@ -58,6 +58,8 @@ class Controller:
         self.plan = plan
         self.tally = Tally()
         self.books = None if idle else books
+        if self.books is not None:
+            config.add_cleanup(self.books.close)
         self._idle = idle
         self._pid = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
@@ -368,7 +370,7 @@ class Controller:
                     for line in text:
                         terminalreporter.write_line(f"  {line}")
         with told(self.config, "showing what was sampled"):
-            for line in terminal.summary(self.plan, self.tally):
+            for line in terminal.summary(self.plan, self.tally, idle=self._idle):
                 terminalreporter.write_line(line)
         if self.books is not None:
             with told(self.config, "showing what the ledger says"):

@@ -46,8 +46,11 @@ def listing_header(plan: RunPlan) -> str:
     )
 
 
-def summary(plan: RunPlan, tally: Tally) -> list[str]:
-    """What the run covered: one line, and one for each thing that is not to be missed."""
+def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[str]:
+    """What the run covered: one line, and one for each thing that is not to be missed.
+
+    idle: no test was meant to run, so that no loop has ended early.
+    """
     cells = tally.cells()
     tests = len({cell.key for cell in cells})
     ran = sum(outcome in VERDICTS or outcome == SUSPECT for outcome in cells.values())
@@ -85,7 +88,7 @@ def summary(plan: RunPlan, tally: Tally) -> list[str]:
             f"{SECTION}: {key} failed with one of {', '.join(dict.fromkeys(labels))}; which one"
             " can't be told while they run together: runs with the ledger take them one at a time"
         )
-    lines += [f"{SECTION}: {text}" for text in _hidden(tally)]
+    lines += [f"{SECTION}: {text}" for text in _hidden(tally) if not idle]
     for nodeid, died in tally.crashed.items() if cells else ():
         lines.append(
             f"{SECTION}: {nodeid} crashed its worker"
