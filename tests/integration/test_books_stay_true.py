@@ -31,15 +31,20 @@ def machine(pytester, monkeypatch):
 def test_sessions_in_one_process(machine):
     """Some hundred sessions."""
     run_state_machine_as_test(
-        machine(), settings=settings(BOUNDED, max_examples=20, stateful_step_count=8)
+        machine(),
+        settings=settings(
+            BOUNDED,
+            max_examples=16,
+            stateful_step_count=8,
+        ),
     )
 
 
 def test_sessions_with_workers(machine):
     pytest.importorskip("xdist", reason="needs pytest-xdist")
     run_state_machine_as_test(
-        machine(workers=True, kinds=(*BEHAVIOURS, *IN_WORKERS)),
-        settings=settings(BOUNDED, max_examples=4, stateful_step_count=4),
+        machine(workers=True, kinds=(*BEHAVIOURS, *IN_WORKERS), only=("in_workers",)),
+        settings=settings(BOUNDED, max_examples=4, stateful_step_count=3),
     )
 
 

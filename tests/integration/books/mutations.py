@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from books import suites
 from dtype_sampler.ledger import outcomes, records
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.sampling import lanes
-from dtype_sampler.session import draw, hooks, running, trace
+from dtype_sampler.session import draw, examples, hooks, running, trace
 
 if TYPE_CHECKING:
     import pytest
@@ -96,6 +97,10 @@ def _no_books_of_failures(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Books, "record", forgiving)
 
 
+def _unwatched(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(examples.Examples, "watching", lambda *_: nullcontext())
+
+
 _SUBTESTS = {"shapes": (suites.SUBTESTS, suites.UNITTEST), "only": ("here",)}
 
 MUTATIONS = (
@@ -139,6 +144,11 @@ MUTATIONS = (
         "what failed comes first",
         _declared_order,
         {"shapes": (suites.LOOP,), "kinds": ("fails",), "only": ("consecutive_runs_cover_all",)},
+    ),
+    Mutation(
+        "examples are not told apart",
+        _unwatched,
+        {"shapes": (suites.GIVEN,), "kinds": ("fails",), "only": ("here",)},
     ),
     Mutation("failures are not written down", _no_books_of_failures, {"only": ("here",)}),
 )

@@ -15,9 +15,15 @@ from hypothesis import strategies as st
 # How a test goes through its dtypes.
 LOOP, SUBTESTS, UNITTEST, PRODUCT, LISTED = "loop", "subtests", "unittest", "product", "listed"
 MARKED, ARGUMENT, FIXTURE = "marked", "argument", "fixture"
-SHAPES = (LOOP, SUBTESTS, UNITTEST, PRODUCT, LISTED, MARKED, ARGUMENT, FIXTURE)
+GIVEN, THREADS, SKIPPED = "given", "threads", "an argument of which one is skipped"
+SHAPES = (
+    *(LOOP, SUBTESTS, UNITTEST, PRODUCT, LISTED, MARKED, ARGUMENT, FIXTURE),
+    *(GIVEN, THREADS, SKIPPED),
+)
 # Tests of these shapes have an item for each dtype.
-ITEMS = frozenset({MARKED, ARGUMENT})
+ITEMS = frozenset({MARKED, ARGUMENT, SKIPPED})
+# What pytest collects of these may be a part of what they declare.
+PARAMETRIZED = frozenset({ARGUMENT, SKIPPED})
 # In these a failure ends the test, and what comes after it is not reached.
 ENDING = frozenset({LOOP, FIXTURE, LISTED})
 # Of these nobody can tell which dtype is under test.
@@ -53,6 +59,11 @@ class SampledTest:
         middle = f"::Test{self.number}" if self.shape == UNITTEST else ""
         return f"{self.file}{middle}::test_{self.number}"
 
+    @property
+    def live(self) -> str:
+        """The labels that can run: of one shape the last one is marked to be skipped."""
+        return self.labels[:-1] if self.shape == SKIPPED else self.labels
+
     def item(self, label: str) -> str:
         """The node id of what runs with a dtype."""
         return f"{self.nodeid}[{label}]" if self.shape in ITEMS else self.nodeid
@@ -71,6 +82,24 @@ class SampledTest:
             return (
                 f"@pytest.mark.parametrize('sampled', {list(self.labels)!r})\n"
                 f"def {name}(request, sampled):\n    {begun}.run(sampled)\n"
+            )
+        if self.shape == SKIPPED:
+            return (
+                f"@pytest.mark.parametrize('sampled', [*{list(self.live)!r},"
+                f" pytest.param({self.labels[-1]!r}, marks=pytest.mark.skip)])\n"
+                f"def {name}(request, sampled):\n    {begun}.run(sampled)\n"
+            )
+        called = f"ask({ask.partition('(')[2]}"
+        if self.shape == GIVEN:
+            return (
+                f"@quickly\n@given(place=st.integers(0, {self.k - 1}))\n"
+                f"def {name}(request, place):\n    {begun}.run({called}[place])\n"
+            )
+        if self.shape == THREADS:
+            return (
+                f"def {name}(request):\n    it = {begun}\n    def body():\n"
+                f"        for dtype in {called}:\n            it.run(dtype)\n"
+                "    in_threads(body)\n"
             )
         if self.shape == FIXTURE:
             return (
@@ -102,9 +131,16 @@ class SampledTest:
 # Imported by the tests. One line for each thing that happens, which a killed process leaves too.
 WITNESS = """
 import json, os, pathlib, pytest
+from concurrent.futures import ThreadPoolExecutor
 
 HERE = pathlib.Path(__file__).parent
 ATTEMPTS = {}
+
+def in_threads(body):
+    # Two at once; what the first of them raised is raised.
+    with ThreadPoolExecutor(2) as pool:
+        for one in [pool.submit(body) for _ in range(2)]:
+            one.result()
 
 def tell(*what):
     line = json.dumps([os.environ["SESSION"], os.getpid(), *what]) + "\\n"
@@ -152,15 +188,24 @@ class It:
         raise OSError("in teardown")
 
 def begin(request, test):
-    number = os.environ["SESSION"], request.node.nodeid
-    ATTEMPTS[number] = attempt = ATTEMPTS.get(number, 0) + 1
-    return It(request, test, attempt)
+    return It(request, test, ATTEMPTS[os.environ["SESSION"], request.node.nodeid])
 """
 
-HEAD = """import itertools, unittest
+HEAD = """import itertools, os, unittest
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from dtype_sampler import random_dtypes as ask
-from witness import begin
+from witness import ATTEMPTS, begin, in_threads
+
+quickly = settings(
+    database=None, deadline=None, derandomize=True, max_examples=10, phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+@pytest.fixture(autouse=True)
+def count_attempts(request):
+    number = os.environ["SESSION"], request.node.nodeid
+    ATTEMPTS[number] = ATTEMPTS.get(number, 0) + 1
 
 """
 
@@ -191,6 +236,6 @@ def tests(draw: st.DrawFn, shapes: Sequence[str]) -> list[SampledTest]:
     for number, shape in enumerate(shapes):
         size = draw(st.integers(2, 5))
         # Of an argument the project says how many.
-        k = 2 if shape == ARGUMENT else draw(st.integers(1, min(size, 3)))
+        k = 2 if shape in PARAMETRIZED else draw(st.integers(1, min(size, 3)))
         found.append(SampledTest(number, shape, LABELS[:size], k))
     return found
