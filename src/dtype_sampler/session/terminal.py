@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
+from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
 from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.session.settings import Settings
@@ -120,7 +120,7 @@ def histories(
 
 def _history(record: CellRecord | None, run: RunRecord | None, now: float) -> str:
     if record is None or record.verdict is None:
-        return "never ran before"
+        return "never ran before: this change broke it, or an older one"
     if record.passed is None:
         return "never passed before"
     text = f"last passed {ago(record.passed.at, now)}"
@@ -168,6 +168,8 @@ def _covered(books: Books, coverage: Coverage) -> Iterator[str]:
         f"{coverage.covered} of {count_of(coverage.cells, 'cell')} covered on {devices},"
         f" {books.added} for the first time in this run"
     )
+    if skipped := coverage.apart(SKIPPED):
+        yield f"not counted: {count_of(skipped, 'cell')} that every run so far has skipped"
     oldest = coverage.oldest
     at = oldest.verdict_at if oldest is not None else None
     # What this run itself found out needs no word.
