@@ -119,7 +119,7 @@ def report(
 
 
 def _one_of(state: TestState) -> dict[Cell, list[str]]:
-    """Each suspect cell -> the labels of which one failed."""
+    """Each suspect cell -> the labels of which one did not pass."""
     found: dict[Cell, list[str]] = {}
     for group in state.suspects:
         labels = [one.cell.label for one in group]
@@ -153,6 +153,7 @@ def _cell(
         "commit": (run.commit or None) if run is not None else None,
         "runs": times,
         "covered": state.covered,
+        "counts": state.counts,
         "seconds": rounded(costs.measured(state.cell)),
         "expected_seconds": rounded(costs.of(state.cell)),
         "one_of": one_of,

@@ -20,10 +20,13 @@ def text(
     summary: Mapping[str, Any],
     *,
     now: float,
-    width: int,
+    width: int | None,
     costs: Costs = UNMEASURED,
 ) -> str:
-    """A summary and the tests that want attention first, in lines of at most *width* columns."""
+    """A summary and the tests that want attention first.
+
+    width: the most columns of a line; None, where nobody looks at them: no name is cut.
+    """
     notes = [_summary_line(summary), *_notes(coverage, summary, now)]
     lines = [part for note in notes for part in _wrapped(note, width)]
     worst = _worst(coverage)
@@ -40,7 +43,7 @@ def text(
     return "\n".join(lines) + "\n"
 
 
-def _dearest(coverage: Coverage, costs: Costs, width: int) -> Iterable[str]:
+def _dearest(coverage: Coverage, costs: Costs, width: int | None) -> Iterable[str]:
     """Where the time goes, in lines."""
     some = dearest(coverage, costs)
     if some:
@@ -51,11 +54,11 @@ def _dearest(coverage: Coverage, costs: Costs, width: int) -> Iterable[str]:
         yield from _wrapped(parts, width, indent=10)
 
 
-def _key(state: TestState, width: int) -> str:
+def _key(state: TestState, width: int | None) -> str:
     """A test's name, as far as there is room."""
     key = f"{state.test.key} ({state.test.device})"
     # The end of a test key says more than its beginning.
-    room = max(width - 10, 20)
+    room = len(key) if width is None else max(width - 10, 20)
     return key if len(key) <= room else f"...{key[3 - room :]}"
 
 
@@ -114,9 +117,11 @@ def _summary_line(summary: Mapping[str, Any]) -> str:
 def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterable[str]:
     if (takes := note(summary)) is not None:
         yield takes
-    apart = [f"{summary[name]} {name}" for name in (SKIPPED, UNSUPPORTED) if summary[name]]
-    if apart:
-        yield f"apart from these: {', '.join(apart)}"
+    apart = [(name, coverage.apart(name)) for name in (SKIPPED, UNSUPPORTED)]
+    if any(number for _, number in apart):
+        words = {SKIPPED: "skipped in every run so far", UNSUPPORTED: "unsupported"}
+        told = ", ".join(f"{number} {words[name]}" for name, number in apart if number)
+        yield f"not counted, as no run can cover them: {told}"
     oldest = coverage.oldest
     if oldest is not None and oldest.verdict_at is not None:
         cell = oldest.cell
@@ -158,7 +163,8 @@ def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
 
 
 def _one_of(number: int) -> str:
-    return "one of these fails" if number > 1 else "may be failing"
+    # An expected failure is one that did not pass, too.
+    return "one of these did not pass" if number > 1 else "may not pass"
 
 
 def missing_lines(coverage: Coverage) -> list[str]:
@@ -177,9 +183,11 @@ def _why(cell: CellState, state: TestState) -> str:
     return cell.state
 
 
-def _wrapped(line: str, width: int, indent: int = 0) -> list[str]:
+def _wrapped(line: str, width: int | None, indent: int = 0) -> list[str]:
     from textwrap import wrap
 
+    if width is None:
+        return [" " * indent + line]
     # Not at a dot or a hyphen: labels are to be found again by searching.
     parts = wrap(line, max(width - indent, 20), break_on_hyphens=False, break_long_words=False)
     return [" " * indent + part for part in parts]
