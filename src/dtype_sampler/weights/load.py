@@ -118,7 +118,7 @@ def _load(
     opened.expect(plan.direct.values())
     opened.expect(key for group in plan.groups for key in group.keys)
     with closing(opened), Progress("loading", shown=progress) as bar:
-        filling = Filling(opened, slots, memory)
+        filling = Filling(opened, slots, memory, plan)
         steps: list[tuple[str, str] | Group] = [*plan.direct.items(), *plan.groups]
         for done, step in enumerate(steps):
             if isinstance(step, Group):
@@ -175,6 +175,7 @@ def _report(
             *opened.notes,
             *slots.notes,
             *filling.notes,
+            *filling.scales.notes,
             *ignoring.notes,
             *_uneven(plan, shapes),
         ],
