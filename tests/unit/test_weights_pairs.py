@@ -91,6 +91,27 @@ class TestIgnoring:
         with pytest.raises(DtypeSamplerError, match=rf"^{argument}=5: give a list of patterns$"):
             load_weights(model(), {}, **{argument: 5})
 
+    @pytest.mark.parametrize("argument", ["ignore_missing", "ignore_unexpected", "keep_in_float32"])
+    @pytest.mark.parametrize("given", [[b"x"], b"x", [None], ["x", 3]])
+    def test_patterns_that_are_no_texts(self, argument, given):
+        with pytest.raises(DtypeSamplerError, match=rf"^{argument}: patterns are texts, and .* is"):
+            load_weights(model(x=torch.ones(1)), {"y": torch.ones(1)}, **{argument: given})
+
+    def test_patterns_that_may_take_for_ever_on_keys_of_a_file(self):
+        made = model(x=torch.zeros(1))
+        source = {"x": torch.ones(1), "a" * 40 + "!": torch.ones(1)}
+        with pytest.raises(
+            DtypeSamplerError, match="^ignore_unexpected: a{40}!: the pattern .* re"
+        ):
+            load_weights(made, source, ignore_unexpected=[r"^(\w+)*$"])
+        # One that can be told to end in time for shorter ones ignores these alone.
+        report = refused(made, source, ignore_unexpected=[r"(?:\w+){10}$"])
+        assert report.unexpected_keys == ["a" * 40 + "!"]
+        assert "is too long for ignore_unexpected=['(?:\\\\w+){10}$']" in str(report)
+        assert made.x.sum() == 0
+        # A name of the model is no file's.
+        assert load_weights(made, {}, ignore_missing=[r"^(\w+)*$"]).ignored_keys
+
     def test_extra_state(self):
         class Stateful(nn.Linear):
             def get_extra_state(self):
@@ -104,7 +125,14 @@ class TestIgnoring:
         report = load_weights(nn.Sequential(nn.Linear(1, 1)), source)
         assert report.ignored_keys == ["0._extra_state (unexpected)"]
         # Of a module that would want it, it would be lost.
-        assert refused(nn.Sequential(Stateful(1, 1)), source).unexpected_keys == ["0._extra_state"]
+        report = refused(nn.Sequential(Stateful(1, 1)), source)
+        assert report.unexpected_keys == ["0._extra_state"]
+        # The way out is told, and works.
+        (told,) = report.notes
+        assert "0._extra_state: what a module makes of its extra state may run code" in told
+        pattern = re.search(r"ignore_unexpected=\['(.*)'\]", told)[1]
+        made = nn.Sequential(Stateful(1, 1))
+        assert load_weights(made, source, ignore_unexpected=[pattern]).notes == []
 
 
 class TestPairs:
