@@ -101,7 +101,7 @@ class TestIgnoring:
         made = model(x=torch.zeros(1))
         source = {"x": torch.ones(1), "a" * 40 + "!": torch.ones(1)}
         with pytest.raises(
-            DtypeSamplerError, match="^ignore_unexpected: a{40}!: the pattern .* re"
+            DtypeSamplerError, match=r"^ignore_unexpected: a{40}!: the pattern .* re"
         ):
             load_weights(made, source, ignore_unexpected=[r"^(\w+)*$"])
         # One that can be told to end in time for shorter ones ignores these alone.
