@@ -6,6 +6,7 @@ file's memory once more each time. Here a file is wrapped once for each dtype in
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
@@ -60,12 +61,21 @@ def dtype_named(name: str) -> torch.dtype:
 def open_tensors(path: Path, stamp: Stamp, mapped: bool | None) -> MappedFile | ReadFile:
     """The file whose header has been read. Raises CheckpointError if it is another one by now.
 
-    mapped: whether it is mapped into memory; None: if it is on a local disk. To read what is mapped
+    mapped: whether it is mapped into memory; None: if it is on a local disk, and the system lets
+    so much be mapped. To read what is mapped
     and no more there ends a process, and files of other machines may become shorter at any time.
     """
     if mapped or (mapped is None and is_local(path, stamp.device)):
-        return MappedFile(path, stamp)
+        try:
+            return MappedFile(path, stamp)
+        except _NoRoomError:
+            if mapped:
+                raise
     return ReadFile(path, stamp)
+
+
+class _NoRoomError(CheckpointError):
+    """The system does not let so much be mapped: a limit of the process, or of all memory."""
 
 
 def _open(path: Path, stamp: Stamp) -> BinaryIO:
@@ -86,7 +96,8 @@ class MappedFile:
             with _open(path, stamp) as file:
                 whole = _mapped(file.fileno())
         except OSError as error:
-            raise CheckpointError(f"{path}: can't be mapped: {reason_of(error)}") from None
+            kind = _NoRoomError if error.errno == errno.ENOMEM else CheckpointError
+            raise kind(f"{path}: can't be mapped: {reason_of(error)}") from None
         self._whole = whole
         self._bytes = torch.frombuffer(whole, dtype=torch.uint8)
         self.address = self._bytes.data_ptr()
