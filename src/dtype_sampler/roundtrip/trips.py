@@ -23,6 +23,7 @@ from dtype_sampler.roundtrip.patterns import (
     name_of,
     raw_of,
     raw_patterns,
+    same_bits,
     tensor_of,
 )
 from dtype_sampler.sampling.candidates import ALIASES
@@ -92,13 +93,13 @@ class Stay:
         places = []
         # Of all but quantized dtypes, these are the bytes of the host tensor.
         seen_here = raw_of(self.host) if is_quantized(self.dtype) else self.raw
-        if not torch.equal(seen_here, self._kept):
+        if not same_bits(seen_here, self._kept):
             places.append("the host")
             raw_of(self.host).copy_(self._kept)
             self.raw.copy_(self._kept)
         if self._seen is not None:
             seen = self._read()
-            if seen is not None and not torch.equal(seen, self._seen):
+            if seen is not None and not same_bits(seen, self._seen):
                 places.append(self.device.name)
                 self._there = self._seen = None
         return f"changed its source on {' and '.join(places)}" if places else ""
