@@ -4,7 +4,7 @@ A *trip* is a way that values of a dtype take and come back from, or a rule they
 has two halves, out and back. Refused on the way out is `unsupported`; gone out and not come back,
 an internal assert, or wrong bits is `broken`; if the process died it is `crashed`; if the same trip
 ends otherwise when it is made again, it is `unstable`. A fault that is listed as a known issue is
-`known`.
+`known`. One that was not made, since a package that it needs is not installed, is `untried`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ SCHEMA_VERSION = 1
 
 OK = "ok"
 UNSUPPORTED = "unsupported"
+UNTRIED = "untried"
 KNOWN = "known"
 UNSTABLE = "unstable"
 BROKEN = "broken"
 CRASHED = "crashed"
-VERDICTS = (OK, UNSUPPORTED, KNOWN, UNSTABLE, BROKEN, CRASHED)
+VERDICTS = (OK, UNSUPPORTED, UNTRIED, KNOWN, UNSTABLE, BROKEN, CRASHED)
 # What is wrong, unless it is known.
 FAULTS = (UNSTABLE, BROKEN, CRASHED)
 
@@ -517,6 +518,8 @@ class Outcome:
             return f"{self.tried} patterns right" if self.tried else "ok"
         if self.verdict == UNSUPPORTED:
             return f"refused: {self.words}"
+        if self.verdict == UNTRIED:
+            return f"not tried: {self.words}"
         if self.verdict == CRASHED:
             return self.words
         parts = []
@@ -713,7 +716,7 @@ class Survey:
 def worst(verdicts: Iterable[str]) -> str | None:
     """One verdict for several: the worst; `unsupported` only if nothing worked; None for none."""
     seen = set(verdicts)
-    for verdict in (CRASHED, BROKEN, UNSTABLE, KNOWN, OK, UNSUPPORTED):
+    for verdict in (CRASHED, BROKEN, UNSTABLE, KNOWN, UNTRIED, OK, UNSUPPORTED):
         if verdict in seen:
             return verdict
     return None

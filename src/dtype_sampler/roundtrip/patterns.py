@@ -121,9 +121,9 @@ def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
 
     Compared eight bytes at a time where both can be, which is several times as fast.
     """
-    wide = _eights(one), _eights(other)
-    if wide[0] is not None and wide[1] is not None:
-        return torch.equal(*wide)
+    first, second = _eights(one), _eights(other)
+    if first is not None and second is not None:
+        return torch.equal(first, second)
     return torch.equal(bits_of(one).reshape(-1), bits_of(other).reshape(-1))
 
 
