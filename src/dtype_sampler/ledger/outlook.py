@@ -22,7 +22,7 @@ from dtype_sampler.ledger.coverage import (
 from dtype_sampler.ledger.outcomes import NOT_REACHED
 from dtype_sampler.ledger.records import RunRecord
 from dtype_sampler.sampling.lanes import Lane, next_seed
-from dtype_sampler.sampling.rule import runs_to_cover, seed_after
+from dtype_sampler.sampling.rule import STRATEGIES, runs_to_cover, seed_after
 
 # Test key and type of device.
 Name = tuple[str, str]
@@ -210,10 +210,15 @@ def next_sample(coverage: Coverage, runs: Sequence[RunRecord], hidden: Hidden) -
 def sample_after(
     state: TestState, run: RunRecord, runs: Sequence[RunRecord], hidden: Hidden
 ) -> tuple[str, ...]:
-    """What the next run of a run's selection takes of a test. runs: oldest first."""
+    """What the next run of a run's selection takes of a test; nothing where no seed decides that.
+
+    runs: oldest first.
+    """
     able = can_run(state)
     if run.strategy == "all":
         return tuple(able)
+    if run.strategy not in STRATEGIES:
+        return ()
     seed = seed_following(run, runs)
     taken = {*next(samples_of(state, seed, run.strategy)), *rechecked(state, hidden)}
     return tuple(label for label in able if label in taken)
