@@ -23,7 +23,7 @@ class SampleRecord:
     whole: of items, whether all that the test was parametrized with is known; None for what a test
     asks for while it runs, which may be more if it ends otherwise. entered: the labels handed out
     so far, in that order. order: the seed and the key that the order of the candidates was made
-    from.
+    from. arguments: how many the candidates combine; 1 for single ones.
     """
 
     key: str
@@ -40,6 +40,7 @@ class SampleRecord:
     whole: bool | None = None
     entered: dict[str, None] = field(default_factory=dict)
     order: tuple[int, str] = (0, "")
+    arguments: int = 1
 
     def to_wire(self) -> dict[str, Any]:
         """A snapshot in plain builtins, fit for a report that crosses a process border."""
@@ -57,6 +58,7 @@ class SampleRecord:
             "by_name": self.by_name,
             "whole": self.whole,
             "entered": tuple(self.entered),
+            "arguments": self.arguments,
         }
 
 

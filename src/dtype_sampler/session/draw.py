@@ -151,6 +151,7 @@ def draw(
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
+    arguments = pool.arguments
     seed, order_key = order or (plan.seed, key)
     chosen = choose(
         seed=seed,
@@ -163,6 +164,7 @@ def draw(
         always=always,
         available=available,
         verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,)),
+        arguments=arguments,
     )
 
     def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
@@ -205,6 +207,7 @@ def draw(
         or (turns != declared and not plan.only)
         or (plan.strategy == "oldest" and not everything),
         order=(seed, order_key),
+        arguments=arguments,
     )
 
 
@@ -256,6 +259,7 @@ def draw_within(plan: RunPlan, outer: SampleRecord, label: str) -> tuple[int, st
             families=tuple(map(family_of, outer.declared)),
             k=outer.k,
             always=outer.always,
+            arguments=outer.arguments,
         )
     # No test key has this character.
     return seed, f"{key}\0{label}"
