@@ -261,13 +261,14 @@ def sample_of(
     return choose(
         seed=seed,
         strategy=strategy,
-        key=test.key,
+        key=test.circle or test.key,
         labels=test.declared,
         families=[family_of(label) for label in test.declared],
         k=k,
         always=test.always,
         available=lambda label: label not in out and (reach is None or label in reach),
         verdicts=verdicts,
+        arguments=test.arguments,
     )
 
 

@@ -105,6 +105,8 @@ class TestRecord:
     those always taken. met_at: when a run last met it but was not told what it declares: it was
     skipped or deselected. whole_at: when it was last seen whole; 0: never. times: for each label
     when it was seen last, and at which place; empty if all were at `seen_at`, in this order.
+    arguments: how many its candidates combine; 1 for single ones. circle: the key that their order
+    is made from; empty for the test key.
     """
 
     __test__ = False  # pytest would collect it where a test imports it
@@ -118,6 +120,8 @@ class TestRecord:
     met_at: float = 0.0
     whole_at: float = _AS_SEEN
     times: tuple[tuple[float, int], ...] = ()
+    arguments: int = 1
+    circle: str = ""
 
     def __post_init__(self) -> None:
         if len(set(self.declared)) < len(self.declared):
@@ -156,7 +160,14 @@ class TestRecord:
         newer = max(
             self,
             other,
-            key=lambda one: (one.whole_at, one.whole_at or one.seen_at, one.k, one.always),
+            key=lambda one: (
+                one.whole_at,
+                one.whole_at or one.seen_at,
+                one.k,
+                one.always,
+                one.arguments,
+                one.circle,
+            ),
         )
         return TestRecord(
             self.key,
@@ -168,6 +179,8 @@ class TestRecord:
             max(self.met_at, other.met_at),
             whole_at,
             () if alike else times,
+            newer.arguments,
+            newer.circle,
         )
 
 

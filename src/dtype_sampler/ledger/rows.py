@@ -117,6 +117,8 @@ def test_of(
     met_at: object,
     whole_at: object,
     times: object,
+    arguments: object,
+    circle: object,
 ) -> TestRecord:
     """declared, always, times: a list, or the JSON of one."""
     told = labels(declared, "tests.declared")
@@ -138,6 +140,8 @@ def test_of(
         moment(met_at, "tests.met_at"),
         moment(whole_at, "tests.whole_at"),
         tuple(pairs),
+        number(arguments, "tests.arguments", MOST_LABELS),
+        text(circle, "tests.circle"),
     )
 
 

@@ -70,7 +70,7 @@ _MARKS = ("last", "verdict", "passed", "failed")
 _MARK_COLUMNS = tuple(f"{mark}{part}" for mark in _MARKS for part in ("_at", "_run", ""))
 _TEST_COLUMNS = (
     *("key", "device", "declared", "seen_at", "k", "always", "met_at"),
-    *("whole_at", "times"),
+    *("whole_at", "times", "arguments", "circle"),
 )
 _NEWEST = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 # The newest run of each lane.
@@ -539,7 +539,8 @@ class SqliteStore(Store):
                 test = test.merged(self._checked(test_of, *fields))
             self._rows(
                 "UPDATE tests SET declared = ?, seen_at = ?, k = ?, always = ?,"
-                " met_at = max(met_at, ?), whole_at = ?, times = ? WHERE id = ?",
+                " met_at = max(met_at, ?), whole_at = ?, times = ?, arguments = ?, circle = ?"
+                " WHERE id = ?",
                 *_test_values(test)[2:],
                 test_id,
             )
@@ -699,4 +700,5 @@ def _times_of(row: Sequence[Any]) -> Sequence[Any]:
 def _test_values(test: TestRecord) -> tuple[object, ...]:
     declared, always = (json.dumps([*map(_text, some)]) for some in (test.declared, test.always))
     since = (test.met_at, test.whole_at, json.dumps(test.times))
-    return test.key, test.device, declared, test.seen_at, test.k, always, *since
+    order = (test.arguments, _text(test.circle))
+    return test.key, test.device, declared, test.seen_at, test.k, always, *since, *order

@@ -42,6 +42,15 @@ class SampleRecord:
     order: tuple[int, str] = (0, "")
     arguments: int = 1
 
+    @property
+    def circle(self) -> str:
+        """The key that the order was made from; empty where that is the test key.
+
+        A loop inside a loop has another one each time, which foretells nothing: empty too.
+        """
+        key = self.order[1]
+        return "" if key == self.key or "\0" in key else key
+
     def to_wire(self) -> dict[str, Any]:
         """A snapshot in plain builtins, fit for a report that crosses a process border."""
         return {
@@ -59,6 +68,7 @@ class SampleRecord:
             "whole": self.whole,
             "entered": tuple(self.entered),
             "arguments": self.arguments,
+            "circle": self.circle,
         }
 
 

@@ -459,6 +459,8 @@ def _records(
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
             whole_at=now if whole else 0.0,
+            arguments=max(sample["arguments"], before.arguments if before else 1),
+            circle=before.circle if before else sample["circle"],
         )
     marked = {
         Cell(sample["key"], label, sample["device"])

@@ -211,6 +211,17 @@ OPTIONS = (
         ini="dtype_sampler_strategy",
     ),
     Option(
+        "together",
+        parse_switch,
+        False,
+        "Have all tests that declare the same candidates run with the same ones of them, which"
+        " rotate from run to run: for suites in which the first use of a dtype is dear.",
+        flag="--dtype-together",
+        env="DTYPE_SAMPLER_TOGETHER",
+        ini="dtype_sampler_together",
+        ini_type="bool",
+    ),
+    Option(
         "device",
         parse_device,
         None,
@@ -326,6 +337,7 @@ class Settings:
     k: int | str = 3
     only: tuple[str, ...] = ()
     strategy: str = "rotate"
+    together: bool = False
     device: str | None = None
     pool: tuple[str, ...] = ("floating",)
     argnames: tuple[str, ...] = ()

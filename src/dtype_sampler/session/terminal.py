@@ -30,7 +30,7 @@ def header(plan: RunPlan) -> str:
     if plan.all_dtypes:
         parts.append("all dtypes")
     else:
-        parts.append(f"strategy={plan.strategy}, k={plan.k}")
+        parts.append(f"strategy={plan.strategy}, k={plan.k}{', together' * plan.together}")
     if plan.only:
         parts.append(f"only={','.join(plan.only)}")
     parts.append(f"device={plan.device or 'auto'}")
