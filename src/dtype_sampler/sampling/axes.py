@@ -7,7 +7,7 @@ nearly so, and all combinations still come once round the circle.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import gcd, lcm, prod
@@ -57,6 +57,18 @@ def axes_of(labels: tuple[str, ...], arguments: int) -> Axes | None:
     return Axes(values, families, combined)
 
 
+def by_value(labels: Iterable[str], arguments: int) -> tuple[dict[str, list[str]], ...]:
+    """Of each argument, value -> the combinations that it is in; empty for single candidates."""
+    combined = [(parts_of(label), label) for label in labels]
+    if arguments < 2 or any(len(parts) != arguments for parts, _ in combined):
+        return ()
+    found: tuple[dict[str, list[str]], ...] = tuple({} for _ in range(arguments))
+    for parts, label in combined:
+        for value, of_argument in zip(parts, found, strict=True):
+            of_argument.setdefault(value, []).append(label)
+    return found
+
+
 @lru_cache(maxsize=64)
 def places(sizes: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """The combinations of arguments with so many values, once round the circle.
@@ -96,19 +108,31 @@ def laid(axes: Axes, orders: Sequence[Sequence[str]]) -> list[str]:
     return [label for label in found if label is not None]
 
 
-def runs_for_values(sizes: Sequence[int], k: int) -> tuple[int, ...]:
-    """How many consecutive seeds come to every value of each argument, with k combinations a run.
-
-    sizes: how many values each has. This holds for a whole product. A value of which r combinations
-    are left out, or can't run, comes within (r + 1) times as many places of the circle.
-    """
-    return tuple(-(-window // k) for window in windows(sizes))
-
-
 def windows(sizes: Sequence[int]) -> tuple[int, ...]:
     """Of each argument, how many consecutive places of the circle hold all of its values."""
     before, found = 1, []
     for size in sizes:
         found.append(size + (gcd(before, size) > 1))
         before *= size
+    return tuple(found)
+
+
+def runs_for_values(labels: Sequence[str], arguments: int, k: int) -> tuple[int, ...]:
+    """Of each argument, how many consecutive seeds come to every value, with k combinations a run.
+
+    labels: what rotates. Of a whole product these are the windows, k places at a time. A value of
+    which r combinations are left out comes within (r + 1) windows: as many are left of it, but for
+    r, as there are windows on the circle. No value takes longer than all combinations.
+    """
+    everything = -(-len(labels) // k)
+    axes = axes_of(tuple(labels), arguments)
+    if axes is None:
+        return (everything,) * arguments
+    whole = prod(axes.sizes)
+    found = []
+    for window, size, values in zip(
+        windows(axes.sizes), axes.sizes, by_value(labels, arguments), strict=True
+    ):
+        lacking = whole // size - min(map(len, values.values()))
+        found.append(min(everything, -(-(lacking + 1) * window // k)))
     return tuple(found)

@@ -13,6 +13,9 @@ from functools import lru_cache
 
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _QUOTES = ("'", '"')
+# An apostrophe within a word begins nothing.
+_BEFORE_QUOTES = ("", *"([{:=,")
+_SPECIAL = frozenset("()[]{},")
 
 
 def joined(parts: Sequence[str]) -> str:
@@ -33,13 +36,13 @@ def parts_of(label: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=16384)
 def _parts_of(label: str) -> tuple[str, ...]:
-    parts = _split(label)
-    if len(parts) == 1 and label[:1] == "(" and label[-1:] == ")":
+    if label[0] == "(" and label[-1] == ")":
         # As Python shows a tuple; of one with a single element, nothing follows the comma.
-        inner = [part.strip() for part in _split(label[1:-1])]
+        inner = [part.strip() for part in _top_level(label[1:-1])]
         if len(inner) > 1 and all(inner):
             return tuple(inner)
-    return tuple(parts)
+    # Of brackets that don't match nothing can be told.
+    return tuple(_top_level(label) or label.split(","))
 
 
 def bare(part: str) -> str:
@@ -73,16 +76,14 @@ def count_of_arguments(labels: Sequence[str], candidates: Sequence[object]) -> i
 
 
 def _is_plain(part: str) -> bool:
-    return part.lstrip()[:1] not in ("", *_QUOTES) and _top_level(part) == [part]
-
-
-def _split(text: str) -> list[str]:
-    # Of brackets that don't match nothing can be told.
-    return _top_level(text) or text.split(",")
+    if any(quote in part for quote in _QUOTES):
+        # What is in quotes within brackets is a matter of the whole label's then.
+        return part.lstrip()[:1] not in _QUOTES and not _SPECIAL.intersection(part)
+    return bool(part.strip()) and _top_level(part) == [part]
 
 
 def _top_level(text: str) -> list[str]:
-    """*text* at its commas, but for those in brackets or in quotes around a part.
+    """*text* at its commas, but for those in brackets or in quotes.
 
     Nothing if its brackets don't match.
     """
@@ -91,7 +92,7 @@ def _top_level(text: str) -> list[str]:
     start = place = 0
     while place < len(text):
         character = text[place]
-        if character in _QUOTES and not text[start:place].strip():
+        if character in _QUOTES and text[start:place].rstrip()[-1:] in _BEFORE_QUOTES:
             place = _end_of_quotes(text, place)
             continue
         if character in _PAIRS:
