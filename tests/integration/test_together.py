@@ -97,8 +97,10 @@ def test_other_ways_to_say_it(suite, monkeypatch, how):
         )
     else:
         monkeypatch.setenv("DTYPE_SAMPLER_TOGETHER", "1")
-    suite.run("--no-dtype-ledger")
+    suite.run("--no-dtype-ledger", "--junitxml=report.xml")
     together(samples(suite))
+    report = (suite.pytester.path / "report.xml").read_text()
+    assert 'name="dtype_sampler_together" value="true"' in report
 
 
 def test_a_wrong_value(suite, monkeypatch):
@@ -106,6 +108,13 @@ def test_a_wrong_value(suite, monkeypatch):
     result = suite.run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: DTYPE_SAMPLER_TOGETHER=maybe: write 1 *"])
+
+
+def test_oldest_goes_by_the_history_of_each_test(suite):
+    result = suite.run("--dtype-together", "--dtype-strategy=oldest")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: --dtype-together can't go with the strategy oldest*"])
+    assert suite.took() == []
 
 
 FAILING = """

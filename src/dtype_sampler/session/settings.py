@@ -383,6 +383,12 @@ def resolve(cli: Mapping[str, Any], env: Mapping[str, str], ini: Mapping[str, An
                     raise DtypeSamplerError(located(option, origin, raw, error)) from None
             origins[option.name] = origin
             break
+    if values.get("together") and values.get("strategy") == "oldest":
+        # What failed, was hidden or is new for one test is not for another: they would part.
+        raise DtypeSamplerError(
+            "--dtype-together can't go with the strategy oldest, which goes by the history of each"
+            " test, so that tests would not take the same: leave out one of them"
+        )
     return Settings(**values, origins=origins)
 
 
