@@ -12,7 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtype_sampler.sampling.axes import SPARSEST, axes_of, places, runs_for_values, windows
+from dtype_sampler.sampling.axes import (
+    SPARSEST,
+    axes_of,
+    by_value,
+    places,
+    runs_for_values,
+    windows,
+)
 from dtype_sampler.sampling.candidates import Pool, family_of
 from dtype_sampler.sampling.rule import (
     RULE_VERSION,
@@ -253,6 +260,17 @@ def test_what_is_no_product_is_sampled_as_one_argument(labels):
     assert axes_of(tuple(labels), 2) is None
     families = ["other"] * len(labels)
     assert circular_order(KEY, labels, families, 2) == circular_order(KEY, labels, families)
+
+
+def test_single_candidates_have_no_axes():
+    assert axes_of(("a,b", "c,d"), 1) is None
+    assert by_value(["a,b", "c,d"], 1) == ()
+    assert by_value(["a,b", "c"], 2) == ()
+    first, second = by_value(["a,b", "c,b"], 2)
+    assert first == {"a": ["a,b"], "c": ["c,b"]}
+    assert second == {"b": ["a,b", "c,b"]}
+    # Then each value is as far away as the last combination may be.
+    assert runs_for_values(["a,a", "b,b", "c,c"], 2, 2) == (2, 2)
 
 
 @pytest.mark.parametrize("size", range(2, 9))

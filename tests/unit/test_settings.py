@@ -130,6 +130,8 @@ def test_seeds(seed):
             "dtype_sampler_known_issues =   \\(in the pytest configuration\\): it is empty",
         ),
         ({"only": ["reduced"]}, {}, {}, "is a pool: list its dtypes, float16,bfloat16"),
+        ({"together": True, "strategy": "oldest"}, {}, {}, "can't go with the strategy oldest"),
+        ({}, {"DTYPE_SAMPLER_TOGETHER": "maybe"}, {}, "^DTYPE_SAMPLER_TOGETHER=maybe: write 1"),
         ({}, {}, {"dtype_sampler_argnames": ["a,b"]}, "'a,b' is no argument name"),
         ({}, {}, {"dtype_sampler_argnames": ["*", "a[1]*"]}, r"'a\[1\]\*' is no argument name"),
     ],
