@@ -110,12 +110,25 @@ def test_a_wrong_value(suite, monkeypatch):
     result.stderr.fnmatch_lines(["ERROR: DTYPE_SAMPLER_TOGETHER=maybe: write 1 *"])
 
 
-def test_oldest_goes_by_the_history_of_each_test(suite):
-    result = suite.run("--dtype-together", "--dtype-strategy=oldest")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR: --dtype-together can't go with the strategy oldest*"])
-    assert suite.took() == []
+def test_oldest_takes_turns(suite):
+    met: dict[str, set[str]] = defaultdict(set)
+    for number in range(2):
+        if number:
+            # New since the last run: it takes what the others take.
+            suite.file("test_new", "def test(took, random_dtypes):\n" + NEW)
+        result = suite.run("--dtype-together", "--dtype-strategy=oldest")
+        assert "strategy=rotate instead of oldest, k=2, together" in result.stdout.str()
+        taken = samples(suite)
+        together(taken, ALIKE | ({"new"} if number else set()))
+        for name, dtypes in taken.items():
+            met[name] |= dtypes
+    assert all(len(met[name]) == 4 for name in ALIKE)
 
+
+NEW = """
+    dtypes = ["float64", "float32", "float16", "bfloat16"]
+    for dtype in random_dtypes(k=2, dtypes=dtypes): took("new", dtype)
+"""
 
 FAILING = """
 from dtype_sampler import random_dtypes as ask

@@ -87,7 +87,7 @@ class Controller:
     def pytest_report_header(self) -> str:
         if self.config.getoption("collectonly"):
             return terminal.listing_header(self.plan)
-        return terminal.header(self.plan)
+        return terminal.header(self.plan, self.settings.instead_of)
 
     @property
     def _forked(self) -> bool:
@@ -102,7 +102,7 @@ class Controller:
         if writer is None or self.config.get_verbosity() >= 0:
             return
         if not (self.config.getoption("no_header") or self.config.getoption("collectonly")):
-            writer.write_line(terminal.header(self.plan))
+            writer.write_line(terminal.header(self.plan, self.settings.instead_of))
 
     @pytest.hookimpl(tryfirst=True)
     @guarded

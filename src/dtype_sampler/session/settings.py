@@ -330,7 +330,10 @@ OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run was told, each value with where it came from (`origins`, by option name)."""
+    """What a run was told, each value with where it came from (`origins`, by option name).
+
+    instead_of: the strategy that was asked for, where another option has another one.
+    """
 
     seed: int | str = "next"
     all_dtypes: bool = False
@@ -350,6 +353,7 @@ class Settings:
     fail_under: float | None = None
     known_issues: str | None = None
     step_summary: bool = False
+    instead_of: str = ""
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def came_from(self, name: str) -> str:
@@ -384,11 +388,9 @@ def resolve(cli: Mapping[str, Any], env: Mapping[str, str], ini: Mapping[str, An
             origins[option.name] = origin
             break
     if values.get("together") and values.get("strategy") == "oldest":
-        # What failed, was hidden or is new for one test is not for another: they would part.
-        raise DtypeSamplerError(
-            "--dtype-together can't go with the strategy oldest, which goes by the history of each"
-            " test, so that tests would not take the same: leave out one of them"
-        )
+        # It goes by the history of each test, and what failed or is new for one is not for another.
+        # Of what all take in turn, that which comes next is what has waited longest.
+        values |= {"strategy": "rotate", "instead_of": "oldest"}
     return Settings(**values, origins=origins)
 
 

@@ -27,13 +27,17 @@ _SHOWN = 5
 _SHOWN_REPLAYS = 10
 
 
-def header(plan: RunPlan) -> str:
-    """The line that says what decides this run's samples."""
+def header(plan: RunPlan, instead_of: str = "") -> str:
+    """The line that says what decides this run's samples.
+
+    instead_of: the strategy that was asked for, where another option has another one.
+    """
     parts = [f"--dtype-seed={plan.seed} ({plan.seed_origin})"]
     if plan.all_dtypes:
         parts.append("all dtypes")
     else:
-        parts.append(f"strategy={plan.strategy}, k={plan.k}{', together' * plan.together}")
+        strategy = f"{plan.strategy} instead of {instead_of}" if instead_of else plan.strategy
+        parts.append(f"strategy={strategy}, k={plan.k}{', together' * plan.together}")
     if plan.only:
         parts.append(f"only={','.join(plan.only)}")
     parts.append(f"device={plan.device or 'auto'}")
