@@ -273,6 +273,7 @@ def _plan(options: argparse.Namespace) -> int:
     from dtype_sampler.ledger import outlook
     from dtype_sampler.ledger.coverage import assess, samples_of
     from dtype_sampler.reports.ledger.costs import every_cell
+    from dtype_sampler.reports.ledger.text import combined
     from dtype_sampler.reports.words import lasting
     from dtype_sampler.sampling.rule import seed_after
 
@@ -289,6 +290,8 @@ def _plan(options: argparse.Namespace) -> int:
     newest = outlook.newest_in_series(runs)
     for state in coverage.tests:
         say(f"{state.test.key} ({state.test.device})\n")
+        if state.values:
+            say(f"  {combined(state)}\n")
         first, again = options.seed, []
         if first is None:
             # As the selection that takes this test goes on, with what it takes on top.

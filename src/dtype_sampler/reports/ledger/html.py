@@ -39,9 +39,20 @@ def render(report: Mapping[str, Any]) -> str:
         empty=empty,
         generated=report["generated"],
         percent=_figure(None if empty else summary.get("percent")),
-        figures=[(name, words, _figure(summary.get(name), name)) for name, words in _FIGURES],
+        figures=[
+            *((name, words, _figure(summary.get(name), name)) for name, words in _FIGURES),
+            *_singles(summary.get("single_dtypes")),
+        ],
         data=_json(report),
     )
+
+
+def _singles(singles: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """What is covered of the dtypes of tests with several arguments, where there are any."""
+    if singles is None:
+        return []
+    shown = f"{singles['covered']:,} of {singles['all']:,}"
+    return [("single_dtypes", "single dtypes of several arguments", shown)]
 
 
 def _figure(value: Any, name: str = "") -> str:
