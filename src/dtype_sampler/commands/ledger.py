@@ -1,4 +1,4 @@
-"""The commands of the ledger: `report`, `combine`, `plan`, `history` and `prune`."""
+"""The commands of the ledger: `report`, `combine`, `plan`, `history`, `bisect` and `prune`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dtype_sampler.commands import bisect
 from dtype_sampler.commands.exits import ERROR, FINE, GATE_MISSED
 from dtype_sampler.commands.output import say, write
 from dtype_sampler.errors import DtypeSamplerError
@@ -96,6 +98,14 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     ledger(sub)
     sub.add_argument("key", metavar="TESTKEY", help="a test key, as the report shows it")
     sub = command(
+        "bisect",
+        lambda options: bisect.run(options, lambda: _open(options.ledger)),
+        "find the commit that a test began to fail with in one dtype, by replays in a worktree",
+        "dtype-sampler bisect tests/test_layers.py::test_gelu --dtype bfloat16",
+    )
+    ledger(sub)
+    bisect.add_arguments(sub, seed=_of(partial(_integer_seed, what="a replay")))
+    sub = command(
         "prune",
         _prune,
         "forget tests that are gone, and whole runs of long ago",
@@ -136,11 +146,11 @@ def parse_age(text: str) -> float:
     return int(match[1]) * float(_UNITS[match[2]])
 
 
-def _integer_seed(text: str) -> int:
+def _integer_seed(text: str, what: str = "a plan") -> int:
     seed = parse_seed(text)
     if isinstance(seed, int):
         return seed
-    raise DtypeSamplerError("a plan needs a number")
+    raise DtypeSamplerError(f"{what} needs a number")
 
 
 def _path(given: Path | None) -> Path:
