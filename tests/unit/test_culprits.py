@@ -103,11 +103,26 @@ def test_what_a_person_names_goes_first():
         ([(A, P)], Line(), {}, "name that with --bad, and the seed with --seed"),
         ([(B, F)], Line(), {}, "since run 1, seed 11, commit bbbbbbb: if it passes at some"),
         ([], Line(), {"bad": B}, "never passed before, as far as the ledger knows: if"),
-        ([(A, P), ("", F)], Line(), {}, "say at which commit: git was not there; name one with --bad"),
+        ([(A, P), ("", F)], Line(), {}, "at which commit: git was not there; name one with --bad"),
         ([("", P), (A, F)], Line(), {}, "it passed in run 1, seed 11, and the ledger does not say"),
-        ([(A, P), (B, F)], Line(B), {}, "commit bbbbbbb, which is not in this clone: get it by git fetch --all"),
-        ([(A, P), (B, F)], Line(A, shallow=True), {}, "--unshallow, or name another one with --good"),
-        ([(X, P), (B, F)], Line(), {}, "is no ancestor of bbbbbbb (run 2), where it failed: they are on"),
+        (
+            [(A, P), (B, F)],
+            Line(B),
+            {},
+            "bbbbbbb, which is not in this clone: get it by git fetch --all",
+        ),
+        (
+            [(A, P), (B, F)],
+            Line(A, shallow=True),
+            {},
+            "--unshallow, or name another one with --good",
+        ),
+        (
+            [(X, P), (B, F)],
+            Line(),
+            {},
+            "is no ancestor of bbbbbbb (run 2), where it failed: they are",
+        ),
         ([(X, P), (B, F)], Line(shallow=True), {}, "this clone is shallow"),
         ([(C, P), (B, F)], Line(), {}, "ccccccc, where it passed (run 1), came after bbbbbbb"),
         ([(B, P), (B, F)], Line(), {}, "that is no matter of commits but of the seed"),
@@ -116,7 +131,7 @@ def test_what_a_person_names_goes_first():
         ([(B, F)], Line(), {"good": X}, "0000000, where it passed, is no ancestor of bbbbbbb"),
         ([(B, F)], Line(), {"good": C}, "came after bbbbbbb (run 1)"),
     ],
-)  # fmt: skip
+)
 def test_clear_words_where_there_are_none(some, commits, named, words):
     with pytest.raises(DtypeSamplerError) as caught:
         found(*some, commits=commits, **named)
