@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.commands import bisect
 from dtype_sampler.commands.exits import ERROR, FINE, GATE_MISSED
-from dtype_sampler.commands.output import say, write
+from dtype_sampler.commands.output import can_write, say, write
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.coverage import APART, MISSING
 from dtype_sampler.paths import DEFAULT_LEDGER
@@ -57,6 +57,12 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it there")
     sub.add_argument("--device", action="append", metavar="TYPE", help="just this type of device")
     sub.add_argument("--tests", metavar="GLOB", help="just test keys that match, as a shell would")
+    sub.add_argument(
+        "--by",
+        choices=("module", "folder"),
+        help="a table of modules or folders by dtypes, such as for a README; in html it comes"
+        " first, which it does unasked where there are more than 500 tests",
+    )
     sub.add_argument(
         "--fail-under",
         type=_of(parse_percent),
@@ -184,7 +190,7 @@ def _open(given: Path | None) -> SqliteStore:
 
 def _report(options: argparse.Namespace) -> int:
     from dtype_sampler.ledger.coverage import assess
-    from dtype_sampler.reports.ledger import data, text
+    from dtype_sampler.reports.ledger import data, table, text
 
     now = time.time()
     store = _open(options.ledger)
@@ -203,19 +209,31 @@ def _report(options: argparse.Namespace) -> int:
         recent = {run.uid: store.observations(run.uid) for run in shown_runs}
     finally:
         store.close()
+    looked_at = options.output is None and sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if looked_at else None
+    plain = not can_write(options.output, "✓✗")
+    report: dict[str, Any] = {}
+    if options.by is not None or options.format in ("json", "html"):
+        report = data.report(coverage, runs, activity, recent, now=now)
+    if options.by is not None:
+        report["by"] = table.support_table(report["tests"], options.by)
     if options.format == "json":
         import json
 
-        shown = json.dumps(data.report(coverage, runs, activity, recent, now=now)) + "\n"
+        shown = json.dumps(report) + "\n"
     elif options.format == "html":
         from dtype_sampler.reports.ledger.html import render
 
-        shown = render(data.report(coverage, runs, activity, recent, now=now))
+        shown = render(report)
+    elif options.by is not None and options.format == "markdown":
+        shown = table.markdown(report["by"], ascii_only=plain)
+    elif options.by is not None:
+        shown = table.text(
+            report["by"], width=width, ascii_only=not can_write(options.output, "✓✗")
+        )
     elif options.format == "markdown":
         shown = text.markdown(coverage, data.summary(coverage, runs), now=now)
     else:
-        looked_at = options.output is None and sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns if looked_at else None
         shown = text.text(coverage, data.summary(coverage, runs), now=now, width=width)
     write(shown, options.output)
     wanted = options.fail_under
