@@ -178,9 +178,9 @@ def test_the_suspects_of_one_run_are_shown_together():
     assert (summary["suspect"], summary["failing"], summary["covered"]) == (3, 1, 1)
     shown = text(coverage, summary, now=100 * DAY, width=100)
     assert "1 of 4 cells covered (25.00 %), 0 never ran, 1 failing, 3 suspect" in shown
-    assert "one of these fails: a, b\n" in shown
-    assert "may be failing: d\n" in shown
-    assert "one of these fails: a, b; may be failing: d" in markdown(
+    assert "one of these did not pass: a, b\n" in shown
+    assert "may not pass: d\n" in shown
+    assert "one of these did not pass: a, b; may not pass: d" in markdown(
         coverage, summary, now=100 * DAY
     )
     assert missing_lines(coverage) == [

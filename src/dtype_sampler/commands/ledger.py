@@ -357,7 +357,7 @@ def _history(options: argparse.Namespace) -> int:
             suspects = [label for label, outcome in said.items() if outcome == SUSPECT]
             together = suspects if len(suspects) > 1 else []
             told = [f"{label} {said[label]}" for label in said if label not in together]
-            told += [f"one of {', '.join(together)} failed"] if together else []
+            told += [f"one of {', '.join(together)} did not pass"] if together else []
             if told:
                 commit = f", commit {short_commit(run.commit)}" if run.commit else ""
                 say(

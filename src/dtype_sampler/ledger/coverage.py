@@ -23,8 +23,9 @@ APART, MISSING = "apart", "missing"
 @dataclass(frozen=True, slots=True)
 class CellState:
     """A declared cell. state: covered, stale (its last verdict is too old), suspect (one of several
-    of which one failed, it is not known which), skipped, unsupported, or never ran. record: None
-    if it has no outcome at all. counts: whether it is one of those that can be covered.
+    of which one did not pass, it is not known which), skipped, unsupported, or never ran. record:
+    None if it has no outcome at all. counts: whether it is one of those that can be
+    covered.
     """
 
     cell: Cell
@@ -76,7 +77,7 @@ class TestState:
 
     @property
     def suspects(self) -> list[list[CellState]]:
-        """The cells of which one failed in some run: each run's together."""
+        """The cells of which one did not pass in some run: each run's together."""
         runs: dict[str, list[CellState]] = {}
         for one in self.cells:
             if one.state == SUSPECT and one.record is not None and one.record.verdict is not None:

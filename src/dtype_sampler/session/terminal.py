@@ -87,8 +87,9 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[str]:
             suspects.setdefault(cell.key, []).append(cell.label)
     for key, labels in suspects.items():
         lines.append(
-            f"{SECTION}: {key} failed with one of {', '.join(dict.fromkeys(labels))}; which one"
-            " can't be told while they run together: runs with the ledger take them one at a time"
+            f"{SECTION}: {key} did not pass with one of {', '.join(dict.fromkeys(labels))};"
+            " which one can't be told while they run together: runs with the ledger take them one"
+            " at a time"
         )
     lines += [f"{SECTION}: {text}" for text in _hidden(tally) if not idle]
     for nodeid, died in tally.crashed.items() if cells else ():

@@ -97,7 +97,7 @@ def report(
 
 
 def _one_of(state: TestState) -> dict[Cell, list[str]]:
-    """Each suspect cell -> the labels of which one failed."""
+    """Each suspect cell -> the labels of which one did not pass."""
     found: dict[Cell, list[str]] = {}
     for group in state.suspects:
         labels = [one.cell.label for one in group]

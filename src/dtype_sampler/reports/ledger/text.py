@@ -130,7 +130,8 @@ def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
 
 
 def _one_of(number: int) -> str:
-    return "one of these fails" if number > 1 else "may be failing"
+    # An expected failure is one that did not pass, too.
+    return "one of these did not pass" if number > 1 else "may not pass"
 
 
 def missing_lines(coverage: Coverage) -> list[str]:
