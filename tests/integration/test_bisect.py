@@ -211,8 +211,8 @@ def test_thirty_commits(made, cli):
     head, tail = out.split("\n\n", 1)
     assert head.splitlines() == [
         f"{KEY} with bf16 on cpu, seed 13",
-        f"passed: commit {commits[2][:10]}, run 2, 1970-01-01T00:33:20Z",
-        f"failed: commit {commits[28][:10]}, run 4, 1970-01-01T01:06:40Z",
+        f"passed: commit {commits[2][:7]}, run 2, 1970-01-01T00:33:20Z",
+        f"failed: commit {commits[28][:7]}, run 4, 1970-01-01T01:06:40Z",
         f"26 commits from there to here; at each one: {line}",
     ]
     assert tail.splitlines() == [
@@ -223,21 +223,21 @@ def test_thirty_commits(made, cli):
         "",
         "    Change 21",
         "",
-        f"to replay it there: git switch --detach {commits[21][:10]}",
+        f"to replay it there: git switch --detach {commits[21][:7]}",
         line,
     ]
     steps = [line for line in err.splitlines() if re.match(r"\d+: ", line)]
-    assert steps[0] == f"1: {commits[28][:10]} Change 28: failed"
-    assert steps[1] == f"2: {commits[2][:10]} Change 2: passed"
+    assert steps[0] == f"1: {commits[28][:7]} Change 28: failed"
+    assert steps[1] == f"2: {commits[2][:7]} Change 2: passed"
     told = {line.split()[1]: line.rpartition(": ")[2] for line in steps}
     assert len(told) == len(steps) <= 12
     expected = {commits[15]: "there is no such test", commits[19]: "the tests can't be collected"}
     for commit, words in expected.items():
-        assert told.get(commit[:10], words) == words
+        assert told.get(commit[:7], words) == words
     # One at least of what can't be tested was in the way, and was passed over.
     assert any("skipped: " in line for line in steps)
-    assert told[commits[20][:10]] == "passed"
-    assert told[commits[21][:10]] == "failed"
+    assert told[commits[20][:7]] == "passed"
+    assert told[commits[21][:7]] == "failed"
 
 
 # The smallest history: it passes, and then it does not.
@@ -359,7 +359,7 @@ def test_a_pass_on_another_branch(made, cli):
 
     code, out, err = cli(KEY, "--good", first[:12])
     assert (code, culprit(out)) == (0, second), err
-    assert f"passed: commit {first[:10]}, as you say" in out
+    assert f"passed: commit {first[:7]}, as you say" in out
 
     (clone.folder / LEDGER).unlink()
     clone.ledger((first, 11, {"bf16": "passed"}), *runs)
@@ -425,7 +425,7 @@ def test_only_skipped_commits_are_left(made, cli):
     assert code == 1
     assert culprit(out) is None
     told = out.split(f"which of these commits {KEY} began to fail with:\n")[1].splitlines()
-    names = [commit[:10] for commit in clone.commits[1:]]
+    names = [commit[:7] for commit in clone.commits[1:]]
     why = "skipped: the tests can't be collected"
     assert sorted(told[:3]) == sorted(
         f"  {name} Change {n} ({why if n < 3 else 'it fails there'})"
@@ -637,7 +637,7 @@ def test_a_command_that_can_not_tell(made, cli, command, words):
     pass_then_fail(clone)
     code, _, err = cli(KEY, "--run", command)
     assert code == 1
-    assert words.format(clone.commits[1][:10]) in err
+    assert words.format(clone.commits[1][:7]) in err
 
 
 # -- Interrupted ----------------------------------------------------------------------------------

@@ -290,18 +290,18 @@ def _search(
     say(f"\nit can't be told which of these commits {case.cell.key} began to fail with:\n")
     for commit in culprits:
         facts, why = repository.facts(commit), steps.skipped.get(commit)
-        say(f"  {commit[:10]} {facts.subject} ({f'skipped: {why}' if why else 'it fails there'})\n")
+        say(f"  {commit[:7]} {facts.subject} ({f'skipped: {why}' if why else 'it fails there'})\n")
     say(f"replay each by hand: {replayer.line}\n")
     return ERROR
 
 
 def _told(end: End) -> str:
     if end.sighting is None:
-        return f"commit {end.commit[:10]}, as you say"
+        return f"commit {end.commit[:7]}, as you say"
     from dtype_sampler.reports.ledger.data import iso
 
     run = end.sighting.run
-    return f"commit {end.commit[:10]}{'+' * end.dirty}, run {run.number}, {iso(run.started)}"
+    return f"commit {end.commit[:7]}{'+' * end.dirty}, run {run.number}, {iso(run.started)}"
 
 
 class _Steps:
@@ -332,7 +332,7 @@ class _Steps:
 
     def _replay(self, commit: str) -> Verdict:
         subject = self._repository.facts(commit).subject
-        name = visible(f"{commit[:10]} {subject}")
+        name = visible(f"{commit[:7]} {subject}")
         self._bar.at(self._done, self._done + self._left + 1, name)
         verdict = self._replayer()
         # Nothing of it stays for the next one, nor in the way of it.
@@ -361,14 +361,14 @@ def _tell(repository: Repository, commit: str, case: Case, replayer: Replayer) -
         f"\n{case} began to fail with:\n"
         f"commit {facts.commit}\nauthor: {facts.author}\ndate: {facts.date}\n\n"
         f"    {facts.subject}\n\n"
-        f"to replay it there: git switch --detach {facts.commit[:10]}\n"
+        f"to replay it there: git switch --detach {facts.commit[:7]}\n"
         f"{replayer.line}\n"
     )
 
 
 def _not_reproduced(found: Ends, end: End, verdict: Verdict, seed: int, line: str) -> str:
     """What to say of an end at which the replay says otherwise than the ledger, or nothing."""
-    where = end.commit[:10]
+    where = end.commit[:7]
     was = "passed" if end is found.good else "failed"
     known = f"you say that it {was}" if end.sighting is None else f"it {was} in {end.sighting}"
     told = f"replayed at {where} with seed {seed}, it {verdict.why}"
