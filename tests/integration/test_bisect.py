@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -377,6 +378,21 @@ def test_the_ledger_lacks_a_pass(made, cli):
     assert "name that with --good" in err
 
 
+def test_the_ledger_lacks_a_pass_by_this_name(made, cli):
+    clone = made(
+        {"conftest.py": "", "layers.py": works(), "tests/test_old.py": source()},
+        {"tests/test_old.py": None, "tests/test_layers.py": source()},
+        {"layers.py": works("bf16")},
+    )
+    clone.ledger((clone.commits[2], 13, {"bf16": "failed"}))
+    name = clone.commits[1][:7]
+    code, _, err = cli(KEY)
+    assert code == 1
+    assert f"Its file has that name since commit {name}, and was tests/test_old.py before" in err
+    code, out, err = cli(KEY, "--good", name)
+    assert (code, culprit(out)) == (0, clone.commits[2]), err
+
+
 @pytest.mark.parametrize(
     ("runs", "words"),
     [
@@ -638,6 +654,37 @@ def test_a_command_that_can_not_tell(made, cli, command, words):
     code, _, err = cli(KEY, "--run", command)
     assert code == 1
     assert words.format(clone.commits[1][:7]) in err
+
+
+# -- What is seen of it on the way -----------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of POSIX")
+def test_a_terminal_has_one_line_of_progress(made, cli):
+    clone = made(*turns())
+    pass_then_fail(clone)
+    master, slave = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "dtype_sampler", "bisect", KEY],
+        stdout=subprocess.PIPE,
+        stderr=slave,
+        text=True,
+    ) as process:
+        os.close(slave)
+        shown = b""
+        # The other end is closed when the process is gone, which Linux says by an error.
+        with suppress(OSError):
+            while part := os.read(master, 4096):
+                shown += part
+        out, _ = process.communicate()
+    os.close(master)
+    assert process.returncode == 0
+    assert culprit(out) == clone.commits[1]
+    assert b"\n" not in shown
+    assert shown.startswith(b"\rbisecting 0/1 [")
+    assert clone.commits[1][:7].encode() in shown
+    # It is gone afterwards.
+    assert shown.split(b"\r")[-2].isspace()
 
 
 # -- Interrupted ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from dtype_sampler.commands.exits import ERROR, FINE, SIGNALLED
 from dtype_sampler.commands.interrupts import Interrupts, Terminated
 from dtype_sampler.commands.output import say
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.culprits import End, Ends, Sighting, ends, sightings, turn
+from dtype_sampler.ledger.culprits import End, Ends, Sighting, Turn, ends, sightings, turn
 from dtype_sampler.ledger.outcomes import CRASHED, PASSED, Cell
 from dtype_sampler.ledger.records import CellRecord, RunRecord, TestRecord
 from dtype_sampler.reports.words import count_of, visible
@@ -185,7 +185,10 @@ def _ends(case: Case, repository: Repository, options: argparse.Namespace) -> En
     good, bad = (
         None if name is None else repository.resolve(name) for name in (options.good, options.bad)
     )
-    between = ends(found, repository, str(case), good=good, bad=bad)
+    try:
+        between = ends(found, repository, str(case), good=good, bad=bad)
+    except DtypeSamplerError as error:
+        raise DtypeSamplerError(f"{error}{_former(case, found, repository)}") from None
     notes = []
     if found.mended is not None and bad is None:
         notes.append(f"it has passed again since, in {found.mended}")
@@ -202,6 +205,26 @@ def _ends(case: Case, repository: Repository, options: argparse.Namespace) -> En
     for note in notes:
         sys.stderr.write(f"dtype-sampler: {visible(note)}\n")
     return between
+
+
+def _former(case: Case, found: Turn, repository: Repository) -> str:
+    """What to say where the test never passed by the name it has: it may have had another one."""
+    from dtype_sampler.paths import relative
+
+    if found.passes or not repository.has("HEAD"):
+        return ""
+    path = case.cell.key.partition("::")[0]
+    full = Path.cwd() / path
+    if not full.resolve().is_relative_to(repository.top):
+        return ""
+    renamed = repository.renamed("HEAD", relative(full.resolve(), repository.top))
+    if renamed is None:
+        return ""
+    commit, before = renamed
+    return (
+        f". Its file has that name since commit {commit[:7]}, and was {before} before: --good"
+        f" {commit[:7]} tells whether it passed then; what came before has the key of that file"
+    )
 
 
 def _why_not(newest: Sighting, between: Ends) -> str:

@@ -34,12 +34,14 @@ from dtype_sampler.ledger.outcomes import (
 from dtype_sampler.paths import relative
 from dtype_sampler.sampling.candidates import exact_name
 from dtype_sampler.session.replay import quoted, shell_word
+from dtype_sampler.session.settings import OPTIONS
 
 # As `git bisect` has them.
 GOOD, BAD, SKIP = "good", "bad", "skip"
 # What stands in a command for the arguments of pytest.
 PLACE = "{replay}"
 _WITNESS = "dtype_sampler_bisect_witness"
+_NOT_HERE = ("--dtype-baseline", "--dtype-budget", "--dtype-max-age")
 # Bytes that are kept of what a replay says.
 _TAIL = 1 << 16
 _OUTCOMES = {
@@ -252,6 +254,9 @@ class Replayer:
         arguments = [self._replay.nodeid, *self._replay.options(), f"--dtype-ledger={books}"]
         if not any(option.startswith("--dtype-device") for option in arguments):
             arguments.append(f"--dtype-device={self._replay.cell.device}")
+        # What a project's configuration may have: a replay is judged by itself, and takes all of it.
+        flags = {option.flag for option in OPTIONS}
+        arguments += [f"{flag}=none" for flag in _NOT_HERE if flag in flags]
         command: Sequence[str] | str
         if self._command is None:
             apart = ["-n1"] if self._replay.crashes and find_spec("xdist") is not None else []

@@ -121,6 +121,19 @@ class Repository:
         """Whether there is such a file at a commit. path: from the top, with `/`."""
         return self._try("cat-file", "-e", f"{commit}:{path}") is not None
 
+    def renamed(self, commit: str, path: str) -> tuple[str, str] | None:
+        """The last commit up to this one that gave a file its name, and what it was called before.
+
+        path: from the top, with `/`.
+        """
+        said = self._try(
+            *("-c", "core.quotePath=false", "log", "-1", "--follow", "-M", "--diff-filter=R"),
+            *("--format=%H", "--name-status", commit, "--", path),
+            folder=self.top,
+        )
+        found = re.search(r"(?m)^([0-9a-f]{40,64})\n+R[0-9]*\t([^\t\n]*)\t", said or "")
+        return (found[1], found[2]) if found else None
+
     def tracked(self, paths: Sequence[str]) -> list[str]:
         """Those of some paths, from the top, that are under version control."""
         if not paths:
