@@ -77,9 +77,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     sub.add_argument(
         "--skipped",
-        choices=(APART, MISSING),
-        default=APART,
-        help="whether what every run so far has skipped is missing, or not counted; default: apart",
+        choices=(MISSING, APART),
+        default=MISSING,
+        help="what every run so far has skipped is missing, or kept apart; default: missing",
     )
     sub = command(
         "combine",

@@ -24,8 +24,7 @@ APART, MISSING = "apart", "missing"
 class CellState:
     """A declared cell. state: covered, stale (its last verdict is too old), suspect (one of several
     of which one did not pass, it is not known which), skipped, unsupported, or never ran. record:
-    None if it has no outcome at all. counts: whether it is one of those that can be
-    covered.
+    None if it has no outcome at all. counts: whether it is one of those that can be covered.
     """
 
     cell: Cell
@@ -189,7 +188,7 @@ def assess(
     device: Iterable[str] | None = None,
     pattern: str | None = None,
     since: float | None = None,
-    skipped: str = APART,
+    skipped: str = MISSING,
 ) -> Coverage:
     """The state of every declared cell.
 
