@@ -1,170 +1,12 @@
-"""`dtype-sampler bisect` on real repositories, which the tests make."""
+"""`dtype-sampler bisect` on real repositories: what it finds, and what it says where it can't."""
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import socket
 import subprocess
-import sys
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
-
-from dtype_sampler.commands.main import main
-from dtype_sampler.ledger.outcomes import Cell
-from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
-from dtype_sampler.ledger.sqlite import SqliteStore
-
-LEDGER = ".dtype-ledger.sqlite"
-KEY = "tests/test_layers.py::test_mean"
-LABELS = ("f16", "bf16", "f32")
-# A module whose import tells that a replay goes on, and waits until somebody lets it.
-WAITING = """
-import os, socket
-with socket.create_connection(("127.0.0.1", int(os.environ["WAIT_AT"]))) as other:
-    other.recv(1)
-"""
-
-pytestmark = pytest.mark.skipif(
-    subprocess.run(["git", "--version"], check=False, capture_output=True).returncode != 0,
-    reason="needs git",
-)
-
-
-def source(module="layers", more=""):
-    return f"""
-from dtype_sampler import random_dtypes
-from {module} import works
-def test_mean():
-    for dtype in random_dtypes(k=2, dtypes={list(LABELS)}):
-        assert works(dtype)
-{more}
-"""
-
-
-def works(*broken, more=""):
-    return f"{more}\ndef works(dtype):\n    return dtype not in {broken}\n"
-
-
-class Clone:
-    """A repository of one branch, made by git's own importer. commits: their hashes, in order."""
-
-    def __init__(self, folder: Path, history: list[dict[str, str | None]]) -> None:
-        self.folder = folder
-        self.commits: list[str] = []
-        self.git("init", "-q", "-b", "main")
-        stream = []
-        for number, files in enumerate(history):
-            stream.append(f"commit refs/heads/main\nmark :{number + 1}\n")
-            # A minute apart, as a day of work is.
-            stream.append(f"committer A Person <a@example.org> {1700000000 + 60 * number} +0000\n")
-            words = f"Change {number}"
-            stream.append(f"data {len(words)}\n{words}\n")
-            for path, text in files.items():
-                if text is None:
-                    stream.append(f"D {path}\n")
-                else:
-                    size = len(text.encode())
-                    stream.append(f"M 100644 inline {path}\ndata {size}\n{text}\n")
-            stream.append("\n")
-        self.git("fast-import", "--quiet", said="".join(stream))
-        self.git("reset", "-q", "--hard", "main")
-        # A bisection writes this file anew, whatever is in it.
-        self.git("pack-refs", "--all")
-        self.commits = self.git("rev-list", "--reverse", "main").split()
-
-    def git(self, *arguments: str, said: str = "") -> str:
-        done = subprocess.run(
-            ["git", "-C", str(self.folder), *arguments],
-            check=False,
-            input=said,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, (arguments, done.stderr)
-        return done.stdout
-
-    def ledger(self, *runs, key=KEY, labels=LABELS, device="cpu", nodeid=None) -> None:
-        """Write the ledger: runs of a commit, a seed, and label -> outcome."""
-        store = SqliteStore.open(self.folder / LEDGER, create=True)
-        for number, (commit, seed, outcomes) in enumerate(runs, 1):
-            run = RunRecord(f"{number:032}", 1000.0 * number, seed, "given", "rotate")
-            run = store.open_run(RunRecord(**{**_fields(run), "commit": commit}))
-            at = 1000.0 * number
-            tests = [TestRecord(key, device, labels, at, 2)]
-            store.append(
-                run.uid,
-                tests,
-                [
-                    Observed(Cell(key, label, device), nodeid or key, outcome, at)
-                    for label, outcome in outcomes.items()
-                ],
-            )
-            store.close_run(run.finished(at + 1, {}), 200)
-        store.close()
-
-    def state(self) -> dict[str, object]:
-        """All of it: every byte of every file, git's own included, and what git says of it."""
-        files = {
-            str(path.relative_to(self.folder)): path.read_bytes() if path.is_file() else None
-            for path in sorted(self.folder.rglob("*"))
-        }
-        said = {
-            " ".join(words): self.git("--no-optional-locks", *words)
-            for words in (
-                ("status", "--porcelain=v2", "--branch"),
-                ("worktree", "list", "--porcelain"),
-                ("for-each-ref",),
-                ("stash", "list"),
-            )
-        }
-        return {**files, **said}
-
-
-def _fields(record):
-    return {name: getattr(record, name) for name in record.__slots__}
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    """Runs `dtype-sampler bisect`: its exit code, output and errors."""
-    for name in ("DTYPE_SAMPLER_LEDGER", "DTYPE_SAMPLER_SEED", "PYTEST_ADDOPTS", "PYTHONPATH"):
-        monkeypatch.delenv(name, raising=False)
-    # Each replay is a process, which has no use for the plugins of this environment.
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-
-    def cli(*arguments):
-        capsys.readouterr()
-        try:
-            code = main(["bisect", *map(str, arguments)])
-        except SystemExit as end:
-            code = end.code
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return cli
-
-
-@pytest.fixture
-def made(tmp_path, monkeypatch):
-    """Makes a repository and goes there; its temporary files go where they can be counted."""
-    room = tmp_path / "room"
-    room.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(room))
-    monkeypatch.setenv("TMPDIR", str(room))
-
-    def made(*history):
-        folder = tmp_path / "clone"
-        folder.mkdir()
-        monkeypatch.chdir(folder)
-        return Clone(folder, list(history))
-
-    yield made
-    # But for what pytest itself leaves.
-    assert [path for path in room.iterdir() if not path.name.startswith("pytest-of-")] == []
+from clones import KEY, LABELS, LEDGER, culprit, pass_then_fail, source, turns, works
 
 
 def long_history():
@@ -186,7 +28,7 @@ def long_history():
     return history
 
 
-def test_thirty_commits(made, cli):
+def test_thirty_commits(made, bisect):
     clone = made(*long_history())
     commits = clone.commits
     clone.ledger(
@@ -204,7 +46,7 @@ def test_thirty_commits(made, cli):
     clone.git("add", "staged.py")
     before = clone.state()
 
-    code, out, err = cli(KEY, "--dtype", "bf16")
+    code, out, err = bisect(KEY, "--dtype", "bf16")
 
     assert code == 0, (out, err)
     assert clone.state() == before
@@ -241,39 +83,23 @@ def test_thirty_commits(made, cli):
     assert told[commits[21][:7]] == "failed"
 
 
-# The smallest history: it passes, and then it does not.
-def turns(first=None, then=None):
-    return (
-        {
-            ".gitignore": "*.sqlite\n",
-            "conftest.py": "",
-            "layers.py": works(),
-            "tests/test_layers.py": source(),
-            **(first or {}),
-        },
-        {"layers.py": works("bf16"), **(then or {})},
-    )
-
-
-def pass_then_fail(clone, **more):
-    one, *_, other = clone.commits
-    clone.ledger((one, 11, {"bf16": "passed"}), (other, 13, {"bf16": "failed"}), **more)
-
-
-def culprit(out):
-    """The hash of the commit that was found."""
-    found = re.search(r"began to fail with:\ncommit ([0-9a-f]{40})\n", out)
-    return found and found[1]
-
-
-def test_the_one_that_fails_need_not_be_named(made, cli):
+def test_the_one_that_fails_need_not_be_named(made, bisect):
     clone = made(*turns())
     pass_then_fail(clone)
-    code, out, err = cli(KEY)
+    code, out, err = bisect(KEY)
     assert (code, culprit(out)) == (0, clone.commits[1]), err
 
 
-def test_which_of_several(made, cli):
+def test_what_a_hook_of_git_sets_leads_nowhere(made, bisect, monkeypatch, tmp_path):
+    clone = made(*turns())
+    pass_then_fail(clone)
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
+    code, out, err = bisect(KEY)
+    assert (code, culprit(out)) == (0, clone.commits[1]), err
+
+
+def test_which_of_several(made, bisect):
     clone = made(*turns())
     one, other = clone.commits
     clone.ledger(
@@ -282,24 +108,24 @@ def test_which_of_several(made, cli):
     )
     clone.ledger((other, 3, {"a": "suspect", "b": "suspect"}), key="t.py::test", labels=("a", "b"))
     fails = "\n  f16 on cpu: fails\n  bf16 on cpu: fails\n"
-    assert cli(KEY) == (
+    assert bisect(KEY) == (
         1,
         "",
         f"dtype-sampler: {KEY}: which one? Name it with --dtype:{fails}",
     )
-    code, _, err = cli("t.py::test")
+    code, _, err = bisect("t.py::test")
     assert code == 1
     assert err.endswith("  b on cpu: one of several that failed\n")
 
 
-def test_what_is_wrong_is_said_in_one_message(made, cli, tmp_path, monkeypatch):
+def test_what_is_wrong_is_said_in_one_message(made, bisect, tmp_path, monkeypatch):
     clone = made(*turns())
     one, other = clone.commits
     clone.ledger((one, 1, {"f16": "passed", "torch.f16": "passed"}), labels=("f16", "torch.f16"))
     before = clone.state()
 
     def said(*arguments):
-        code, out, err = cli(*arguments)
+        code, out, err = bisect(*arguments)
         assert (code, out) == (1, "")
         return err
 
@@ -323,7 +149,7 @@ def test_what_is_wrong_is_said_in_one_message(made, cli, tmp_path, monkeypatch):
     assert "there is no git on the path" in said(*arguments)
 
 
-def test_a_commit_that_is_not_in_a_shallow_clone(made, cli, tmp_path, monkeypatch):
+def test_a_commit_that_is_not_in_a_shallow_clone(made, bisect, tmp_path, monkeypatch):
     clone = made(*turns(), {"more.txt": ""})
     one, *_, other = clone.commits
     folder = tmp_path / "shallow"
@@ -333,18 +159,18 @@ def test_a_commit_that_is_not_in_a_shallow_clone(made, cli, tmp_path, monkeypatc
     pass_then_fail(clone)
     (clone.folder / LEDGER).rename(folder / LEDGER)
     monkeypatch.chdir(folder)
-    code, _, err = cli(KEY)
+    code, _, err = bisect(KEY)
     assert code == 1
     assert f"it passed in run 1, seed 11, commit {one[:7]}, which is not in this clone" in err
     assert "git fetch --unshallow" in err
     clone.git("branch", "old", one)
     subprocess.run(["git", "fetch", "-q", "--depth=1", "origin", "old"], cwd=folder, check=True)
-    code, _, err = cli(KEY)
+    code, _, err = bisect(KEY)
     assert code == 1
     assert f"is no ancestor of {other[:7]} (run 2), where it failed: this clone is shallow" in err
 
 
-def test_a_pass_on_another_branch(made, cli):
+def test_a_pass_on_another_branch(made, bisect):
     clone = made(*turns(), {"more.txt": ""})
     first, second, third = clone.commits
     clone.git("checkout", "-q", "-b", "aside", first)
@@ -353,32 +179,32 @@ def test_a_pass_on_another_branch(made, cli):
     clone.git("checkout", "-q", "main")
     runs = [(aside, 12, {"bf16": "passed"}), (third, 13, {"bf16": "failed"})]
     clone.ledger(*runs)
-    code, _, err = cli(KEY)
+    code, _, err = bisect(KEY)
     assert code == 1
     assert f"{aside[:7]}, where it passed (run 1), is no ancestor of {third[:7]} (run 2)" in err
     assert "they are on different branches" in err
 
-    code, out, err = cli(KEY, "--good", first[:12])
+    code, out, err = bisect(KEY, "--good", first[:12])
     assert (code, culprit(out)) == (0, second), err
     assert f"passed: commit {first[:7]}, as you say" in out
 
     (clone.folder / LEDGER).unlink()
     clone.ledger((first, 11, {"bf16": "passed"}), *runs)
-    code, out, err = cli(KEY)
+    code, out, err = bisect(KEY)
     assert (code, culprit(out)) == (0, second), err
     assert f"run 2, seed 12, commit {aside[:7]}, is of no use: its commit is no ancestor" in err
 
 
-def test_the_ledger_lacks_a_pass(made, cli):
+def test_the_ledger_lacks_a_pass(made, bisect):
     clone = made(*turns())
     clone.ledger((clone.commits[1], 13, {"bf16": "failed"}))
-    code, out, err = cli(KEY)
+    code, out, err = bisect(KEY)
     assert (code, out) == (1, "")
     assert "never passed before, as far as the ledger knows, since run 1" in err
     assert "name that with --good" in err
 
 
-def test_the_ledger_lacks_a_pass_by_this_name(made, cli):
+def test_the_ledger_lacks_a_pass_by_this_name(made, bisect):
     clone = made(
         {"conftest.py": "", "layers.py": works(), "tests/test_old.py": source()},
         {"tests/test_old.py": None, "tests/test_layers.py": source()},
@@ -386,10 +212,10 @@ def test_the_ledger_lacks_a_pass_by_this_name(made, cli):
     )
     clone.ledger((clone.commits[2], 13, {"bf16": "failed"}))
     name = clone.commits[1][:7]
-    code, _, err = cli(KEY)
+    code, _, err = bisect(KEY)
     assert code == 1
     assert f"Its file has that name since commit {name}, and was tests/test_old.py before" in err
-    code, out, err = cli(KEY, "--good", name)
+    code, out, err = bisect(KEY, "--good", name)
     assert (code, culprit(out)) == (0, clone.commits[2]), err
 
 
@@ -412,7 +238,7 @@ def test_the_ledger_lacks_a_pass_by_this_name(made, cli):
         ),
     ],
 )  # fmt: skip
-def test_it_can_not_be_reproduced(made, cli, runs, words):
+def test_it_can_not_be_reproduced(made, bisect, runs, words):
     clone = made(
         *turns(),
         {"more.txt": ""},
@@ -424,7 +250,7 @@ def test_it_can_not_be_reproduced(made, cli, runs, words):
         *((clone.commits[n] + dirty, seed, {"bf16": word}) for n, dirty, seed, word in runs)
     )
     before = clone.state()
-    code, _, err = cli(KEY)
+    code, _, err = bisect(KEY)
     assert code == 1
     assert "dtype-sampler: can't reproduce: " in err
     for one in words:
@@ -433,11 +259,11 @@ def test_it_can_not_be_reproduced(made, cli, runs, words):
     assert clone.state() == before
 
 
-def test_only_skipped_commits_are_left(made, cli):
+def test_only_skipped_commits_are_left(made, bisect):
     broken = {"layers.py": "def works(:\n"}
     clone = made(turns()[0], broken, {"more.txt": "", **broken}, {"layers.py": works("bf16")})
     pass_then_fail(clone)
-    code, out, err = cli(KEY)
+    code, out, err = bisect(KEY)
     assert code == 1
     assert culprit(out) is None
     told = out.split(f"which of these commits {KEY} began to fail with:\n")[1].splitlines()
@@ -450,7 +276,7 @@ def test_only_skipped_commits_are_left(made, cli):
     assert err.count(why) == 2
 
 
-def test_what_fails_for_another_reason_is_not_taken_for_it(made, cli):
+def test_what_fails_for_another_reason_is_not_taken_for_it(made, bisect):
     """In a fixture, before the loop, in another test, in another dtype, as it should."""
     fixture = "import pytest\n@pytest.fixture(autouse=True)\ndef broken(): assert 0\n"
     loop = "    for dtype in"
@@ -467,14 +293,14 @@ def test_what_fails_for_another_reason_is_not_taken_for_it(made, cli):
         {"layers.py": works("f16", "bf16"), "more.txt": ""},
     )
     pass_then_fail(clone)
-    code, out, err = cli(KEY)
+    code, out, err = bisect(KEY)
     assert (code, culprit(out)) == (0, clone.commits[5]), err
     for number in (1, 2):
         line = next((one for one in err.splitlines() if f"Change {number}" in one), "")
         assert not line or line.endswith("skipped: something failed before it came to it")
 
 
-def test_an_item_of_its_own_in_a_folder_below(made, cli, monkeypatch):
+def test_an_item_of_its_own_in_a_folder_below(made, bisect, monkeypatch):
     """The root directory of the tests is not that of the repository, and one item is one dtype."""
     items = f"""
 import pytest
@@ -495,15 +321,15 @@ class TestLayers:
     clone.folder = clone.folder / "sub"
     pass_then_fail(clone, key=key, nodeid=item)
     monkeypatch.chdir(clone.folder)
-    code, out, err = cli(item)
+    code, out, err = bisect(item)
     assert (code, culprit(out)) == (0, clone.commits[2]), err
     assert out.endswith(f'\npytest "{item}" --dtype-seed=13 --dtype-only=bf16\n')
     monkeypatch.chdir(clone.folder.parent)
-    code, out, err = cli(key, "--ledger", "sub/" + LEDGER)
+    code, out, err = bisect(key, "--ledger", "sub/" + LEDGER)
     assert (code, culprit(out)) == (0, clone.commits[2]), err
 
 
-def test_what_a_replay_leaves_is_not_in_the_way(made, cli):
+def test_what_a_replay_leaves_is_not_in_the_way(made, bisect):
     """A file that one commit's tests make is a tracked one of the next commit."""
     writes = "open('made.txt', 'w').write('x')"
     clone = made(
@@ -514,225 +340,37 @@ def test_what_a_replay_leaves_is_not_in_the_way(made, cli):
         {"more": "more"},
     )
     pass_then_fail(clone)
-    code, out, err = cli(KEY)
+    code, out, err = bisect(KEY)
     assert (code, culprit(out)) == (0, clone.commits[3]), err
 
 
-def test_a_crash_is_looked_for_in_a_process_of_its_own(made, cli, monkeypatch):
+def test_a_crash_is_looked_for_in_a_process_of_its_own(made, bisect, monkeypatch):
     pytest.importorskip("xdist")
     monkeypatch.setenv("PYTEST_PLUGINS", "xdist")
     crash = "import os\ndef works(dtype):\n    return dtype != 'bf16' or os._exit(3)\n"
     clone = made(turns()[0], {"layers.py": works("f32")}, {"layers.py": crash}, {"more": ""})
     one, *_, other = clone.commits
     clone.ledger((one, 11, {"bf16": "passed"}), (other, 13, {"bf16": "crashed"}))
-    code, out, err = cli(KEY)
+    code, out, err = bisect(KEY)
     assert (code, culprit(out)) == (0, clone.commits[2]), err
     assert err.splitlines()[0].endswith(": crashed")
 
 
-def test_it_has_passed_again_since(made, cli):
+def test_it_has_passed_again_since(made, bisect):
     clone = made(*turns(), {"layers.py": works()})
     words = zip(clone.commits, ("passed", "failed", "passed"), strict=True)
     clone.ledger(*((commit, seed, {"bf16": word}) for seed, (commit, word) in enumerate(words)))
-    assert cli(KEY)[0] == 1
-    code, out, err = cli(KEY, "--dtype", "bf16")
+    assert bisect(KEY)[0] == 1
+    code, out, err = bisect(KEY, "--dtype", "bf16")
     assert (code, culprit(out)) == (0, clone.commits[1]), err
     assert "it has passed again since, in run 3, seed 2" in err
 
 
-def test_a_test_that_git_does_not_know(made, cli):
+def test_a_test_that_git_does_not_know(made, bisect):
     clone = made(*turns())
     one, other = clone.commits
     runs = [(one, 1, {"bf16": "passed"}), (other, 2, {"bf16": "failed"})]
     clone.ledger(*runs, key="else/test_it.py::test_it")
-    code, _, err = cli("else/test_it.py::test_it")
+    code, _, err = bisect("else/test_it.py::test_it")
     assert code == 1
     assert f"else/test_it.py: neither {one[:7]} nor {other[:7]} has such a file" in err
-
-
-# -- Whose code is tested -------------------------------------------------------------------------
-
-
-def src_layout():
-    first, then = turns()
-    first["src/layers.py"] = first.pop("layers.py")
-    return first, {"more.txt": ""}, {"src/layers.py": then["layers.py"]}, {"more.txt": "more"}
-
-
-@pytest.mark.parametrize("way", ["src", "python path", "editable"])
-def test_each_commit_is_tested_with_its_own_code(made, cli, monkeypatch, tmp_path, way):
-    """Also where the user's Python finds the package in the user's checkout."""
-    clone = made(*src_layout())
-    pass_then_fail(clone)
-    if way == "python path":
-        monkeypatch.setenv("PYTHONPATH", str(clone.folder / "src"))
-    if way == "editable":
-        # As pip leaves it: a line in a .pth file. The replays find it as this process does.
-        site = tmp_path / "site-packages"
-        site.mkdir()
-        (site / "sitecustomize.py").write_text(
-            f"import sys; sys.path.append({str(clone.folder / 'src')!r})"
-        )
-        monkeypatch.setenv("PYTHONPATH", str(site))
-        monkeypatch.syspath_prepend(str(clone.folder / "src"))
-    code, out, err = cli(KEY)
-    assert (code, culprit(out)) == (0, clone.commits[2]), err
-
-
-def test_code_that_can_not_be_the_commits_is_found_out(made, cli, monkeypatch, tmp_path):
-    """As a build backend's own finder has it, which comes before all paths."""
-    clone = made(*src_layout())
-    pass_then_fail(clone)
-    site = tmp_path / "site-packages"
-    site.mkdir()
-    finder = f"""
-import sys
-from importlib.machinery import PathFinder
-class Finder:
-    @staticmethod
-    def find_spec(name, path=None, target=None):
-        if name == "layers":
-            return PathFinder.find_spec(name, [{str(clone.folder / "src")!r}])
-sys.meta_path.insert(0, Finder)
-"""
-    (site / "sitecustomize.py").write_text(finder)
-    monkeypatch.setenv("PYTHONPATH", str(site))
-    code, out, err = cli(KEY)
-    assert (code, culprit(out)) == (1, None), err
-    file = clone.folder / "src" / "layers.py"
-    assert "each commit would be tested with the same code: layers was imported from" in err
-    assert str(file) in err
-    assert "--run 'pip install" in err
-
-    # Installed as a copy: no checkout has anything to do with it.
-    (site / "layers.py").write_text(works("bf16"))
-    (site / "sitecustomize.py").write_text(finder.replace(str(clone.folder / "src"), str(site)))
-    code, out, err = cli(KEY)
-    assert (code, culprit(out)) == (1, None), err
-    assert f"layers was imported from {site / 'layers.py'}" in err
-
-
-# -- By a command of the user's -------------------------------------------------------------------
-
-
-PYTEST = f"{sys.executable} -m pytest -p dtype_sampler"
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
-@pytest.mark.parametrize(
-    "command",
-    [
-        PYTEST,
-        f"{PYTEST} -q {{replay}} > /dev/null",
-        # Where its ledger stays out of sight, there are exit codes.
-        f"""sh -c '{PYTEST} -q "$0" "$1" "$2" --no-dtype-ledger' {{replay}}""",
-    ],
-)
-def test_a_command(made, cli, command):
-    clone = made(*src_layout())
-    pass_then_fail(clone)
-    before = clone.state()
-    code, out, err = cli(KEY, "--run", command)
-    assert (code, culprit(out)) == (0, clone.commits[2]), err
-    assert KEY in out.splitlines()[-1]
-    assert out.splitlines()[-1].startswith(command.split(" {replay}")[0])
-    assert clone.state() == before
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="a POSIX shell")
-@pytest.mark.parametrize(
-    ("command", "words"),
-    [
-        ("exit 125; :", "it can't be replayed at {}: exit code 125"),
-        ("kill -SEGV $$; :", "it can't be replayed at {}: killed by SIGSEGV"),
-        ("no-such-program-at-all", "it can't be replayed at {}: exit code 127"),
-    ],
-)
-def test_a_command_that_can_not_tell(made, cli, command, words):
-    clone = made(*turns())
-    pass_then_fail(clone)
-    code, _, err = cli(KEY, "--run", command)
-    assert code == 1
-    assert words.format(clone.commits[1][:7]) in err
-
-
-# -- What is seen of it on the way -----------------------------------------------------------------
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="a terminal of POSIX")
-def test_a_terminal_has_one_line_of_progress(made, cli):
-    clone = made(*turns())
-    pass_then_fail(clone)
-    master, slave = os.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "dtype_sampler", "bisect", KEY],
-        stdout=subprocess.PIPE,
-        stderr=slave,
-        text=True,
-    ) as process:
-        os.close(slave)
-        shown = b""
-        # The other end is closed when the process is gone, which Linux says by an error.
-        with suppress(OSError):
-            while part := os.read(master, 4096):
-                shown += part
-        out, _ = process.communicate()
-    os.close(master)
-    assert process.returncode == 0
-    assert culprit(out) == clone.commits[1]
-    assert b"\n" not in shown
-    assert shown.startswith(b"\rbisecting 0/1 [")
-    assert clone.commits[1][:7].encode() in shown
-    # It is gone afterwards.
-    assert shown.split(b"\r")[-2].isspace()
-
-
-# -- Interrupted ----------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-@pytest.mark.parametrize(
-    ("number", "code", "group"),
-    [
-        (signal.SIGINT, 130, False),
-        # As a terminal does it.
-        (signal.SIGINT, 130, True),
-        (signal.SIGTERM, 143, False),
-        (signal.SIGHUP, 129, False),
-    ],
-)
-def test_an_interrupt_leaves_nothing_behind(made, cli, monkeypatch, number, code, group):
-    clone = made(
-        turns(first={"conftest.py": WAITING})[0],
-        *({f"{n}.txt": ""} for n in range(4)),
-        {"layers.py": works("bf16")},
-    )
-    pass_then_fail(clone)
-    before = clone.state()
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setenv("WAIT_AT", str(server.getsockname()[1]))
-        with subprocess.Popen(
-            [sys.executable, "-m", "dtype_sampler", "bisect", KEY],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        ) as process:
-            # Both ends, and then in the midst of git's own bisection.
-            for _ in range(2):
-                with server.accept()[0] as replay:
-                    replay.send(b"x")
-            replay, _ = server.accept()
-            assert "refs/bisect" not in clone.git("for-each-ref")
-            assert clone.git("worktree", "list").count("\n") == 2
-            if group:
-                os.killpg(process.pid, number)
-            else:
-                process.send_signal(number)
-            _, err = process.communicate()
-            # The replay is gone as well: nobody holds the other end.
-            with replay:
-                assert replay.recv(1) == b""
-    assert process.returncode == code
-    assert err.splitlines()[-1] in ("dtype-sampler: interrupted", "dtype-sampler: terminated")
-    assert clone.state() == before

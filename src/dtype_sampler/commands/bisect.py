@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from dtype_sampler.commands.exits import ERROR, FINE, SIGNALLED
 from dtype_sampler.commands.interrupts import Interrupts, Terminated
 from dtype_sampler.commands.output import say
+from dtype_sampler.commands.which_cell import Case, case_of
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.culprits import End, Ends, Sighting, Turn, ends, sightings, turn
-from dtype_sampler.ledger.outcomes import CRASHED, PASSED, Cell
-from dtype_sampler.ledger.records import CellRecord, RunRecord, TestRecord
+from dtype_sampler.ledger.culprits import End, Ends, Sighting, Turn, ends, turn
+from dtype_sampler.ledger.outcomes import CRASHED, PASSED
+from dtype_sampler.ledger.records import RunRecord
 from dtype_sampler.reports.words import count_of, visible
-from dtype_sampler.sampling.candidates import matches
 
 if TYPE_CHECKING:
     from dtype_sampler.commands.replaying import Replayer, Verdict
@@ -50,19 +49,6 @@ def add_arguments(parser: argparse.ArgumentParser, seed: Callable[[str], int]) -
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A cell, and what the ledger knows of it. seen: its passes and failures, oldest first."""
-
-    test: TestRecord
-    cell: Cell
-    record: CellRecord | None
-    seen: Sequence[Sighting]
-
-    def __str__(self) -> str:
-        return f"{self.cell.key} with {self.cell.label} on {self.cell.device}"
-
-
 def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
     """Find the commit; returns the exit code. Raises DtypeSamplerError where that can't be done."""
     from dtype_sampler.commands.repository import Repository, worktree
@@ -71,7 +57,7 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
         raise DtypeSamplerError("--run: it is empty: name a command, or leave it out")
     store = open_ledger()
     try:
-        case = _case(store, options)
+        case = case_of(store, options.key, options.dtype, options.device)
     finally:
         store.close()
     try:
@@ -84,97 +70,6 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
     except Terminated as end:
         sys.stderr.write("dtype-sampler: terminated\n")
         return SIGNALLED + end.number
-
-
-# -- Which cell ---------------------------------------------------------------------------------
-
-
-def _case(store: Store, options: argparse.Namespace) -> Case:
-    """The cell that is meant. Raises DtypeSamplerError if that is none, or several."""
-    key, label = options.key, options.dtype
-    with store.snapshot():
-        known = store.tests()
-        if not any(test.key == key for test in known):
-            # What pytest's summary names is the item, where there is one for each dtype.
-            own = [one for one in store.cells() if one.nodeid == key]
-            if not own:
-                raise DtypeSamplerError(_no_such_test(key, known))
-            key, label = own[0].cell.key, label or own[0].cell.label
-        tests = [test for test in known if test.key == key]
-        if options.device is not None:
-            tests = [test for test in tests if test.device == options.device]
-            if not tests:
-                raise DtypeSamplerError(
-                    f"{key}: the ledger knows it on no device of the type {options.device}"
-                )
-        records = {one.cell: one for one in store.cells(key)}
-        runs = store.runs()
-        seen: dict[Cell, dict[str, str]] = {}
-        for one in runs:
-            for what in store.observations(one.uid, key):
-                seen.setdefault(what.cell, {})[one.uid] = what.outcome
-    cells = {cell: test for test in tests for cell in _cells(test, records)}
-    if label is None:
-        cell = _the_failing_one(key, cells, records)
-    else:
-        cell = _the_named_one(key, label, cells, records)
-    record = records.get(cell)
-    return Case(cells[cell], cell, record, sightings(record, runs, seen.get(cell, {})))
-
-
-def _no_such_test(key: str, known: Sequence[TestRecord]) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(key, [test.key for test in known], n=1)
-    hint = f"did you mean {visible(near[0])}?" if near else "dtype-sampler report shows all"
-    return f"{key}: the ledger knows no such test: {hint}"
-
-
-def _cells(test: TestRecord, records: Mapping[Cell, CellRecord]) -> list[Cell]:
-    """The cells of a test, also those that it does not declare any more."""
-    declared = [Cell(test.key, label, test.device) for label in test.declared]
-    former = [cell for cell in records if cell.device == test.device and cell not in declared]
-    return [*declared, *former]
-
-
-def _the_failing_one(
-    key: str, cells: Mapping[Cell, TestRecord], records: Mapping[Cell, CellRecord]
-) -> Cell:
-    failing = [cell for cell in cells if cell in records and records[cell].failing]
-    suspect = [cell for cell in cells if cell in records and records[cell].suspect]
-    if len(failing) == 1 and not suspect:
-        return failing[0]
-    if not failing and not suspect:
-        raise DtypeSamplerError(
-            f"{key}: no dtype of it fails, as far as the ledger knows: name one that failed before"
-            " with --dtype"
-        )
-    raise DtypeSamplerError(
-        f"{key}: which one? Name it with --dtype"
-        f"{' and --device' * (len({cell.device for cell in (*failing, *suspect)}) > 1)}:"
-        + "".join(f"\n  {cell.label} on {cell.device}: fails" for cell in failing)
-        + "".join(
-            f"\n  {cell.label} on {cell.device}: one of several that failed" for cell in suspect
-        )
-    )
-
-
-def _the_named_one(
-    key: str, label: str, cells: Mapping[Cell, TestRecord], records: Mapping[Cell, CellRecord]
-) -> Cell:
-    meant = [cell for cell in cells if cell.label == label]
-    meant = meant or [cell for cell in cells if matches(label, cell.label)]
-    if not meant:
-        labels = dict.fromkeys(cell.label for cell in cells)
-        raise DtypeSamplerError(f"{key} has no dtype {label}: it has {', '.join(labels)}")
-    if len(meant) > 1:
-        # On several devices, or a dtype and its name as a string.
-        failing = [cell for cell in meant if cell in records and records[cell].failing]
-        meant = failing if len(failing) == 1 else meant
-    if len(meant) > 1:
-        names = "".join(f"\n  {cell.label} on {cell.device}" for cell in meant)
-        raise DtypeSamplerError(f"{key}: which one? Name it with --dtype and --device:{names}")
-    return meant[0]
 
 
 # -- Between which commits ----------------------------------------------------------------------
@@ -303,9 +198,7 @@ def _search(
         for end, word in ((found.bad, "bad"), (found.good, "good")):
             verdict = steps.at(end.commit)
             if verdict.word != word:
-                raise DtypeSamplerError(
-                    _not_reproduced(found, end, verdict, replay.seed, replayer.line)
-                )
+                raise DtypeSamplerError(_not_reproduced(found, end, verdict, replayer))
         culprits = steps.search(found)
     if len(culprits) == 1:
         _tell(repository, culprits[0], case, replayer)
@@ -389,26 +282,30 @@ def _tell(repository: Repository, commit: str, case: Case, replayer: Replayer) -
     )
 
 
-def _not_reproduced(found: Ends, end: End, verdict: Verdict, seed: int, line: str) -> str:
+def _not_reproduced(found: Ends, end: End, verdict: Verdict, replayer: Replayer) -> str:
     """What to say of an end at which the replay says otherwise than the ledger, or nothing."""
     where = end.commit[:7]
     was = "passed" if end is found.good else "failed"
     known = f"you say that it {was}" if end.sighting is None else f"it {was} in {end.sighting}"
-    told = f"replayed at {where} with seed {seed}, it {verdict.why}"
+    told = f"replayed at {where} with seed {replayer.seed}, it {verdict.why}"
     if verdict.word == "skip":
         told = f"it can't be replayed at {where}: {verdict.why}"
-    lines = [f"can't reproduce: {known}, but {told}", *_hints(found, end, verdict)]
-    lines += [f"by hand: git switch --detach {where}", f"         {line}"]
+    lines = [f"can't reproduce: {known}, but {told}", *_hints(found, end, verdict, replayer)]
+    lines += [f"by hand: git switch --detach {where}", f"         {replayer.line}"]
     shown = verdict.said.rstrip().splitlines()[-_SHOWN:]
     return "\n".join([*lines, *(f"  | {visible(line)}" for line in shown)])
 
 
-def _hints(found: Ends, end: End, verdict: Verdict) -> list[str]:
+def _hints(found: Ends, end: End, verdict: Verdict, replayer: Replayer) -> list[str]:
     """Why that may be."""
     hints = []
     if end.dirty:
         hints.append("there were changes that were not committed: the reason may be among them")
     if verdict.word == "skip":
+        if not replayer.by_command:
+            hints.append(
+                "if it needs what git does not have, such as compiled code, let --run build it"
+            )
         return hints
     good, bad = found.good.sighting, found.bad.sighting
     if end is found.good and good is not None and bad is not None and good.run.seed != bad.run.seed:

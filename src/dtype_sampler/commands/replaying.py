@@ -230,6 +230,16 @@ class Replayer:
         }
 
     @property
+    def seed(self) -> int:
+        """The seed of each replay."""
+        return self._replay.seed
+
+    @property
+    def by_command(self) -> bool:
+        """Whether a command of the user's runs pytest."""
+        return self._command is not None
+
+    @property
     def line(self) -> str:
         """What runs at each commit, for people."""
         if self._command is None:
@@ -254,7 +264,7 @@ class Replayer:
         arguments = [self._replay.nodeid, *self._replay.options(), f"--dtype-ledger={books}"]
         if not any(option.startswith("--dtype-device") for option in arguments):
             arguments.append(f"--dtype-device={self._replay.cell.device}")
-        # What a project's configuration may have: a replay is judged by itself, and takes all of it.
+        # What a project may have configured: a replay is judged by itself, and takes it all.
         flags = {option.flag for option in OPTIONS}
         arguments += [f"{flag}=none" for flag in _NOT_HERE if flag in flags]
         command: Sequence[str] | str
