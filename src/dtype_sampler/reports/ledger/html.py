@@ -8,6 +8,7 @@ from importlib import resources
 from typing import Any
 
 from dtype_sampler.reports.ledger import table
+from dtype_sampler.reports.words import lasting
 
 _FIGURES = (
     ("cells", "cells"),
@@ -19,6 +20,8 @@ _FIGURES = (
     ("skipped", "skipped"),
     ("runs", "runs"),
     ("next_seed", "next seed"),
+    ("next_seconds", "next sample takes"),
+    ("matrix_seconds", "full matrix takes"),
 )
 # No place in a script element where a browser could see anything but JSON.
 _UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
@@ -74,6 +77,8 @@ def _first(report: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _figure(value: Any, name: str = "") -> str:
+    if name.endswith("_seconds"):
+        return lasting(value)
     if value is None:
         return "–"  # noqa: RUF001 - as in the heat map: there is none
     # A seed is copied, not read.
