@@ -307,9 +307,9 @@ class Replayer:
         name, file = strange
         raise DtypeSamplerError(
             f"each commit would be tested with the same code: {name} was imported from {file}, and"
-            " not from the commit. It is installed so that no PYTHONPATH wins over it: install each"
-            " commit where it is tested, such as with"
-            " --run 'pip install -q --no-deps . && python -m pytest' in an environment made for it"
+            " not from the commit. It is installed so that no PYTHONPATH wins over it: in an"
+            " environment made for it, let each commit be installed, such as by"
+            " --run 'pip install -q --no-deps . && PYTHONPATH= pytest'"
         )
 
     def _foreign(self, modules: Mapping[str, str]) -> tuple[str, str] | None:
