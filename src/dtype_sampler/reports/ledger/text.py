@@ -79,22 +79,22 @@ def markdown(
     if some:
         head += ["", "| takes | test, with all its dtypes | of which |", "| ---: | --- | --- |"]
     for state, seconds, parts in some:
-        key = f"{_escaped(state.test.key)} ({state.test.device})"
-        head.append(f"| {_escaped(lasting(seconds))} | {key} | {_escaped(parts)} |")
+        key = f"{escaped(state.test.key)} ({state.test.device})"
+        head.append(f"| {escaped(lasting(seconds))} | {key} | {escaped(parts)} |")
     worst = _worst(coverage)
     if not worst:
         closing = "Every cell is covered, and none is failing." if coverage.tests else ""
         return "\n".join([*head, "", closing]).strip() + "\n"
     head += ["", "| covered | test | what is missing |", "| ---: | --- | --- |"]
-    lines, size = head, sum(map(_size, head))
+    lines, size = head, sum(map(size_of, head))
     for number, state in enumerate(worst):
         missing = "; ".join(
             f"{words}: {', '.join(cell.cell.label for cell in cells)}"
             for words, cells in _groups(state)
         )
-        key = f"{_escaped(state.test.key)} ({state.test.device})"
-        line = f"| {state.percent:.0f} % | {key} | {_escaped(missing)} |"
-        size += _size(line)
+        key = f"{escaped(state.test.key)} ({state.test.device})"
+        line = f"| {state.percent:.0f} % | {key} | {escaped(missing)} |"
+        size += size_of(line)
         if size > limit - 100:
             lines.append(f"\n... and {len(worst) - number} more tests.")
             break
@@ -102,7 +102,8 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _size(line: str) -> int:
+def size_of(line: str) -> int:
+    """The bytes that a line takes."""
     # Of a label that is no text, as it is written then.
     return len(line.encode(errors="backslashreplace")) + 1
 
@@ -222,8 +223,8 @@ def _wrapped(line: str, width: int | None, indent: int = 0) -> list[str]:
     return [" " * indent + part for part in parts]
 
 
-def _escaped(words: str) -> str:
+def escaped(words: str) -> str:
     """Words for a cell of a Markdown table."""
-    for character in "\\`*_{}[]<>#|":
+    for character in "\\`*_{}[]<>#|&~$":
         words = words.replace(character, f"\\{character}")
-    return words.replace("\n", " ")
+    return " ".join(words.splitlines())
