@@ -6,7 +6,7 @@ Version 3: `tests.whole_at` and `tests.times`, which tell a view of all that a t
 one of a part; what was written before may be either. The outcome `suspect`, which older programs
 can't read. `runs.lane`, `runs.part` and `runs.in_series`: whose seeds a run's seed is one of.
 Version 4: `cells.costs` and `tests.rests`, the newest durations of a cell, and of what a test needs
-besides its cells.
+besides its cells. `failures` and `kinds`: in which way a cell failed in a run.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -19,6 +19,22 @@ from collections.abc import Mapping
 VERSION = 4
 # "dtsl" in SQLite's own header field for the application that a file belongs to.
 APPLICATION_ID = 0x6474736C
+
+# Many cells fail in one way: so the text of each is kept once.
+_KINDS = """CREATE TABLE kinds (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL, -- the types of the exceptions, with ' + ' between them
+        message TEXT NOT NULL, -- the first line
+        UNIQUE (kind, message)
+    )"""
+# Of the whole runs, and of the run of each cell's mark `failed`.
+_FAILURES = """CREATE TABLE failures (
+        cell INTEGER NOT NULL,
+        run INTEGER NOT NULL,
+        at INTEGER NOT NULL, -- milliseconds since the start of the run
+        kind INTEGER NOT NULL,
+        PRIMARY KEY (cell, run)
+    ) WITHOUT ROWID"""
 
 TABLES = (
     """CREATE TABLE runs (
@@ -77,6 +93,8 @@ TABLES = (
         duration INTEGER,
         PRIMARY KEY (run, cell)
     ) WITHOUT ROWID""",
+    _KINDS,
+    _FAILURES,
 )
 
 # From which version -> the statements that lead to the next one.
@@ -92,5 +110,7 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     3: (
         "ALTER TABLE cells ADD COLUMN costs TEXT NOT NULL DEFAULT '[]'",
         "ALTER TABLE tests ADD COLUMN rests TEXT NOT NULL DEFAULT '[]'",
+        _KINDS,
+        _FAILURES,
     ),
 }

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.coverage import Coverage
     from dtype_sampler.ledger.outlook import Outlook, OutOfStep
     from dtype_sampler.ledger.records import CellRecord, RunRecord
+    from dtype_sampler.session.known import Compared
 
 SECTION = "dtype-sampler"
 # How the test keys of the checks that come with the plugin begin.
@@ -24,8 +25,11 @@ CHECKS = "dtype_sampler/checks/"
 _SHOWN = 5
 
 
-def header(plan: RunPlan) -> str:
-    """The line that says what decides this run's samples."""
+def header(plan: RunPlan, settings: Settings | None = None) -> str:
+    """The line that says what decides this run's samples.
+
+    settings: of the run, if failures may be compared with a baseline.
+    """
     parts = [f"--dtype-seed={plan.seed} ({plan.seed_origin})"]
     if plan.all_dtypes:
         parts.append("all dtypes")
@@ -34,6 +38,10 @@ def header(plan: RunPlan) -> str:
     if plan.only:
         parts.append(f"only={','.join(plan.only)}")
     parts.append(f"device={plan.device or 'auto'}")
+    if settings is not None and settings.compared:
+        number = sum(len(labels) for tests in plan.known.values() for labels in tests.values())
+        told = f"{number} known to fail" if number else "nothing is known to fail"
+        parts.append(f"baseline={visible(str(settings.baseline))} ({told})")
     return f"{SECTION}: {', '.join(parts)}"
 
 
@@ -109,6 +117,35 @@ def _hidden(tally: Tally) -> Iterator[str]:
     if left:
         cells = count_of(sum(map(len, left)), "cell")
         yield f"{count_of(len(left), 'test')} left a loop before its end: {cells} not reached"
+
+
+def comparison(
+    compared: Compared, plan: RunPlan, tally: Tally, settings: Settings
+) -> list[tuple[str, bool]]:
+    """What the run comes to against its baseline: lines, and whether each is of concern."""
+    lines = [(f"{SECTION}: {compared.line}", False)]
+    cells = [f"{cell.key} with {cell.label}" for cell in compared.mended]
+    lines += [(f"{SECTION}: mended: {cell}", False) for cell in cells[:_SHOWN]]
+    if len(cells) > _SHOWN:
+        more = count_of(len(cells) - _SHOWN, "more cell")
+        lines.append((f"{SECTION}: ... and {more} passed that {_were(more)} known to fail", False))
+    here = {cell.device for cell in tally.cells()}
+    if plan.known and not here.intersection(plan.known):
+        elsewhere = ", ".join(sorted(plan.known))
+        told = f"the baseline knows no failure on {', '.join(sorted(here))}, only on {elsewhere}"
+        lines.append((f"{SECTION}: {told}", True))
+    if plan.vague:
+        told = f"of {count_of(plan.vague, 'failing cell')} the baseline does not say in which way"
+        told += " it fails: each is new until a run has written that down there"
+        lines.append((f"{SECTION}: {told}", True))
+    if compared.mended and settings.fail_on_mended:
+        number = count_of(len(cells), "cell")
+        lines.append((f"ERROR: --dtype-fail-on-mended: {number} known to fail passed", True))
+    return lines
+
+
+def _were(number: str) -> str:
+    return "was" if number.startswith("1 ") else "were"
 
 
 def histories(
