@@ -1,4 +1,4 @@
-"""The commands of the ledger: `report`, `combine`, `plan`, `history` and `prune`."""
+"""The commands of the ledger: `report`, `combine`, `plan`, `history`, `known-failures`, `prune`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dtype_sampler.commands import known_failures
 from dtype_sampler.commands.exits import ERROR, FINE, GATE_MISSED
 from dtype_sampler.commands.output import say, write
 from dtype_sampler.errors import DtypeSamplerError
@@ -96,6 +97,14 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     ledger(sub)
     sub.add_argument("key", metavar="TESTKEY", help="a test key, as the report shows it")
     sub = command(
+        "known-failures",
+        _known_failures,
+        "list what failed at its last verdict, in which way, and since when",
+        "dtype-sampler known-failures --format json",
+    )
+    ledger(sub)
+    known_failures.add_arguments(sub)
+    sub = command(
         "prune",
         _prune,
         "forget tests that are gone, and whole runs of long ago",
@@ -176,6 +185,7 @@ def _report(options: argparse.Namespace) -> int:
             device=options.device,
             pattern=options.tests,
             since=None if options.max_age is None else now - options.max_age,
+            failures=store.failures(),
         )
         runs = store.runs()
         activity = store.activity() if options.format in ("json", "html") else {}
@@ -282,7 +292,7 @@ def _plan(options: argparse.Namespace) -> int:
 def _history(options: argparse.Namespace) -> int:
     from difflib import get_close_matches
 
-    from dtype_sampler.ledger.outcomes import SUSPECT
+    from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT
     from dtype_sampler.reports.ledger.data import iso
     from dtype_sampler.reports.words import short_commit
 
@@ -302,6 +312,10 @@ def _history(options: argparse.Namespace) -> int:
             }
             if seen:
                 rows.append((run, seen))
+        failures = {
+            (one.run, one.cell.device, one.cell.label): str(one.failure)
+            for one in store.failures(options.key)
+        }
     finally:
         store.close()
     for test in tests:
@@ -314,8 +328,16 @@ def _history(options: argparse.Namespace) -> int:
             }
             suspects = [label for label, outcome in said.items() if outcome == SUSPECT]
             together = suspects if len(suspects) > 1 else []
-            told = [f"{label} {said[label]}" for label in said if label not in together]
-            told += [f"one of {', '.join(together)} failed"] if together else []
+            how = {
+                label: f" ({failures[run.uid, test.device, label]})"
+                if (run.uid, test.device, label) in failures
+                and said[label] in (CRASHED, FAILED, SUSPECT)
+                and failures[run.uid, test.device, label] != said[label]
+                else ""
+                for label in said
+            }
+            told = [f"{label} {said[label]}{how[label]}" for label in said if label not in together]
+            told += [f"one of {', '.join(together)} failed{how[together[0]]}"] if together else []
             if told:
                 commit = f", commit {short_commit(run.commit)}" if run.commit else ""
                 say(
@@ -327,6 +349,10 @@ def _history(options: argparse.Namespace) -> int:
         if never:
             say(f"  in none of these runs: {', '.join(never)}\n")
     return FINE
+
+
+def _known_failures(options: argparse.Namespace) -> int:
+    return known_failures.run(options, _open)
 
 
 def _prune(options: argparse.Namespace) -> int:

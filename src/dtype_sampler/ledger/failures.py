@@ -105,8 +105,8 @@ def _message_of(error: BaseException) -> str:
 
 
 def _first_line(words: str) -> str:
-    lines = (line.strip() for line in words.splitlines())
-    return _plain(next((line for line in lines if line), ""))[:LONGEST]
+    lines = (_plain(line).strip() for line in words.splitlines())
+    return next((line for line in lines if line), "")[:LONGEST].rstrip()
 
 
 def _plain(words: str) -> str:

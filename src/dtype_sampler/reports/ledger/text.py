@@ -11,6 +11,7 @@ from dtype_sampler.reports.words import ago, count_of
 
 # GitHub takes at most 1 MiB of step summary; some of it may be written already.
 STEP_SUMMARY_LIMIT = 1000 * 1000
+_FAILING = "failing"
 
 
 def text(coverage: Coverage, summary: Mapping[str, Any], *, now: float, width: int) -> str:
@@ -29,6 +30,9 @@ def text(coverage: Coverage, summary: Mapping[str, Any], *, now: float, width: i
         for words, cells in _groups(state):
             labels = ", ".join(cell.cell.label for cell in cells)
             lines += _wrapped(f"{words}: {labels}", width, indent=9)
+            if words == _FAILING:
+                for how, which in _ways(cells):
+                    lines += _wrapped(f"{', '.join(which)}: {how}", width, indent=11)
     if not worst and coverage.tests:
         lines += ["", "Every cell is covered, and none is failing."]
     return "\n".join(lines) + "\n"
@@ -52,8 +56,13 @@ def markdown(
     lines, size = head, sum(map(_size, head))
     for number, state in enumerate(worst):
         missing = "; ".join(
-            f"{words}: {', '.join(cell.cell.label for cell in cells)}"
-            for words, cells in _groups(state)
+            [
+                *(
+                    f"{words}: {', '.join(cell.cell.label for cell in cells)}"
+                    for words, cells in _groups(state)
+                ),
+                *(f"{', '.join(which)}: {how}" for how, which in _ways(state.failing)),
+            ]
         )
         key = f"{_escaped(state.test.key)} ({state.test.device})"
         line = f"| {state.percent:.0f} % | {key} | {_escaped(missing)} |"
@@ -113,7 +122,7 @@ def _worst(coverage: Coverage) -> list[TestState]:
 
 def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
     for words, cells in (
-        ("failing", state.failing),
+        (_FAILING, state.failing),
         *((_one_of(len(group)), group) for group in state.suspects),
         ("never ran", [cell for cell in state.cells if cell.state == NEVER]),
         ("too old", [cell for cell in state.cells if cell.state == STALE]),
@@ -121,6 +130,15 @@ def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
     ):
         if cells:
             yield words, cells
+
+
+def _ways(cells: Iterable[CellState]) -> Iterable[tuple[str, list[str]]]:
+    """In which ways cells fail, each with the labels of those that do, where it is known."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.failure is not None:
+            found.setdefault(str(cell.failure), []).append(cell.cell.label)
+    return found.items()
 
 
 def _one_of(number: int) -> str:
