@@ -16,8 +16,8 @@ SKIPPED = "skipped"
 UNSUPPORTED = "unsupported"
 CRASHED = "crashed"
 NOT_REACHED = "not-reached"
-# One of several dtypes failed, and which one can't be told. No verdict, as it says of no dtype
-# what came of it; and never to be lost sight of, as one of them did fail.
+# One of several dtypes did not pass, and which one can't be told. No verdict, as it says of no
+# dtype what came of it, nor that it ran at all; never to be lost sight of, as one did not pass.
 SUSPECT = "suspect"
 
 VERDICTS = frozenset({PASSED, FAILED, XFAILED, XPASSED, CRASHED})
@@ -84,7 +84,8 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
       have passed, those after it are not reached.
     - What fails when no dtype is under test any more, after the loop or in teardown, could be the
       fault of each dtype handed out: if there are several, each is a suspect, and none is credited
-      with a pass.
+      with a pass. So it is with an expected failure: which of them did not come to its end, and
+      which never had its turn, can't be told.
     - A subtest speaks for the dtype that its parameters name, else for the one under test.
     """
     known = [one.samples for one in observations if one.samples is not None]
@@ -104,7 +105,7 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
             continue
         sure, doubtful = _meant(observation, known[-1])
         _say(cells, sure, outcome)
-        _say(cells, doubtful, SUSPECT if outcome in (FAILED, CRASHED) else outcome)
+        _say(cells, doubtful, SUSPECT if outcome in (FAILED, CRASHED, XFAILED) else outcome)
         blamed.update(sure, doubtful)
     if any(map(_ran, observations)):
         entered = (
@@ -404,9 +405,10 @@ class Tally:
                 _say(said, (cell,), outcome)
         return {cell: said.get(cell) for cell in self._declared}
 
-    def failure(self, cell: Cell) -> Failure | None:
-        """In which way a cell failed, where that is known."""
-        return self._failures.get(cell)
+    @property
+    def failures(self) -> Mapping[Cell, Failure | None]:
+        """In which way each cell failed that did, or that is one of several of which one did."""
+        return self._failures
 
     @property
     def used(self) -> bool:

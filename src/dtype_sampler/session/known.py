@@ -139,9 +139,11 @@ def compare(plan: RunPlan, tally: Tally) -> Compared:
     for cell, outcome in tally.cells().items():
         before = plan.known_failure(cell.device, cell.key, cell.label)
         if outcome == SUSPECT:
-            suspects[cell.key, cell.device] = None
+            # One of several that were expected to fail is no failure.
+            if cell in tally.failures:
+                suspects[cell.key, cell.device] = None
         elif outcome in (FAILED, CRASHED):
-            expected = outcome == FAILED and _is_known(before, tally.failure(cell))
+            expected = outcome == FAILED and _is_known(before, tally.failures.get(cell))
             (known if expected else new).append(cell)
         elif outcome in (PASSED, XPASSED) and before is not None:
             mended.append(cell)
