@@ -79,7 +79,7 @@ def read_all(path):
         return [one_line(error)]
     with closing(store):
         reads = [
-            *(store.runs, store.tests, store.cells, store.activity),
+            *(store.runs, store.tests, store.cells, store.activity, store.costs),
             *(store.failures, store.known_failures),
             *(lambda key=key: store.cells(key) for key in KEYS),
             lambda: store.history(verdicts=True),
