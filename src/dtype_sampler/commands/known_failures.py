@@ -57,7 +57,8 @@ def run(options: argparse.Namespace, open_ledger: Callable[[Path | None], Sqlite
         known = read_baseline(options.baseline)
     known = [
         one
-        for one in known
+        # In an order that does not change from run to run.
+        for one in sorted(known, key=lambda one: (one.cell.key, one.cell.device, one.cell.label))
         if (not options.device or one.cell.device in options.device)
         and (options.tests is None or fnmatchcase(one.cell.key, options.tests))
     ]

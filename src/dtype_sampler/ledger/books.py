@@ -162,7 +162,9 @@ class Books:
                     if source.is_file():
                         shutil.copyfile(source, Path(folder) / source.name)
                 copy = Books(Path(folder) / self.path.name, named=False, keep=self.keep)
-                return copy.read(verdicts=verdicts, failing=failing)
+                history = copy.read(verdicts=verdicts, failing=failing)
+                self.failing = copy.failing
+                return history
         except OSError:
             return History()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dtype_sampler.sampling.candidates import exact_name
 from dtype_sampler.sampling.plan import RunPlan
-from dtype_sampler.session.settings import CLI, ENV, INI, NO_BASELINE, Settings
+from dtype_sampler.session.settings import CLI, ENV, NO_BASELINE, Settings
 
 
 def quoted(text: str) -> str:
@@ -91,8 +91,8 @@ def lines(
     times = int(payload.get("draws_as", 1))
     # Of the data alone: which dtypes there are is the same in every attempt.
     common = [*([f"--dtype-attempt={times}"] if times > 1 else []), *common]
-    if settings.compared and settings.came_from("baseline") in (ENV, INI):
-        # By then the ledger may know it: a replay is to fail.
+    if settings.compared:
+        # Which may be in `addopts` too, and by then the ledger may know it: a replay is to fail.
         common = [f"--dtype-baseline={NO_BASELINE}", *common]
     same = sample_options(settings, plan)
     if any(sample["by_name"] for sample in payload["samples"]):

@@ -59,7 +59,13 @@ def read_plan(
             history = look(verdicts=settings.strategy == "oldest", failing=settings.compared)
     elif settings.strategy == "oldest":
         raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
-    known = None if idle else known_failures(config, settings, books, history)
+    try:
+        known = known_failures(config, settings, books, history)
+    except DtypeSamplerError:
+        # Who asks for help, or for a list of tests, is not to be told of this.
+        if not idle:
+            raise
+        known = None
     kept: tuple[str, ...] = ()
     with told(config, "reading pytest's cache"):
         kept = _kept(config)
