@@ -77,7 +77,9 @@ class RunPlan:
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> RunPlan:
         """The plan that `to_wire` packed."""
-        return cls(**{**data, **{name: loads(data[name]) for name in _AS_TEXT}})
+        read = {name: loads(data[name]) for name in _AS_TEXT}
+        read["known_as"] = tuple((tuple(types), words) for types, words in read["known_as"])
+        return cls(**{**data, **read})
 
 
 @dataclass(frozen=True, slots=True)
