@@ -687,7 +687,7 @@ def test_a_baseline_that_is_none_is_told_before_any_test_runs(suite, monkeypatch
     suite.shape("marker")
     path = suite.path / "base.sqlite"
     expected = {
-        "no ledger": "is no ledger (no SQLite file): name another with --dtype-baseline",
+        "no ledger": "is no ledger (no SQLite file): name another, by --dtype-baseline of pytest, *",
         "missing": "there is no such file: name a ledger, or write ledger for the run's own",
         "folder": "is a folder: name a ledger, or write ledger for the run's own",
         "newer": f"was written by a newer dtype-sampler (schema {schema.VERSION + 1},*",
@@ -836,7 +836,7 @@ def test_it_is_told_in_histories_and_reports(suite, capsys):
     suite.project.pytester.chdir()
     capsys.readouterr()
     assert main(["history", suite.key]) == 0
-    newest, before = capsys.readouterr().out.splitlines()[1:]
+    newest, before = capsys.readouterr().out.splitlines()[1:3]
     assert newest.endswith(": a passed, b failed (TypeError: no b), c passed, d passed")
     assert "b failed (ValueError: no b)" in before
     assert main(["report"]) == 0

@@ -194,7 +194,7 @@ def _report(options: argparse.Namespace) -> int:
             device=options.device,
             pattern=options.tests,
             since=None if options.max_age is None else now - options.max_age,
-            failures=store.failures(),
+            failures=store.failures(last=True),
             skipped=options.skipped,
         )
         runs = store.runs()

@@ -8,9 +8,11 @@ import warnings
 from contextlib import closing
 from pathlib import Path
 
+from dtype_sampler.ledger.opening import BY, check_header
 from dtype_sampler.ledger.records import KnownFailure
 from dtype_sampler.ledger.store import LedgerError
 
+_BY = "by --dtype-baseline of pytest, or --baseline of a command"
 _HINT = "name a ledger, or write ledger for the run's own"
 
 
@@ -33,15 +35,13 @@ def read_baseline(path: Path) -> list[KnownFailure]:
             except LedgerError as error:
                 raise LedgerError(str(error).replace(str(copy), str(path))) from None
     except LedgerError as error:
-        raise LedgerError(str(error).replace("--dtype-ledger", "--dtype-baseline")) from None
+        raise LedgerError(str(error).replace(BY, _BY)) from None
     except (OSError, ValueError) as error:
         said = getattr(error, "strerror", None) or error
         raise LedgerError(f"{path}: can't be read: {said}") from None
 
 
 def _check_place(path: Path) -> None:
-    from dtype_sampler.ledger.opening import check_header
-
     if path.is_dir():
         raise LedgerError(f"{path}: is a folder: {_HINT}")
     if not path.exists():

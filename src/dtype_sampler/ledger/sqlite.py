@@ -131,10 +131,11 @@ _WORRYING = (
     " ORDER BY key, verdict_at, label"
 )
 # The kind of a cell's last failure, and the first run since its last pass in which it failed.
+# CROSS: else SQLite looks at all observations for each cell.
 _FAILING = (
     "SELECT key, label, device, nodeid, kinds.kind, kinds.message, passed_at, coalesce((SELECT"
-    " runs.id FROM runs JOIN observations ON run = runs.id AND cell = cells.id WHERE outcome IN"
-    f" ({_NUMBERS[FAILED]}, {_NUMBERS[CRASHED]}) AND started + at / 1000.0 > coalesce(passed_at, 0)"
+    " runs.id FROM runs CROSS JOIN observations ON run = runs.id AND cell = cells.id"
+    f" WHERE outcome IN ({_NUMBERS[FAILED]}, {_NUMBERS[CRASHED]}) AND started + at / 1000.0 > coalesce(passed_at, 0)"
     " ORDER BY started, uid LIMIT 1), failed_run) FROM cells JOIN tests ON tests.id = test"
     " LEFT JOIN failures ON failures.cell = cells.id AND failures.run = failed_run"
     " LEFT JOIN kinds ON kinds.id = failures.kind WHERE verdict = ? ORDER BY key, verdict_at, label"
@@ -160,9 +161,9 @@ _WRONG_CELLS = "SELECT cells.id FROM cells WHERE {} LIMIT 1".format(
 )
 _WRONG_FAILURES = (
     "SELECT failures.cell FROM failures LEFT JOIN kinds ON kinds.id = failures.kind"
+    " LEFT JOIN cells ON cells.id = cell LEFT JOIN runs ON runs.id = run"
     " WHERE typeof(at) <> 'integer' OR typeof(kinds.kind) <> 'text'"
-    " OR typeof(message) <> 'text' OR cell NOT IN (SELECT id FROM cells)"
-    " OR run NOT IN (SELECT id FROM runs) LIMIT 1"
+    " OR typeof(message) <> 'text' OR cells.id IS NULL OR runs.id IS NULL LIMIT 1"
 )
 # The files, by device and inode, that this process has open. What opens and closes such a file by
 # other means than SQLite's lets go of all of SQLite's locks on it (POSIX).
@@ -436,9 +437,14 @@ class SqliteStore(Store):
         )
         return self._all(lambda row: observed_of(row, _OUTCOMES), rows)
 
-    def failures(self, key: str | None = None) -> list[FailureRecord]:
-        """How cells failed, of one test or of all: in the whole runs, and in each one's last."""
-        where, values = ("", ()) if key is None else (" WHERE key = ?", (key,))
+    def failures(self, key: str | None = None, *, last: bool = False) -> list[FailureRecord]:
+        """How cells failed, of one test or of all: in the whole runs, and in each one's last.
+
+        last: each cell's last failure alone.
+        """
+        where, values = ("", ()) if key is None else (" AND key = ?", (key,))
+        where = f" WHERE (run = failed_run OR ?){where}"
+        values = (not last, *values)
         rows = self._rows(
             "SELECT key, label, tests.device, uid, started, at, kinds.kind, message FROM failures"
             # What is not there is found out, instead of being passed over.

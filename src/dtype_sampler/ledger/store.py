@@ -68,8 +68,11 @@ class Store(Protocol):
     def observations(self, uid: str, key: str | None = None) -> list[Observed]:
         """What came of a run's cells, of one test or of all, if the run is not folded away."""
 
-    def failures(self, key: str | None = None) -> list[FailureRecord]:
-        """How cells failed, of one test or of all: in the whole runs, and in each one's last."""
+    def failures(self, key: str | None = None, *, last: bool = False) -> list[FailureRecord]:
+        """How cells failed, of one test or of all: in the whole runs, and in each one's last.
+
+        last: each cell's last failure alone.
+        """
 
     def known_failures(self) -> list[KnownFailure]:
         """The cells whose last verdict was a failure, by test, the oldest such verdict first."""
