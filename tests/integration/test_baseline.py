@@ -687,7 +687,7 @@ def test_a_baseline_that_is_none_is_told_before_any_test_runs(suite, monkeypatch
     suite.shape("marker")
     path = suite.path / "base.sqlite"
     expected = {
-        "no ledger": "is no ledger (no SQLite file): name another, by --dtype-baseline of pytest, *",
+        "no ledger": "is no ledger (no SQLite file): name another, by --dtype-baseline of *",
         "missing": "there is no such file: name a ledger, or write ledger for the run's own",
         "folder": "is a folder: name a ledger, or write ledger for the run's own",
         "newer": f"was written by a newer dtype-sampler (schema {schema.VERSION + 1},*",

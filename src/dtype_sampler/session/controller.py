@@ -103,7 +103,11 @@ class Controller:
     def pytest_report_header(self) -> str:
         if self.config.getoption("collectonly"):
             return terminal.listing_header(self.plan)
-        return terminal.header(self.plan, self.settings)
+        return terminal.header(self.plan, self.settings.instead_of, self._baseline)
+
+    @property
+    def _baseline(self) -> str:
+        return str(self.settings.baseline) if self.settings.compared else ""
 
     @property
     def _forked(self) -> bool:
@@ -118,7 +122,7 @@ class Controller:
         if writer is None or self.config.get_verbosity() >= 0:
             return
         if not (self.config.getoption("no_header") or self.config.getoption("collectonly")):
-            writer.write_line(terminal.header(self.plan, self.settings))
+            writer.write_line(terminal.header(self.plan, self.settings.instead_of, self._baseline))
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
@@ -500,6 +504,8 @@ def _records(
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
             whole_at=now if whole else 0.0,
+            arguments=max(sample["arguments"], before.arguments if before else 1),
+            circle=before.circle if before else sample["circle"],
             rests=lasted(started, rests.get((key, device))),
         )
     marked = {
