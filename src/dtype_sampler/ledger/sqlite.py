@@ -137,7 +137,8 @@ _FAILING = (
     "SELECT key, label, device, nodeid, kinds.kind, kinds.message, passed_at, coalesce((SELECT"
     " runs.id FROM runs CROSS JOIN observations ON run = runs.id AND cell = cells.id"
     f" WHERE outcome IN ({_NUMBERS[FAILED]}, {_NUMBERS[CRASHED]})"
-    " AND started + at / 1000.0 > coalesce(passed_at, 0) ORDER BY started, uid LIMIT 1), failed_run) FROM cells JOIN tests ON tests.id = test"
+    " AND started + at / 1000.0 > coalesce(passed_at, 0) ORDER BY started, uid LIMIT 1),"
+    " failed_run) FROM cells JOIN tests ON tests.id = test"
     " LEFT JOIN failures ON failures.cell = cells.id AND failures.run = failed_run"
     " LEFT JOIN kinds ON kinds.id = failures.kind WHERE verdict = ? ORDER BY key, verdict_at, label"
 )
