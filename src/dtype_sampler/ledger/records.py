@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dtype_sampler.ledger.costs import Lasted, newest
+from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import CRASHED, FAILED, PASSED, SUSPECT, VERDICTS, Cell
 
 FAILURES = frozenset({FAILED, CRASHED})
@@ -243,10 +244,40 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The outcome of one cell in one run. duration: seconds, None where that can't be told."""
+    """The outcome of one cell in one run. duration: seconds, None where that can't be told.
+
+    failure: in which way it failed, where that is known; the store gives it by `failures`.
+    """
 
     cell: Cell
     nodeid: str
     outcome: str
     at: float
     duration: float | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """How a cell failed in one run. run: its uid. at: seconds since 1970."""
+
+    cell: Cell
+    run: str
+    at: float
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFailure:
+    """A cell whose last verdict was a failure, not a crash.
+
+    nodeid: what ran it last. failure: in which way; None if that was not kept. since: the first run
+    in which it failed after it had passed last, as far as runs are kept; exact: whether there can't
+    have been one before.
+    """
+
+    cell: Cell
+    nodeid: str
+    failure: Failure | None
+    since: RunRecord
+    exact: bool

@@ -13,11 +13,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally, blamed, heavier
+from dtype_sampler.ledger.outcomes import (
+    CRASHED,
+    FAILED,
+    SUSPECT,
+    Cell,
+    Finished,
+    Observation,
+    Tally,
+    blamed,
+    failure_on_wire,
+    heavier,
+)
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.session import terminal
+from dtype_sampler.session.expected import KNOWN
 from dtype_sampler.session.faults import LOST, guarded, told
+from dtype_sampler.session.known import Compared, compare
 from dtype_sampler.session.nodeids import argument_of_nodeid
 from dtype_sampler.session.settings import INI, Settings
 from dtype_sampler.session.subtests import name_dtypes
@@ -25,6 +38,7 @@ from dtype_sampler.session.subtests import name_dtypes
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.ledger.coverage import Coverage
+    from dtype_sampler.ledger.failures import Failure
     from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 
 # So many tests with cells that never ran are looked at for the steps that their seeds go in.
@@ -64,8 +78,10 @@ class Controller:
         self._pid = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
-        # What was said last of each cell, and the node id of the item that said it.
-        self._said: dict[Cell, tuple[str, str]] = {}
+        # What was said last of each cell, in which way it failed, and the node id of the item that
+        # said it.
+        self._said: dict[Cell, tuple[str, str, Failure | None]] = {}
+        self._compared: Compared | None = None
         # The node ids of what was called and came to its end: it has asked for all it asks for.
         self._came_to_end: set[str] = set()
         self._coverage: Coverage | None = None
@@ -87,7 +103,11 @@ class Controller:
     def pytest_report_header(self) -> str:
         if self.config.getoption("collectonly"):
             return terminal.listing_header(self.plan)
-        return terminal.header(self.plan, self.settings.instead_of)
+        return terminal.header(self.plan, self.settings.instead_of, self._baseline)
+
+    @property
+    def _baseline(self) -> str:
+        return str(self.settings.baseline) if self.settings.compared else ""
 
     @property
     def _forked(self) -> bool:
@@ -102,7 +122,7 @@ class Controller:
         if writer is None or self.config.get_verbosity() >= 0:
             return
         if not (self.config.getoption("no_header") or self.config.getoption("collectonly")):
-            writer.write_line(terminal.header(self.plan, self.settings.instead_of))
+            writer.write_line(terminal.header(self.plan, self.settings.instead_of, self._baseline))
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
@@ -135,7 +155,7 @@ class Controller:
         except Exception:
             self._lose(nodeid)
             raise
-        if payload is not None and observation.outcome == "failed":
+        if payload is not None and observation.outcome == "failed" and not hasattr(report, KNOWN):
             with told(self.config, "making replay lines"):
                 sure, doubtful = blamed(observation)
                 blame = {"under_test": sure, "one_of": doubtful}
@@ -162,12 +182,15 @@ class Controller:
 
     def _with_repetitions(self, nodeid: str, finished: Finished) -> Finished:
         """A cell that several items speak of, as repetitions of a test do, has the worst of it."""
-        cells = {}
+        cells, failures = {}, {}
         for cell, outcome in finished.cells.items():
-            source, before = self._said.get(cell, (nodeid, outcome))
-            cells[cell] = outcome if source == nodeid else heavier(before, outcome)
-            self._said[cell] = nodeid, cells[cell]
-        return replace(finished, cells=cells)
+            failure = finished.failures.get(cell)
+            source, before, failed = self._said.get(cell, (nodeid, outcome, failure))
+            cells[cell], failures[cell] = outcome, failure
+            if source != nodeid and heavier(before, outcome) != outcome:
+                cells[cell], failures[cell] = before, failed
+            self._said[cell] = nodeid, cells[cell], failures[cell]
+        return replace(finished, cells=cells, failures=failures)
 
     def _lose(self, nodeid: str) -> None:
         self._lost.add(nodeid)
@@ -273,6 +296,10 @@ class Controller:
         left: list[Finished] = []
         with told(self.config, "folding what has not ended"):
             left = self.tally.close()
+        if self.settings.compared:
+            with told(self.config, "comparing with the baseline"):
+                self._compared = compare(self.plan, self.tally)
+            self._gate_mended(session)
         if self.books is not None:
             with told(self.config, "closing the books"):
                 now = self.books.now()
@@ -281,6 +308,11 @@ class Controller:
             with told(self.config, "closing the books"):
                 self.books.end(self._met)
             self._gate(session)
+
+    def _gate_mended(self, session: pytest.Session) -> None:
+        mended = self._compared is None or self._compared.mended
+        if mended and self.settings.fail_on_mended and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _gate(self, session: pytest.Session) -> None:
         assert self.books is not None
@@ -376,6 +408,12 @@ class Controller:
             for line in terminal.summary(self.plan, self.tally, idle=self._idle):
                 if not brief:
                     terminalreporter.write_line(line)
+        if self._compared is not None and self.tally.used:
+            with told(self.config, "showing what is known to fail"):
+                lines = terminal.comparison(self._compared, self.plan, self.tally, self.settings)
+                for line, red in lines:
+                    if red or not brief:
+                        terminalreporter.write_line(line, red=red)
         if self.books is not None:
             with told(self.config, "showing what the ledger says"):
                 told_of = terminal.ledger_summary(
@@ -476,8 +514,15 @@ def _records(
         for label in sample.get("skipped", ())
     }
     seen = [
-        # No node id for what a mark skips: nothing ran it.
-        Observed(cell, "" if cell in marked else finished.nodeid, outcome, now, took.get(cell))
+        Observed(
+            cell,
+            # No node id for what a mark skips: nothing ran it.
+            "" if cell in marked else finished.nodeid,
+            outcome,
+            now,
+            took.get(cell),
+            finished.failures.get(cell) if outcome in (FAILED, CRASHED, SUSPECT) else None,
+        )
         for cell, outcome in finished.cells.items()
     ]
     return list(tests.values()), seen
@@ -504,12 +549,14 @@ def _is_of_a_test(report: object) -> bool:
 def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> Observation:
     # pytest 9 and pytest-subtests both say by a context that a report is a subtest's.
     subtest = hasattr(getattr(report, "context", None), "kwargs")
-    outcome: str = report.outcome
+    # To the books, what is known to fail has failed, whatever pytest is told of it.
+    known = hasattr(report, KNOWN)
+    outcome: str = "failed" if known else report.outcome
     rerun = outcome == "rerun"
     if payload is not None and (rerun or outcome == "failed") and not subtest:
         # What made it fail on the way here are its subtests, which have their own reports.
         outcome = payload.get("outcome", outcome)
-    xfail = hasattr(report, "wasxfail")
+    xfail = hasattr(report, "wasxfail") and not known
     if xfail and str(report.wasxfail).removeprefix("reason: ").startswith("[NOTRUN]"):
         # `xfail(run=False)`: pytest calls it an expected failure, though nothing has run.
         xfail = False
@@ -522,6 +569,7 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
         samples=payload,
         rerun=rerun,
         worker=worker,
+        failure=failure_on_wire((payload or {}).get("failure")),
     )
 
 

@@ -152,7 +152,7 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
-    if plan.verdicts or plan.recheck or plan.suspects or plan.alone or plan.hidden:
+    if any((plan.verdicts, plan.recheck, plan.suspects, plan.alone, plan.hidden, plan.known)):
         # The device decides whose history counts, and importing torch, as this does for a pool of
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
@@ -196,10 +196,13 @@ def draw(
             again = [label for label in again if label not in loners]
     declared = tuple(label for label in pool.labels if label in chosen or label in again)
     turns = declared
+    expected = tuple(plan.known.get(where, {}).get(key, ()))
     if loop and plan.only:
-        turns = as_named(declared, plan.only)
+        named = as_named(declared, plan.only)
+        turns = in_turn(named, known=expected)
+        again = again if turns == named else [*turns]
     elif loop:
-        turns = in_turn(declared, hidden=hidden, failing=failing)
+        turns = in_turn(declared, hidden=hidden, failing=failing, known=expected)
     return SampleRecord(
         key,
         where,
@@ -210,7 +213,7 @@ def draw(
         always=always,
         left=_left(plan, pool, left),
         skipped=dict(skipped or {}),
-        # With --dtype-only, the command line says all of it.
+        # With --dtype-only, the command line says all of it, but for what is known to fail.
         by_name=bool(again or loners)
         or (turns != declared and not plan.only)
         or (plan.strategy == "oldest" and not everything),

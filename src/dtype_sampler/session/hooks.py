@@ -112,6 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[PLAN] = RunPlan.from_wire(wire)
             config.pluginmanager.register(WorkerReports(config), "dtype-sampler-worker")
             _leave_traces(config)
+            _expect_failures(config)
         return
     from dtype_sampler.session.controller import Controller, open_books
     from dtype_sampler.session.startup import read_plan, read_settings
@@ -126,6 +127,14 @@ def pytest_configure(config: pytest.Config) -> None:
     controller = Controller(config, settings, plan, books, idle=idle)
     config.pluginmanager.register(controller, "dtype-sampler-controller")
     _leave_traces(config)
+    _expect_failures(config)
+
+
+def _expect_failures(config: pytest.Config) -> None:
+    if config.stash[PLAN].known:
+        from dtype_sampler.session.expected import KnownFailures
+
+        config.pluginmanager.register(KnownFailures(config, _running), KnownFailures.NAME)
 
 
 def _leave_traces(config: pytest.Config) -> None:
@@ -514,8 +523,23 @@ def pytest_runtest_makereport(
         raise
     if payload is not None:
         # A worker's pytest makes a test with failed subtests a failure itself, later than this.
-        setattr(report, WIRE, payload | {"outcome": report.outcome})
+        setattr(report, WIRE, payload | _said_by(report, call, test))
     return report
+
+
+def _said_by(
+    report: pytest.TestReport, call: pytest.CallInfo[None], test: RunningTest
+) -> dict[str, Any]:
+    """What the books are told of a report: whatever pytest is told of what is known to fail."""
+    if report.outcome != "failed" and not test.plan.known:
+        return {"outcome": report.outcome}
+    from dtype_sampler.session.expected import KNOWN, expect, failure_in
+
+    if test.plan.known:
+        expect(test, call, report)
+    outcome = "failed" if hasattr(report, KNOWN) else report.outcome
+    failure = failure_in(report, call)
+    return {"outcome": outcome} | ({"failure": tuple(failure)} if failure is not None else {})
 
 
 @pytest.fixture(scope="session", name="random_dtypes")

@@ -357,13 +357,14 @@ class RunningTest:
 
     def _in_turn(self, record: SampleRecord) -> SampleRecord:
         """The record in this test's own order: what it hid and failed with is its own matter."""
+        known = tuple(self.plan.known.get(record.device, {}).get(self.nodeid, ()))
         if self.plan.only:
-            return record
+            return replace(record, chosen=in_turn(record.chosen, known=known))
         hidden, failing = (
             past.get(record.device, {}).get(self.nodeid, ())
             for past in (self.plan.hidden, self.plan.recheck)
         )
-        turns = in_turn(record.chosen, hidden=hidden, failing=failing)
+        turns = in_turn(record.chosen, hidden=hidden, failing=failing, known=known)
         by_name = record.by_name or turns != record.chosen
         return replace(record, chosen=turns, by_name=by_name)
 

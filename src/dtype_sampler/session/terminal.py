@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.coverage import Coverage
     from dtype_sampler.ledger.outlook import Outlook, OutOfStep
     from dtype_sampler.ledger.records import CellRecord, RunRecord
+    from dtype_sampler.session.known import Compared
 
 SECTION = "dtype-sampler"
 # How the test keys of the checks that come with the plugin begin.
@@ -27,10 +28,11 @@ _SHOWN = 5
 _SHOWN_REPLAYS = 10
 
 
-def header(plan: RunPlan, instead_of: str = "") -> str:
+def header(plan: RunPlan, instead_of: str = "", baseline: str = "") -> str:
     """The line that says what decides this run's samples.
 
-    instead_of: the strategy that was asked for, where another option has another one.
+    instead_of: the strategy that was asked for, where another option has another one. baseline:
+    what failures are compared with.
     """
     parts = [f"--dtype-seed={plan.seed} ({plan.seed_origin})"]
     if plan.all_dtypes:
@@ -41,6 +43,10 @@ def header(plan: RunPlan, instead_of: str = "") -> str:
     if plan.only:
         parts.append(f"only={','.join(plan.only)}")
     parts.append(f"device={plan.device or 'auto'}")
+    if baseline:
+        number = sum(len(labels) for tests in plan.known.values() for labels in tests.values())
+        told = f"{number} known to fail" if number else "nothing is known to fail"
+        parts.append(f"baseline={visible(baseline)} ({told})")
     return f"{SECTION}: {', '.join(parts)}"
 
 
@@ -141,6 +147,35 @@ def _hidden(tally: Tally) -> Iterator[str]:
     if left:
         cells = count_of(sum(map(len, left)), "cell")
         yield f"{count_of(len(left), 'test')} left a loop before its end: {cells} not reached"
+
+
+def comparison(
+    compared: Compared, plan: RunPlan, tally: Tally, settings: Settings
+) -> list[tuple[str, bool]]:
+    """What the run comes to against its baseline: lines, and whether each is of concern."""
+    lines = [(f"{SECTION}: {compared.line}", False)]
+    cells = [f"{cell.key} with {cell.label}" for cell in compared.mended]
+    lines += [(f"{SECTION}: mended: {cell}", False) for cell in cells[:_SHOWN]]
+    if len(cells) > _SHOWN:
+        more = count_of(len(cells) - _SHOWN, "more cell")
+        lines.append((f"{SECTION}: ... and {more} passed that {_were(more)} known to fail", False))
+    here = {cell.device for cell in tally.cells()}
+    if plan.known and not here.intersection(plan.known):
+        elsewhere = ", ".join(sorted(plan.known))
+        told = f"the baseline knows no failure on {', '.join(sorted(here))}, only on {elsewhere}"
+        lines.append((f"{SECTION}: {told}", True))
+    if plan.vague:
+        told = f"of {count_of(plan.vague, 'failing cell')} the baseline does not say in which way"
+        told += " it fails: each is new until a run has written that down there"
+        lines.append((f"{SECTION}: {told}", True))
+    if compared.mended and settings.fail_on_mended:
+        number = count_of(len(cells), "cell")
+        lines.append((f"ERROR: --dtype-fail-on-mended: {number} known to fail passed", True))
+    return lines
+
+
+def _were(number: str) -> str:
+    return "was" if number.startswith("1 ") else "were"
 
 
 def replays(texts: Mapping[str, Iterable[str]], *, alone: bool) -> Iterator[str]:
