@@ -75,7 +75,7 @@ def read_all(path):
         return [one_line(error)]
     with closing(store):
         reads = [
-            *(store.runs, store.tests, store.cells, store.activity),
+            *(store.runs, store.tests, store.cells, store.activity, store.costs),
             *(lambda key=key: store.cells(key) for key in KEYS),
             lambda: store.history(verdicts=True),
             *(lambda uid=f"run{number}": store.observations(uid) for number in range(3)),

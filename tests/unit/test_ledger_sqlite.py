@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtype_sampler.ledger import opening, schema
+from dtype_sampler.ledger.costs import Costs, lasted
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
@@ -194,6 +195,67 @@ def test_a_duration_that_is_known_stands_against_none(path, known_first):
         store.open_run(a_run("u"))
         store.append("u", [a_test()], [known, unknown] if known_first else [unknown, known])
         assert store.observations("u") == [known]
+
+
+def runs_of(durations, *, first=0, rests=None):
+    """For each run, a hundred seconds after the one before, how long a cell and a test took."""
+    for number, duration in enumerate(durations, first):
+        started = 1000.0 + 100 * number
+        told = lasted(started, None if rests is None else rests[number - first])
+        test = a_test(seen_at=started, rests=told)
+        yield (
+            a_run(f"u{number}", started),
+            [an_outcome("a", "passed", started, duration=duration)],
+            test,
+        )
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["forth", "back"])
+@pytest.mark.parametrize("keep", [1, KEEP_ALL])
+def test_the_newest_five_durations_stay_whatever_is_folded_away(path, order, keep):
+    told = list(runs_of([9.0, 9.0, 1.0, 5.0, 2.0, None, 4.0, 0.0], rests=[7.0] * 5 + [1.0] * 3))
+    for run, seen, test in told[::order]:
+        record(path, run, seen, tests=[test], keep=keep)
+    with opened(path) as store:
+        (cell,), (test,) = store.cells(), store.tests()
+        costs = store.costs()
+    assert [micros / 1e6 for _, micros in cell.costs] == [0.0, 4.0, 2.0, 5.0, 1.0]
+    assert [at for at, _ in cell.costs] == [1_700_000, 1_600_000, 1_400_000, 1_300_000, 1_200_000]
+    assert [micros / 1e6 for _, micros in test.rests] == [1.0, 1.0, 1.0, 7.0, 7.0]
+    assert costs.of(Cell("t", "a", "cpu")) == 2.0
+    assert costs.rest("t", "cpu") == 1.0
+
+
+def test_of_several_durations_in_one_run_the_longest_stands(path):
+    # As of a test that another plugin repeats.
+    seen = [an_outcome("a", "passed", 1001.0 + i, duration=one) for i, one in enumerate((1, 3, 2))]
+    record(path, a_run("u"), seen)
+    with opened(path) as store:
+        assert store.costs().of(Cell("t", "a", "cpu")) == 3.0
+
+
+def test_durations_of_several_ledgers_are_combined(tmp_path):
+    told = list(runs_of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], rests=[0.5] * 7))
+    for name, some in (("one", told[::2]), ("two", told[1::2]), ("all", told)):
+        for run, seen, test in some:
+            record(tmp_path / name, run, seen, tests=[test])
+    for names in (("one", "two"), ("two", "one", "two")):
+        with opened(tmp_path / "".join(names)) as into:
+            for name in names:
+                with opened(tmp_path / name, create=False) as source:
+                    into.merge(source, 1)
+        (cell,), (whole,) = dump(into.path)["cells"], dump(tmp_path / "all")["cells"]
+        assert cell.costs == whole.costs
+        assert len(cell.costs) == 5
+        assert dump(into.path)["tests"] == dump(tmp_path / "all")["tests"]
+
+
+def test_what_was_never_measured_is_unknown(path):
+    record(path, a_run("u"), [an_outcome("a", "passed", 1001.0)])
+    with opened(path) as store:
+        assert store.costs() == Costs({}, {})
+        assert store.costs().of(Cell("t", "a", "cpu")) is None
+        assert store.costs().rest("t", "cpu") is None
 
 
 def test_observations_of_one_test(path):
