@@ -107,12 +107,17 @@ class Books:
         self._written = 0.0
         self._waiting: tuple[list[TestRecord], list[Observed]] = ([], [])
 
-    def read(self, *, verdicts: bool) -> History:
-        """What the runs before this one leave to it. Raises LedgerError if the path was named."""
+    def read(
+        self, *, verdicts: bool, also: Callable[[SqliteStore], object] | None = None
+    ) -> History:
+        """What the runs before this one leave to it. Raises LedgerError if the path was named.
+
+        also: asks the ledger what else is needed, if there is one.
+        """
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return self._read(verdicts=verdicts)
+                return self._read(verdicts=verdicts, also=also)
         except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
             trouble = _as_trouble(self.path, error)
         if self._named:
@@ -121,7 +126,9 @@ class Books:
         self.problems.append(str(trouble))
         return History()
 
-    def _read(self, *, verdicts: bool) -> History:
+    def _read(
+        self, *, verdicts: bool, also: Callable[[SqliteStore], object] | None = None
+    ) -> History:
         if self._named:
             self._check_place()
         if not self._exists():
@@ -131,11 +138,15 @@ class Books:
             if self._named:
                 store.check()
             self.problems += recover(self.path, store, remove=True)
+            if also is not None:
+                also(store)
             return store.history(verdicts=verdicts)
         finally:
             store.close()
 
-    def peek(self, *, verdicts: bool) -> History:
+    def peek(
+        self, *, verdicts: bool, also: Callable[[SqliteStore], object] | None = None
+    ) -> History:
         """As `read`, from a copy: nothing is touched, and what is wrong is left for a run to tell.
 
         What a killed run has left beside the ledger is not looked at.
@@ -147,7 +158,7 @@ class Books:
                     if source.is_file():
                         shutil.copyfile(source, Path(folder) / source.name)
                 copy = Books(Path(folder) / self.path.name, named=False, keep=self.keep)
-                return copy.read(verdicts=verdicts)
+                return copy.read(verdicts=verdicts, also=also)
         except OSError:
             return History()
 
@@ -330,6 +341,11 @@ class Books:
         self._written = self._clock()
         if self._journal is not None:
             self._journal.clear()
+
+    def measure(self, *, took: float, others: float, predicted: float | None) -> None:
+        """How long the run took: as `RunRecord` has it."""
+        if self.run is not None:
+            self.run = replace(self.run, took=took, others=others, predicted=predicted)
 
     @_apart(lambda: None)
     def end(self, there: Container[str] = ()) -> None:

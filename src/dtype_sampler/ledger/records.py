@@ -188,6 +188,9 @@ class RunRecord:
     commit: of git, with a `+` if the tree was dirty. counts: cells by outcome, once it has ended.
     lane, part: what it was told to run, as `sampling.lanes.Lane` has it; None for runs of before
     lanes were kept. in_series: whether its seed was the lane's next one, not one that was given.
+    workers: how many processes ran its tests, 0 if that is not known. took: from its first test to
+    the end of its last, in seconds. others: what tests without dtypes took, in seconds of one
+    process. predicted: what it was to take, if it had a budget.
     """
 
     uid: str
@@ -208,6 +211,10 @@ class RunRecord:
     lane: str | None = None
     part: str = ""
     in_series: bool = True
+    workers: int = 0
+    took: float | None = None
+    others: float = 0.0
+    predicted: float | None = None
 
     def merged(self, other: RunRecord) -> RunRecord:
         """One record of two copies of one run: the one that knows its end."""

@@ -6,7 +6,8 @@ Version 3: `tests.whole_at` and `tests.times`, which tell a view of all that a t
 one of a part; what was written before may be either. The outcome `suspect`, which older programs
 can't read. `runs.lane`, `runs.part` and `runs.in_series`: whose seeds a run's seed is one of.
 Version 4: `cells.costs` and `tests.rests`, the newest durations of a cell, and of what a test needs
-besides its cells.
+besides its cells. `runs.workers`, `runs.took`, `runs.others` and `runs.predicted`: what a budget of
+time is measured by.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -40,7 +41,11 @@ TABLES = (
         counts TEXT NOT NULL, -- JSON: outcome -> number of cells
         lane TEXT, -- NULL: of before version 3
         part TEXT NOT NULL DEFAULT '',
-        in_series INTEGER NOT NULL DEFAULT 1 -- 0: the seed was given, or drawn
+        in_series INTEGER NOT NULL DEFAULT 1, -- 0: the seed was given, or drawn
+        workers INTEGER NOT NULL DEFAULT 0, -- 0: not known
+        took REAL, -- seconds
+        others REAL NOT NULL DEFAULT 0, -- seconds of one process
+        predicted REAL -- seconds
     )""",
     """CREATE TABLE tests (
         id INTEGER PRIMARY KEY,
@@ -92,5 +97,9 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     3: (
         "ALTER TABLE cells ADD COLUMN costs TEXT NOT NULL DEFAULT '[]'",
         "ALTER TABLE tests ADD COLUMN rests TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE runs ADD COLUMN workers INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE runs ADD COLUMN took REAL",
+        "ALTER TABLE runs ADD COLUMN others REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE runs ADD COLUMN predicted REAL",
     ),
 }

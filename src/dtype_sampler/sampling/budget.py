@@ -90,7 +90,8 @@ class Waiting:
     one test for all of its dtypes, which has at least one of them in every run. rest: what each run
     pays for a loop besides. must: the labels that run whatever they cost, in this run and the
     following. suspects: those of which one failed; the test takes one at a time and nothing else.
-    lone: those that failed alone, and are not to run with others: then all take turns.
+    lone: those that failed alone, and are not to run with others: then all take turns. sizes: label
+    -> how many cells it stands for, where that is not one.
     """
 
     key: str
@@ -102,6 +103,11 @@ class Waiting:
     must: tuple[str, ...] = ()
     suspects: tuple[str, ...] = ()
     lone: tuple[str, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def size(self, labels: Iterable[str]) -> int:
+        """How many cells these are."""
+        return sum(self.sizes.get(label, 1) for label in labels)
 
     def __post_init__(self) -> None:
         if self.lone:
@@ -114,9 +120,10 @@ class Waiting:
         """
         places = {label: place for place, label in enumerate(self.labels)}
         waiting = [label for label in self.labels if label not in self.must]
-        return sorted(waiting, key=lambda label: (*self._rank(label, due_before), places[label]))
+        return sorted(waiting, key=lambda label: (*self.rank(label, due_before), places[label]))
 
-    def _rank(self, label: str, due_before: float | None) -> tuple[bool, float]:
+    def rank(self, label: str, due_before: float | None) -> tuple[bool, float]:
+        """Where a label stands: what is due first, then by its last turn."""
         since = self.since.get(label, -inf)
         due = due_before is not None and -inf < since < due_before
         return not due, since
@@ -130,7 +137,8 @@ class Taken:
     are. cost: what they take. must: what of that runs whatever the budget is. must_cells, loops:
     how many cells must run, and how many loops keep one dtype. runs: each cell has its turn within
     so many runs, if costs and failures stay what they are. enough: a budget that would hold what
-    must run, and any one cell besides.
+    must run, and any one cell besides. late: how many cells were due and are not taken. in_time: a
+    budget that would have held all that were due.
     """
 
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -142,6 +150,8 @@ class Taken:
     loops: int = 0
     runs: int = 1
     enough: int = 0
+    late: int = 0
+    in_time: int = 0
 
 
 class _Share:
@@ -150,6 +160,7 @@ class _Share:
     def __init__(self, test: Waiting, due_before: float | None) -> None:
         self.test = test
         self.order = test.in_order(due_before)
+        self.due = {label for label in self.order if not test.rank(label, due_before)[0]}
         self.rest = test.rest if test.loop else 0
         self.fixed: list[str] = [label for label in test.labels if label in test.must]
         # What a loop has at least, if nothing else: the one that waits longest.
@@ -175,6 +186,11 @@ class _Share:
         labels = (*self.fixed, *([self.first] if self.first else ()))
         return self.rest + sum(self.test.costs[label] for label in labels)
 
+    def late(self) -> list[str]:
+        """What was due, and is not taken."""
+        taken = self.labels()
+        return [label for label in self.order if label in self.due and label not in taken]
+
     def labels(self) -> tuple[str, ...]:
         """What it takes, in the order in which it waits; what must run last."""
         chosen = self.taken | ({self.first} if self.first else set())
@@ -198,7 +214,7 @@ def fill(
         tie = keyed_hash("budget", str(seed), share.test.key)
         places = {label: place for place, label in enumerate(share.test.labels)}
         queue += [
-            (*share.test._rank(label, due_before), places[label], tie, number, label)  # noqa: SLF001  # of this module
+            (*share.test.rank(label, due_before), places[label], tie, number, label)
             for label in share.queue()
         ]
     queue.sort()
@@ -217,14 +233,16 @@ def fill(
     dearest = max((share.test.costs[label] for share in shares for label in share.order), default=0)
     return Taken(
         labels,
-        cells=sum(map(len, labels.values())),
-        of=sum(len(share.test.labels) for share in shares),
+        cells=sum(share.test.size(share.labels()) for share in shares),
+        of=sum(share.test.size(share.test.labels) for share in shares),
         cost=cost,
         must=must,
-        must_cells=sum(len(share.fixed) for share in shares),
+        must_cells=sum(share.test.size(share.fixed) for share in shares),
         loops=sum(bool(share.first) for share in shares),
         runs=_within([share.test for share in shares], room),
         enough=must + dearest,
+        late=sum(share.test.size(share.late()) for share in shares),
+        in_time=cost + sum(share.test.costs[label] for share in shares for label in share.late()),
     )
 
 

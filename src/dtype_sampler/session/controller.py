@@ -16,7 +16,16 @@ from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally, blamed, heavier
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
+from dtype_sampler.sampling.steering import Steered
 from dtype_sampler.session import terminal
+from dtype_sampler.session.budgeting import (
+    STEERED,
+    STEERED_WIRE,
+    Meter,
+    foreseen,
+    paths_of,
+    workers_of,
+)
 from dtype_sampler.session.faults import LOST, guarded, told
 from dtype_sampler.session.nodeids import argument_of_nodeid
 from dtype_sampler.session.settings import INI, Settings
@@ -83,12 +92,30 @@ class Controller:
         # The node ids of tests of which a report was lost: what is left says nothing true.
         self._lost: set[str] = set()
         self._arguments: dict[str, bool] = {}
+        self._meter = Meter()
+        self._steered: Steered | None = None
+        if plan.budget is not None:
+            with told(config, "planning by the budget"):
+                self._steered = foreseen(plan, paths_of(config))
 
     @guarded
-    def pytest_report_header(self) -> str:
+    def pytest_report_header(self) -> list[str]:
         if self.config.getoption("collectonly"):
-            return terminal.listing_header(self.plan)
-        return terminal.header(self.plan)
+            return [terminal.listing_header(self.plan)]
+        return self._header()
+
+    def _header(self) -> list[str]:
+        return [terminal.header(self.plan), *terminal.budget(self.plan, self._steered)]
+
+    @guarded
+    def pytest_report_collectionfinish(self) -> list[str]:
+        steered = self.config.stash.get(STEERED, None)
+        if steered is None or self.config.getoption("collectonly"):
+            return []
+        foreseen, self._steered = self._steered, steered
+        # Other tests are there than those that the ledger knows, or that were asked for.
+        said, says = (terminal.budget(self.plan, one) for one in (foreseen, steered))
+        return says if says != said else []
 
     @property
     def _forked(self) -> bool:
@@ -103,7 +130,8 @@ class Controller:
         if writer is None or self.config.get_verbosity() >= 0:
             return
         if not (self.config.getoption("no_header") or self.config.getoption("collectonly")):
-            writer.write_line(terminal.header(self.plan))
+            for line in self._header():
+                writer.write_line(line)
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
@@ -125,6 +153,7 @@ class Controller:
             self._lose(nodeid)
             return
         payload = getattr(report, WIRE, None)
+        self._meter.add(nodeid, report.when, report.duration, sampled=payload is not None)
         if payload is not None and not self._begun:
             self._begun = True
             with told(self.config, "beginning the books"):
@@ -174,6 +203,10 @@ class Controller:
         self.tally.drop(nodeid)
 
     @guarded
+    def pytest_runtest_logstart(self) -> None:
+        self._meter.begin()
+
+    @guarded
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         # Of xdist's workers nobody hears what they deselect. testmon counts with objects that name
         # no test.
@@ -195,16 +228,25 @@ class Controller:
                 started=self.books.now(),
                 seed=self.plan.seed,
                 seed_origin=self.plan.seed_origin,
-                strategy="all" if self.plan.all_dtypes else self.plan.strategy,
+                strategy=self._strategy,
                 command=shlex.join(["pytest", *without_secrets(map(str, arguments))]),
                 commit=commit_of(self.config.rootpath),
                 device=payload["samples"][0]["device"],
                 lane=self.plan.lane,
                 part=self.plan.part,
                 in_series=self.plan.in_series,
+                workers=workers_of(self.config),
                 **where,
             )
         )
+
+    @property
+    def _strategy(self) -> str:
+        if self.plan.all_dtypes:
+            return "all"
+        if self.plan.run:
+            return "run"
+        return "budget" if self._steered is not None else self.plan.strategy
 
     def _remember_seed(self) -> None:
         """For `--dtype-seed=last`; not before a sample was used, as this makes a file."""
@@ -251,6 +293,8 @@ class Controller:
             self._collected.update(dict.fromkeys(output.get(WIRE, ())))
             # All workers collect the same tests.
             self._arguments.update(output.get(ARGUMENTS_WIRE, {}))
+            if STEERED_WIRE in output:
+                self._steered = Steered.of(output[STEERED_WIRE])
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
@@ -279,8 +323,17 @@ class Controller:
                 for finished in left:
                     self.books.record(*_records(finished, now, None, came_to_end=False))
             with told(self.config, "closing the books"):
+                self.books.measure(
+                    took=self._meter.took, others=self._meter.others, predicted=self._predicted
+                )
                 self.books.end(self._met)
             self._gate(session)
+
+    @property
+    def _predicted(self) -> float | None:
+        if self._steered is None or self.plan.budget is None:
+            return None
+        return self.plan.budget.by_clock(self._steered.taken.cost)
 
     def _gate(self, session: pytest.Session) -> None:
         assert self.books is not None
@@ -372,6 +425,9 @@ class Controller:
         with told(self.config, "showing what was sampled"):
             for line in terminal.summary(self.plan, self.tally, idle=self._idle):
                 terminalreporter.write_line(line)
+            if self._begun:
+                for line in terminal.after(self.plan, self._predicted, self._meter.took):
+                    terminalreporter.write_line(line)
         if self.books is not None:
             with told(self.config, "showing what the ledger says"):
                 told_of = terminal.ledger_summary(

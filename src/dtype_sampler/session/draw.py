@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from math import gcd
 from operator import index
 
@@ -118,6 +118,8 @@ def draw(
     means *key*. loop: whether one dtype can hide the next, so that it matters which comes first.
     """
     everything = full or bool(plan.only)
+    # Found once the device is known, which importing torch may decide.
+    steered: tuple[int, Sequence[str]] | None = None
     sampled = not everything and k < len(pool.labels)
     unsupported: dict[str, str] = {}
     absent = absence(device) if probe and device is not None else None
@@ -135,7 +137,7 @@ def draw(
             return False
         if left is not None and label not in left:
             return False
-        if sampled and skipped and label in skipped:
+        if (sampled or steered is not None) and skipped and label in skipped:
             return False
         if absent is not None:
             unsupported[label] = absent
@@ -146,24 +148,29 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
-    if plan.verdicts or plan.recheck or plan.suspects or plan.alone or plan.hidden:
+    if any((plan.verdicts, plan.recheck, plan.suspects, plan.alone, plan.hidden, plan.steered)):
         # The device decides whose history counts, and importing torch, as this does for a pool of
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
     seed, order_key = order or (plan.seed, key)
-    chosen = choose(
-        seed=seed,
-        strategy=plan.strategy,
-        key=order_key,
-        labels=pool.labels,
-        families=pool.families,
-        # Dtypes that were asked for by name all run: an explicit wish is not cut down to k.
-        k=len(pool.labels) if everything else k,
-        always=always,
-        available=available,
-        verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,)),
-    )
+    steered = None if everything else plan.steered_in(where, key)
+    chosen: tuple[str, ...]
+    if steered is not None:
+        chosen = _steered(steered, pool, available, k=k, loop=loop, exactly=bool(plan.run))
+    else:
+        chosen = choose(
+            seed=seed,
+            strategy=plan.strategy,
+            key=order_key,
+            labels=pool.labels,
+            families=pool.families,
+            # Dtypes that were asked for by name all run: an explicit wish is not cut down to k.
+            k=len(pool.labels) if everything else k,
+            always=always,
+            available=available,
+            verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,)),
+        )
 
     def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
         labels = past.get(where, {}).get(key, ())
@@ -174,7 +181,10 @@ def draw(
     failing, hidden = known(plan.recheck), known(plan.hidden)
     again = [label for label in dict.fromkeys((*hidden, *failing)) if label not in chosen]
     loners: list[str] = []
-    if left is None and not everything:
+    if steered is not None:
+        # All of that has had its part in it.
+        again = []
+    elif left is None and not everything:
         # A loop, where together it may not be possible to tell which one fails.
         if suspects := in_order(pool, known(plan.suspects)):
             chosen, again = (), [suspects[plan.seed % len(suspects)]]
@@ -188,6 +198,8 @@ def draw(
     turns = declared
     if loop and plan.only:
         turns = as_named(declared, plan.only)
+    elif loop and plan.run and steered is not None:
+        turns = tuple(label for label in steered[1] if label in declared)
     elif loop:
         turns = in_turn(declared, hidden=hidden, failing=failing)
     return SampleRecord(
@@ -201,11 +213,61 @@ def draw(
         left=_left(plan, pool, left),
         skipped=dict(skipped or {}),
         # With --dtype-only, the command line says all of it.
-        by_name=bool(again or loners)
+        by_name=bool(again or loners or steered is not None)
         or (turns != declared and not plan.only)
         or (plan.strategy == "oldest" and not everything),
         order=(seed, order_key),
     )
+
+
+def runnable(
+    plan: RunPlan, pool: Pool, labels: Iterable[str], *, device: str | None, probe: bool
+) -> list[str]:
+    """Those of some labels of a pool that can run here. device, probe: as for `draw`."""
+    if probe and device is not None and absence(device) is not None:
+        return []
+    if device is None and plan.device is not None:
+        check_device(plan.device)
+    found = []
+    for label in labels:
+        if pool.is_dtype(label):
+            candidate = pool.candidate(label)
+            if candidate is None:
+                continue
+            if probe and refusal(device_in_use(device or plan.device), candidate) is not None:
+                continue
+        found.append(label)
+    return found
+
+
+def _steered(
+    taken: tuple[int, Sequence[str]],
+    pool: Pool,
+    available: Callable[[str], bool],
+    *,
+    k: int,
+    loop: bool,
+    exactly: bool,
+) -> tuple[str, ...]:
+    """What a test takes that is steered. taken: as `RunPlan.steered` has it.
+
+    exactly: nothing but that. Else it takes k at most of what nobody knew of, and a loop one at
+    least.
+    """
+    number, order = taken
+    labels = pool.labels
+    chosen = [label for label in order[:number] if label in labels and available(label)]
+    if exactly:
+        return tuple(chosen)
+    new = [label for label in labels if label not in order]
+    for label in new:
+        if k > 0 and available(label):
+            chosen.append(label)
+            k -= 1
+    if loop and not chosen:
+        rest = (label for label in order[number:] if label in labels and available(label))
+        return tuple(label for label in [next(rest, None)] if label is not None)
+    return tuple(chosen)
 
 
 def in_order(pool: Pool, some: Collection[str]) -> list[str]:

@@ -254,7 +254,8 @@ class RunningTest:
         for label, outer in self.under_test.around():
             if outer is not None and outer.declared == pool.labels:
                 # Without the history: both loops would take what waits longest, the same.
-                plan, order = replace(plan, verdicts={}), draw_within(plan, outer, label)
+                plan = replace(plan, verdicts={}, steered={})
+                order = draw_within(plan, outer, label)
         request = (pool.labels, fixed, k, named, order)
         with self._lock:
             record = self._made.get(request)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
 from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
+from dtype_sampler.sampling.budget import spell, spell_up
 from dtype_sampler.sampling.plan import RunPlan
+from dtype_sampler.sampling.steering import Budget, Steered
 from dtype_sampler.session.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,12 +31,69 @@ def header(plan: RunPlan) -> str:
     parts = [f"--dtype-seed={plan.seed} ({plan.seed_origin})"]
     if plan.all_dtypes:
         parts.append("all dtypes")
+    elif plan.run:
+        parts.append(f"--dtype-run={plan.run}")
     else:
         parts.append(f"strategy={plan.strategy}, k={plan.k}")
     if plan.only:
         parts.append(f"only={','.join(plan.only)}")
     parts.append(f"device={plan.device or 'auto'}")
     return f"{SECTION}: {', '.join(parts)}"
+
+
+def budget(plan: RunPlan, steered: Steered | None) -> list[str]:
+    """The lines that say what the run takes by its budget. steered: None if no cost is known."""
+    limit = plan.budget
+    if limit is None:
+        return []
+    name = f"{SECTION}: budget={limit.text}"
+    if steered is None:
+        takes = f"each test takes k={plan.k}; the next run goes by them"
+        return [f"{name}: the ledger knows no durations yet, so {takes}"]
+    taken = steered.taken
+    if not taken.of:
+        return [f"{name}: the ledger knows none of these tests yet, so each takes k={plan.k}"]
+    parts = [f"{taken.cells:,} of {taken.of:,} cells, about {spell(limit.by_clock(taken.cost))}"]
+    if taken.cost > limit.room:
+        over = spell(limit.by_clock(taken.cost) - limit.by_clock(limit.room))
+        parts[0] += f", which is {over} too long: {_why_too_long(steered, limit)}"
+        parts.append(f"a budget of {spell_up(limit.by_clock(taken.enough))} would do")
+    if steered.new:
+        parts.append(f"k of each of {count_of(steered.new, 'test')} that the ledger does not know")
+    parts.append(f"every cell within {count_of(taken.runs, 'run')}")
+    lines = [f"{name}: {'; '.join(parts)}"]
+    if not steered.keeps_young:
+        would = "no budget would: runs are too far apart"
+        if steered.young_by is not None:
+            would = f"a budget of {spell_up(limit.by_clock(steered.young_by))} would"
+        lines.append(f"{SECTION}: this budget does not keep every cell younger; {would}")
+    elif taken.late:
+        text = f"{count_of(taken.late, 'cell')} will be older before the next run"
+        would = spell_up(limit.by_clock(taken.in_time))
+        lines.append(f"{SECTION}: {text}; a budget of {would} would hold them all")
+    return lines
+
+
+def _why_too_long(steered: Steered, limit: Budget) -> str:
+    taken, said = steered.taken, []
+    if taken.must <= limit.room:
+        return "the cell that has waited longest does not fit"
+    if limit.others and limit.room <= 0:
+        said.append(f"tests without dtypes take {spell(limit.by_clock(0))}")
+    if taken.must_cells:
+        failed = count_of(taken.must_cells, "cell")
+        said.append(f"{failed} must run, as they failed last, were hidden, or come always")
+    if taken.loops:
+        said.append(f"one dtype of each of {count_of(taken.loops, 'loop')}")
+    return ", and ".join(said) or "the cell that has waited longest does not fit"
+
+
+def after(plan: RunPlan, predicted: float | None, took: float) -> list[str]:
+    """What a run with a budget was to take, and what it took, in seconds."""
+    if plan.budget is None:
+        return []
+    said = "" if predicted is None else f"predicted {spell(predicted)}, "
+    return [f"{SECTION}: budget={plan.budget.text}: {said}took {spell(took)}"]
 
 
 def listing_header(plan: RunPlan) -> str:
