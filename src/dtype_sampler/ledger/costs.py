@@ -8,7 +8,7 @@ from functools import cached_property
 from statistics import median
 from typing import NamedTuple
 
-from dtype_sampler.ledger.outcomes import Cell
+from dtype_sampler.ledger.outcomes import CRASHED, SUSPECT, Cell, Finished
 
 # So many runs are looked at, the newest: enough that one slow run says nothing.
 NEWEST = 5
@@ -48,6 +48,34 @@ def estimate(some: Lasted) -> float | None:
     middle = len(micros) // 2
     odd = len(micros) % 2
     return (micros[middle] if odd else (micros[middle - 1] + micros[middle]) / 2) / 1_000_000
+
+
+def durations(finished: Finished) -> tuple[dict[Cell, float], dict[Name, float]]:
+    """How long each cell of a test took, and the test besides its cells, in seconds.
+
+    The cells that a test had in hand when its process died, or when it was left, took nobody knows
+    how long, and so did the rest.
+    """
+    payload = finished.payload
+    in_hand = () if finished.whole else payload.get("under_test", ())
+    cells: dict[Cell, float] = {}
+    rests: dict[Name, float] = {}
+    for sample in finished.samples:
+        key, device = sample["key"], sample["device"]
+        entered = frozenset(sample["entered"])
+        for label, seconds in sample.get("took", {}).items():
+            cell = Cell(key, label, device)
+            if label not in entered or label in in_hand or cell not in finished.cells:
+                continue
+            if finished.whole or finished.cells[cell] not in (CRASHED, SUSPECT):
+                cells[cell] = cells.get(cell, 0.0) + seconds
+        # What the test itself needs is told once: of what else it takes samples in the name of, be
+        # it a fixture's or for another device, that is a part.
+        own = payload.get("function") is not None or key == finished.nodeid
+        first = own and not any(rests.values())
+        rests.setdefault((key, device), payload.get("rest", 0.0) if first else 0.0)
+    known = finished.whole and "rest" in payload
+    return cells, rests if known else {}
 
 
 class Total(NamedTuple):

@@ -130,9 +130,10 @@ def _cells(sample: Mapping[str, Any], labels: Iterable[str]) -> list[Cell]:
     return [Cell(sample["key"], label, sample["device"]) for label in labels]
 
 
-def _size(samples: Mapping[str, Any]) -> tuple[int, int]:
+def _size(samples: Mapping[str, Any]) -> tuple[int, int, float]:
     some = samples["samples"]
-    return len(some), sum(len(sample["entered"]) for sample in some)
+    entered = sum(len(sample["entered"]) for sample in some)
+    return len(some), entered, samples.get("lasted", 0.0)
 
 
 def _ran(observation: Observation) -> bool:
@@ -214,12 +215,14 @@ def _meant(
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A test that has ended. cells: what this run says of each by now. samples: as on its reports.
-    nodeid: what replays it.
+    nodeid: what replays it. payload: its last one. whole: it came to the end of its teardown.
     """
 
     cells: Mapping[Cell, str]
     samples: Sequence[Mapping[str, Any]]
     nodeid: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = True
 
 
 # One execution of a test: its node id, the process, and the number of the execution there. With
@@ -392,4 +395,5 @@ class Tally:
 def _finished(observations: Sequence[Observation]) -> Finished:
     known = [one.samples for one in observations if one.samples is not None]
     final = max(reversed(known), key=_size)
-    return Finished(fold(observations), final["samples"], final["nodeid"])
+    whole = any(one.when == "teardown" for one in observations)
+    return Finished(fold(observations), final["samples"], final["nodeid"], final, whole)

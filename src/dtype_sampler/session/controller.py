@@ -73,7 +73,6 @@ class Controller:
         self._pid = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
-        self._durations: dict[str, float] = {}
         # What was said last of each cell, and the node id of the item that said it.
         self._said: dict[Cell, tuple[str, str]] = {}
         # The node ids of what was called and came to its end: it has asked for all it asks for.
@@ -173,8 +172,6 @@ class Controller:
         if self.books is None:
             return
         self._met.add(nodeid)
-        if payload is not None and report.when == "call" and payload["function"] is not None:
-            self._durations[nodeid] = report.duration
         if payload is not None and report.when == "call" and not observation.subtest:
             self._came_to_end.discard(nodeid)
             if observation.outcome == "passed":
@@ -185,9 +182,12 @@ class Controller:
                 left = sample["declared"] if sample["left"] is None else sample["left"]
                 reach = self._reach.setdefault((sample["key"], sample["device"]), {})
                 reach.update(dict.fromkeys(left))
-            duration = self._durations.pop(nodeid, None)
-            at_end = nodeid in self._came_to_end
-            self.books.record(*_records(finished, self.books.now(), duration, came_to_end=at_end))
+            self._record(finished, self.books.now(), came_to_end=nodeid in self._came_to_end)
+
+    def _record(self, finished: Finished, now: float, *, came_to_end: bool) -> None:
+        assert self.books is not None
+        started = now if self.books.run is None else self.books.run.started
+        self.books.record(*_records(finished, started, now, came_to_end=came_to_end))
 
     def _with_repetitions(self, nodeid: str, finished: Finished) -> Finished:
         """A cell that several items speak of, as repetitions of a test do, has the worst of it."""
@@ -321,7 +321,7 @@ class Controller:
             with told(self.config, "closing the books"):
                 now = self.books.now()
                 for finished in left:
-                    self.books.record(*_records(finished, now, None, came_to_end=False))
+                    self._record(finished, now, came_to_end=False)
             with told(self.config, "closing the books"):
                 self.books.measure(
                     took=self._meter.took, others=self._meter.others, predicted=self._predicted
@@ -492,14 +492,16 @@ def open_books(config: pytest.Config, settings: Settings) -> Books | None:
 
 
 def _records(
-    finished: Finished, now: float, duration: float | None, *, came_to_end: bool
+    finished: Finished, started: float, now: float, *, came_to_end: bool
 ) -> tuple[list[TestRecord], list[Observed]]:
     """What the ledger is told of a test that has ended.
 
-    came_to_end: it passed, so that it has asked for all it asks for.
+    started: of the run. came_to_end: it passed, so that it has asked for all it asks for.
     """
+    from dtype_sampler.ledger.costs import durations, lasted
     from dtype_sampler.ledger.records import Observed, TestRecord
 
+    took, rests = durations(finished)
     tests: dict[tuple[str, str], TestRecord] = {}
     for sample in finished.samples:
         key, device = sample["key"], sample["device"]
@@ -515,6 +517,7 @@ def _records(
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
             whole_at=now if whole else 0.0,
+            rests=lasted(started, rests.get((key, device))),
         )
     marked = {
         Cell(sample["key"], label, sample["device"])
@@ -523,7 +526,7 @@ def _records(
     }
     seen = [
         # No node id for what a mark skips: nothing ran it.
-        Observed(cell, "" if cell in marked else finished.nodeid, outcome, now, duration)
+        Observed(cell, "" if cell in marked else finished.nodeid, outcome, now, took.get(cell))
         for cell, outcome in finished.cells.items()
     ]
     return list(tests.values()), seen
