@@ -342,6 +342,11 @@ class Books:
         if self._journal is not None:
             self._journal.clear()
 
+    @property
+    def number(self) -> int | None:
+        """The number of this run in the ledger; None if it has none, or is kept aside."""
+        return self.run.number if self.run is not None and self._usable else None
+
     def measure(self, *, took: float, others: float, predicted: float | None) -> None:
         """How long the run took: as `RunRecord` has it."""
         if self.run is not None:

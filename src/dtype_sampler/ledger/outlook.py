@@ -14,7 +14,7 @@ from dtype_sampler.ledger.coverage import NEVER, Coverage, TestState, k_of, samp
 from dtype_sampler.ledger.outcomes import NOT_REACHED
 from dtype_sampler.ledger.records import RunRecord
 from dtype_sampler.sampling.lanes import Lane, next_seed
-from dtype_sampler.sampling.rule import runs_to_cover, seed_after
+from dtype_sampler.sampling.rule import STRATEGIES, runs_to_cover, seed_after
 
 # Test key and type of device.
 Name = tuple[str, str]
@@ -89,7 +89,8 @@ def runs_until(
     strategy: str = "rotate",
     reach: Collection[str] | None = None,
 ) -> int | None:
-    """How many runs of consecutive seeds take these labels of a test; None if too many.
+    """How many runs of consecutive seeds take these labels of a test; None if too many, or if it
+    is not seeds that decide.
 
     first: the first of these seeds. strategy: as a run has it, or "all". reach: what the selection
     leaves of the test; None means all of it.
@@ -102,6 +103,8 @@ def runs_until(
         limit += sum(map(len, state.suspects))
     if strategy == "all":
         return int(bool(missing))
+    if strategy not in STRATEGIES:
+        return None if missing else 0
     samples = samples_of(state, first, strategy, reach)
     for run in range(limit + 1):
         if not missing:

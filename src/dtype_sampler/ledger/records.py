@@ -184,6 +184,8 @@ class RunRecord:
     """One pytest session that used a sample.
 
     uid: unique on earth. number: counts the runs of the ledger it was written to, for people.
+    strategy: of its samples; "all" for all dtypes, "budget" where time decided, "run" for what an
+    earlier run took.
     started, ended: seconds since 1970, UTC; ended is None while it goes on and after it was killed.
     commit: of git, with a `+` if the tree was dirty. counts: cells by outcome, once it has ended.
     lane, part: what it was told to run, as `sampling.lanes.Lane` has it; None for runs of before

@@ -58,6 +58,8 @@ class Budget:
     many runs each cell must have its turn for none to become too old; None if that was not asked
     for, or can't be told. cell: what a cell costs of which nothing is known. speed: how many
     seconds of one process a second by the clock is worth. others: what tests without dtypes take.
+    age, apart: how old a cell may become, as it was written, and how far apart runs usually are, in
+    seconds; 0 if that is not known.
     """
 
     text: str
@@ -68,6 +70,8 @@ class Budget:
     cell: int = 0
     speed: float = 1.0
     others: int = 0
+    age: str = ""
+    apart: float = 0.0
 
     def by_clock(self, cost: int) -> float:
         """How long a run takes, in seconds by the clock. cost: what its tests with dtypes take."""
@@ -77,7 +81,7 @@ class Budget:
         """Plain builtins."""
         rows = [list(row) for row in self.rows]
         limits = [self.due_before, self.most_runs, self.cell, self.speed, self.others]
-        return [self.text, self.room, rows, *limits]
+        return [self.text, self.room, rows, *limits, self.age, self.apart]
 
     @classmethod
     def from_wire(cls, data: Sequence[Any]) -> Budget:

@@ -230,6 +230,8 @@ def budget_of(settings: Settings, past: Past | None, workers: int, now: float) -
         past.cell,
         speed,
         others,
+        "" if settings.max_age is None else settings.max_age.text,
+        past.apart or 0.0,
     )
 
 

@@ -93,6 +93,8 @@ class Controller:
         self._arguments: dict[str, bool] = {}
         self._meter = Meter()
         self._steered: Steered | None = None
+        # What the header should have said, which workers knew.
+        self._late: list[str] = []
         if plan.budget is not None:
             with told(config, "planning by the budget"):
                 self._steered = foreseen(plan, paths_of(config))
@@ -111,9 +113,12 @@ class Controller:
         steered = self.config.stash.get(STEERED, None)
         if steered is None or self.config.getoption("collectonly"):
             return []
-        foreseen, self._steered = self._steered, steered
-        # Other tests are there than those that the ledger knows, or that were asked for.
-        said, says = (terminal.budget(self.plan, one) for one in (foreseen, steered))
+        return self._corrected(steered)
+
+    def _corrected(self, steered: Steered) -> list[str]:
+        """What the header should have said, if other tests are there than was known."""
+        before, self._steered = self._steered, steered
+        said, says = (terminal.budget(self.plan, one) for one in (before, steered))
         return says if says != said else []
 
     @property
@@ -294,13 +299,15 @@ class Controller:
             # All workers collect the same tests.
             self._arguments.update(output.get(ARGUMENTS_WIRE, {}))
             if STEERED_WIRE in output:
-                self._steered = Steered.of(output[STEERED_WIRE])
+                self._late += self._corrected(Steered.of(output[STEERED_WIRE]))
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self._forked:
             return
+        # Where no terminal asked for it.
+        self._steered = self.config.stash.get(STEERED, self._steered)
         # Each part apart: what fails in one of them is no reason to leave out the others.
         with told(self.config, "adding properties to JUnit's report"):
             from dtype_sampler.session import junit
@@ -365,7 +372,7 @@ class Controller:
         everything = self.plan.all_dtypes or bool(self.plan.only)
         # A seed that was given speaks of others that will be; those of a lane go on by themselves.
         stuck = []
-        if self.plan.strategy == "rotate" and not everything:
+        if self._strategy == "rotate" and not everything:
             waiting = [
                 state
                 for state in coverage.tests
@@ -381,10 +388,12 @@ class Controller:
             coverage,
             self._reach,
             first,
-            "all" if everything else self.plan.strategy,
+            "all" if everything else self._strategy,
             but={(one.state.test.key, one.state.test.device) for one in stuck},
         )
-        if self.plan.part:
+        if self._steered is not None:
+            ahead = replace(ahead, runs=self._steered.taken.runs)
+        elif self.plan.part:
             # What other parts take of a test, this one never will.
             ahead = replace(ahead, runs=None)
         return terminal.looking_ahead(ahead, stuck, first, in_series=run.in_series)
@@ -426,7 +435,9 @@ class Controller:
             for line in terminal.summary(self.plan, self.tally, idle=self._idle):
                 terminalreporter.write_line(line)
             if self._begun:
-                for line in terminal.after(self.plan, self._predicted, self._meter.took):
+                number = None if self.books is None else self.books.number
+                after = terminal.after(self.plan, self._predicted, self._meter.took, number)
+                for line in (*self._late, *after):
                     terminalreporter.write_line(line)
         if self.books is not None:
             with told(self.config, "showing what the ledger says"):

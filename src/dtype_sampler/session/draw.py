@@ -155,6 +155,9 @@ def draw(
     where = device_type(device_in_use(device))
     seed, order_key = order or (plan.seed, key)
     steered = None if everything else plan.steered_in(where, key)
+    if steered is None and plan.run and left is not None:
+        # Items that the run which is taken again did not have.
+        steered = 0, ()
     chosen: tuple[str, ...]
     if steered is not None:
         chosen = _steered(steered, pool, available, k=k, loop=loop, exactly=bool(plan.run))

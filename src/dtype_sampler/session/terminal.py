@@ -56,44 +56,63 @@ def budget(plan: RunPlan, steered: Steered | None) -> list[str]:
     parts = [f"{taken.cells:,} of {taken.of:,} cells, about {spell(limit.by_clock(taken.cost))}"]
     if taken.cost > limit.room:
         over = spell(limit.by_clock(taken.cost) - limit.by_clock(limit.room))
-        parts[0] += f", which is {over} too long: {_why_too_long(steered, limit)}"
+        parts[0] += f", which is {over} more than that, as {_why_too_long(steered, limit)}"
         parts.append(f"a budget of {spell_up(limit.by_clock(taken.enough))} would do")
     if steered.new:
         parts.append(f"k of each of {count_of(steered.new, 'test')} that the ledger does not know")
     parts.append(f"every cell within {count_of(taken.runs, 'run')}")
     lines = [f"{name}: {'; '.join(parts)}"]
+    return lines + [
+        f"{SECTION}: --dtype-max-age={limit.age}: {text}" for text in _too_old(steered, limit)
+    ]
+
+
+def _too_old(steered: Steered, limit: Budget) -> Iterator[str]:
+    """What a budget is too small for that is to keep every cell younger than some age."""
+    taken = steered.taken
     if not steered.keeps_young:
-        would = "no budget would: runs are too far apart"
-        if steered.young_by is not None:
-            would = f"a budget of {spell_up(limit.by_clock(steered.young_by))} would"
-        lines.append(f"{SECTION}: this budget does not keep every cell younger; {would}")
+        old = spell(taken.runs * limit.apart)
+        text = (
+            f"runs are about {spell(limit.apart)} apart, so cells may be {old} old before they run"
+        )
+        if steered.young_by is None:
+            yield f"{text} again; no budget could hold that, only runs that are less far apart"
+        else:
+            would = spell_up(limit.by_clock(steered.young_by))
+            yield f"{text} again; a budget of {would} would hold that"
     elif taken.late:
-        text = f"{count_of(taken.late, 'cell')} will be older before the next run"
         would = spell_up(limit.by_clock(taken.in_time))
-        lines.append(f"{SECTION}: {text}; a budget of {would} would hold them all")
-    return lines
+        yield (
+            f"{count_of(taken.late, 'cell')} will be older before the next run; a budget of {would}"
+            " would hold them all"
+        )
+
+
+_FRONT = "what has waited longest has its turn"
 
 
 def _why_too_long(steered: Steered, limit: Budget) -> str:
     taken, said = steered.taken, []
     if taken.must <= limit.room:
-        return "the cell that has waited longest does not fit"
+        return _FRONT
     if limit.others and limit.room <= 0:
         said.append(f"tests without dtypes take {spell(limit.by_clock(0))}")
     if taken.must_cells:
         failed = count_of(taken.must_cells, "cell")
-        said.append(f"{failed} must run, as they failed last, were hidden, or come always")
+        said.append(f"{failed} must run (failed last, hidden, or always taken)")
     if taken.loops:
-        said.append(f"one dtype of each of {count_of(taken.loops, 'loop')}")
-    return ", and ".join(said) or "the cell that has waited longest does not fit"
+        loops = count_of(taken.loops, "loop")
+        said.append(f"{loops} {'keeps' if taken.loops == 1 else 'keep'} one dtype each")
+    return " and ".join(said) or _FRONT
 
 
-def after(plan: RunPlan, predicted: float | None, took: float) -> list[str]:
-    """What a run with a budget was to take, and what it took, in seconds."""
+def after(plan: RunPlan, predicted: float | None, took: float, number: int | None) -> list[str]:
+    """What a run with a budget was to take, and what it took, in seconds. number: the run's."""
     if plan.budget is None:
         return []
     said = "" if predicted is None else f"predicted {spell(predicted)}, "
-    return [f"{SECTION}: budget={plan.budget.text}: {said}took {spell(took)}"]
+    again = f"; --dtype-run={number} runs the same cells" if number else ""
+    return [f"{SECTION}: budget={plan.budget.text}: {said}took {spell(took)}{again}"]
 
 
 def listing_header(plan: RunPlan) -> str:
