@@ -165,8 +165,8 @@ class TestBudget:
         result.stdout.fnmatch_lines(
             [
                 (
-                    "*budget=1s: 2 of 12 cells, about 2s, which is 1s more than that, as 2 loops keep"
-                    " one dtype each; a budget of 3s would do; every cell within 6 runs"
+                    "*budget=1s: 2 of 12 cells, about 2s, which is 1s more than that, as 2 loops"
+                    " keep one dtype each; a budget of 3s would do; every cell within 6 runs"
                 ),
             ]
         )
@@ -178,8 +178,9 @@ class TestBudget:
         result.stdout.fnmatch_lines(
             [
                 (
-                    "*budget=10s: 1 of 12 cells, about 1m, which is 50s more than that, as what has"
-                    " waited longest has its turn; a budget of 1m would do; every cell within 12 runs"
+                    "*budget=10s: 1 of 12 cells, about 1m, which is 50s more than that, as what"
+                    " has waited longest has its turn; a budget of 1m would do; every cell"
+                    " within 12 runs"
                 ),
             ]
         )
@@ -208,9 +209,9 @@ class TestBudget:
         result.stdout.fnmatch_lines(
             [
                 (
-                    "*budget=1m: 12 of 12 cells, about 2m, which is 1m more than that, as 12 cells must"
-                    " run (failed last, hidden, or always taken); a budget of 2m would do; every cell"
-                    " within 1 run"
+                    "*budget=1m: 12 of 12 cells, about 2m, which is 1m more than that, as 12 cells"
+                    " must run (failed last, hidden, or always taken); a budget of 2m would do;"
+                    " every cell within 1 run"
                 ),
             ]
         )
@@ -487,7 +488,7 @@ class TestAge:
             ]
         )
         result = project.run("--dtype-budget=7s", "--dtype-max-age=2h")
-        assert "--dtype-max-age=2h" not in result.stdout.str()
+        assert "apart" not in result.stdout.str()
 
     def test_no_budget_can_hold_what_is_less_than_runs_are_apart(self, project, items):
         for _ in range(3):
@@ -584,8 +585,8 @@ class TestAgain:
         result.stderr.fnmatch_lines(
             [
                 (
-                    "ERROR: --dtype-run=1: run 1 of * (seed 7, rotate*) is folded away: its cells are"
-                    " not known any more; its seed takes the same samples again: --dtype-seed=7"
+                    "ERROR: --dtype-run=1: run 1 of * (seed 7, rotate*) is folded away: its cells"
+                    " are not known any more; its seed takes the same samples again: --dtype-seed=7"
                 ),
             ]
         )

@@ -14,8 +14,8 @@ SKIPPED = "skipped"
 UNSUPPORTED = "unsupported"
 CRASHED = "crashed"
 NOT_REACHED = "not-reached"
-# One of several dtypes failed, and which one can't be told. No verdict, as it says of no dtype
-# what came of it; and never to be lost sight of, as one of them did fail.
+# One of several dtypes did not pass, and which one can't be told. No verdict, as it says of no
+# dtype what came of it, nor that it ran at all; never to be lost sight of, as one did not pass.
 SUSPECT = "suspect"
 
 VERDICTS = frozenset({PASSED, FAILED, XFAILED, XPASSED, CRASHED})
@@ -80,7 +80,8 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
       have passed, those after it are not reached.
     - What fails when no dtype is under test any more, after the loop or in teardown, could be the
       fault of each dtype handed out: if there are several, each is a suspect, and none is credited
-      with a pass.
+      with a pass. So it is with an expected failure: which of them did not come to its end, and
+      which never had its turn, can't be told.
     - A subtest speaks for the dtype that its parameters name, else for the one under test.
     """
     known = [one.samples for one in observations if one.samples is not None]
@@ -102,7 +103,7 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
             continue
         sure, doubtful = _meant(observation, known[-1])
         _say(cells, sure, outcome)
-        _say(cells, doubtful, SUSPECT if outcome in (FAILED, CRASHED) else outcome)
+        _say(cells, doubtful, SUSPECT if outcome in (FAILED, CRASHED, XFAILED) else outcome)
         blamed.update(sure, doubtful)
     if any(map(_ran, observations)):
         entered = (

@@ -184,9 +184,11 @@ def find_run(runs: Sequence[RunRecord], word: str) -> RunRecord:
         raise DtypeSamplerError("the ledger has no runs yet")
     if word == "last":
         return runs[-1]
+    found = []
     if word.isascii() and word.isdigit() and len(word) < 10:
         found = [run for run in runs if run.number == int(word)]
-    else:
+    if not found and len(word) >= 6:
+        # An id may begin with digits alone.
         found = [run for run in runs if run.uid.startswith(word)]
     if len(found) > 1:
         uids = ", ".join(f"{run.uid[:8]} ({_day(run)})" for run in found)

@@ -85,7 +85,7 @@ class CellRecord:
 
     @property
     def suspect(self) -> bool:
-        """Whether it is one of several of which one failed, and has had no verdict since."""
+        """Whether it is one of several of which one did not pass, and has had no verdict since."""
         return self.verdict is not None and self.verdict.outcome == SUSPECT
 
     def runs(self) -> set[str]:

@@ -96,16 +96,27 @@ _CELLS_OF_TEST = (
     f"SELECT id, label, costs, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells"
     " WHERE test = ?"
 )
-# What failed last, and suspects; whether it was tried since; whether it failed alone, in a run that
-# took no other cell of its test, after it had been a suspect.
+# Whether a run, which the text is to name, took another cell of the test.
+_BESIDE = (
+    "EXISTS (SELECT 1 FROM cells AS others JOIN observations ON cell = others.id AND run = {}"
+    " WHERE others.test = cells.test AND others.id != cells.id"
+    f" AND outcome != {_NUMBERS[UNSUPPORTED]})"
+)
+# What did not pass last, and suspects; whether it was tried since; whether that was alone, in a run
+# that took no other cell of its test, after it had been a suspect. When the run that says so is
+# folded away, it is told from a loop that takes several and has had this one alone ever since.
 _WORRYING = (
-    "SELECT device, key, label, verdict, last_at > verdict_at, CASE WHEN"
-    " (SELECT count(*) FROM cells AS others JOIN observations ON cell = others.id"
-    " AND run = cells.verdict_run WHERE others.test = cells.test) = 1"
+    "SELECT device, key, label, verdict, last_at > verdict_at,"
+    f" CASE WHEN tests.k > 1 AND NOT {_BESIDE.format('cells.verdict_run')}"
     " THEN EXISTS (SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
-    " WHERE outcome = ?) END"
+    f" WHERE outcome = {_NUMBERS[SUSPECT]})"
+    " OR EXISTS (SELECT 1 FROM cells AS others WHERE test = cells.test AND id != cells.id"
+    " AND nodeid = cells.nodeid)"
+    " AND NOT EXISTS (SELECT 1 FROM runs JOIN observations AS own ON own.run = runs.id"
+    " AND own.cell = cells.id WHERE lane IS NULL OR instr(lane, '--dtype-only')"
+    f" OR {_BESIDE.format('runs.id')}) END"
     " FROM cells JOIN tests ON tests.id = test WHERE verdict IN"
-    f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), SUSPECT))})"
+    f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), XFAILED, SUSPECT))})"
     " ORDER BY key, verdict_at, label"
 )
 _MARKS_MEAN = dict(zip(_MARKS, MARKS_MEAN, strict=True))
@@ -318,13 +329,13 @@ class SqliteStore(Store):
         alone: dict[str, dict[str, list[str]]] = {}
         suspect: dict[str, dict[str, list[str]]] = {}
         ages: dict[str, dict[str, dict[str, float]]] = {}
-        rows = self._rows(_WORRYING, _NUMBERS[SUSPECT])
+        rows = self._rows(_WORRYING)
         for device, key, label, verdict, tried, lone in self._all(_worrying_of, rows):
-            if verdict != SUSPECT:
+            if verdict in FAILURES:
                 failing.setdefault(device, {}).setdefault(key, []).append(label)
-                if lone:
-                    alone.setdefault(device, {}).setdefault(key, []).append(label)
-            elif not tried:
+            if lone and verdict != SUSPECT:
+                alone.setdefault(device, {}).setdefault(key, []).append(label)
+            if verdict == SUSPECT and not tried:
                 suspect.setdefault(device, {}).setdefault(key, []).append(label)
             # Else it has been tried in vain, and takes its chance among the others again.
         for device, key, label in self._all(_names_of, self._rows(_HIDDEN, NOT_REACHED)):

@@ -111,7 +111,10 @@ class Controller:
     @guarded
     def pytest_report_collectionfinish(self) -> list[str]:
         steered = self.config.stash.get(STEERED, None)
-        if steered is None or self.config.getoption("collectonly"):
+        if steered is None:
+            return []
+        if self.config.getoption("no_header"):
+            self._steered = steered
             return []
         return self._corrected(steered)
 
@@ -424,17 +427,19 @@ class Controller:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self._forked:
             return
+        # As short as pytest was asked to be: then only what is of concern.
+        brief = self.config.option.no_summary or self.config.get_verbosity() < -1
         with told(self.config, "showing replay lines"):
-            if self._replays and _sections_hidden(self.config):
+            if self._replays and _sections_hidden(self.config) and not brief:
                 terminalreporter.section(f"{terminal.SECTION}: replay")
-                for nodeid, text in self._replays.items():
-                    terminalreporter.write_line(nodeid)
-                    for line in text:
-                        terminalreporter.write_line(f"  {line}")
+                alone = self.config.option.tbstyle == "no"
+                for line in terminal.replays(self._replays, alone=alone):
+                    terminalreporter.write_line(line)
         with told(self.config, "showing what was sampled"):
             for line in terminal.summary(self.plan, self.tally, idle=self._idle):
-                terminalreporter.write_line(line)
-            if self._begun:
+                if not brief:
+                    terminalreporter.write_line(line)
+            if self._begun and not brief:
                 number = None if self.books is None else self.books.number
                 after = terminal.after(self.plan, self._predicted, self._meter.took, number)
                 for line in (*self._late, *after):
@@ -445,7 +450,8 @@ class Controller:
                     self.books, self._coverage, self.settings, self._ahead
                 )
                 for line, red in told_of:
-                    terminalreporter.write_line(line, red=red)
+                    if red or not brief:
+                        terminalreporter.write_line(line, red=red)
         with told(self.config, "looking for arguments that match nothing"):
             for message in self._unmatched_argnames():
                 message = f"{terminal.SECTION}: dtype_sampler_argnames: {message}"

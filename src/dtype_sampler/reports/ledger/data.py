@@ -97,7 +97,7 @@ def report(
 
 
 def _one_of(state: TestState) -> dict[Cell, list[str]]:
-    """Each suspect cell -> the labels of which one failed."""
+    """Each suspect cell -> the labels of which one did not pass."""
     found: dict[Cell, list[str]] = {}
     for group in state.suspects:
         labels = [one.cell.label for one in group]
@@ -130,6 +130,7 @@ def _cell(
         "commit": (run.commit or None) if run is not None else None,
         "runs": times,
         "covered": state.covered,
+        "counts": state.counts,
         "one_of": one_of,
         "nodeid": (record.nodeid or None) if record is not None else None,
         "history": [list(one) for one in history],
