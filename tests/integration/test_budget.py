@@ -354,6 +354,33 @@ class TestBudget:
             ["*budget=5s: 4 of 12 cells, about 4s; every cell within 4 runs"]
         )
 
+    def test_a_sample_of_a_wide_fixture_hands_each_test_its_own(self, project):
+        project.file(
+            "test_it",
+            """
+            import pytest
+            from dtype_sampler import random_dtypes
+            @pytest.fixture(scope="module")
+            def xs(): return random_dtypes(k=3, dtypes=[*"abcdef"])
+            def test_one(xs, took):
+                for x in xs: took("one", x)
+            def test_two(xs, took):
+                for x in xs: took("two", x)
+            """,
+        )
+        ledger = Ledger(project.pytester.path / LEDGER, loops=True)
+        ledger.run({"one": "abcdef", "two": "cdef"})
+        ledger.run({"one": "abc"})
+        result = project.run("--dtype-budget=4s")
+        # Of `two` what never ran, and of `one` its longest unrun.
+        first = taken(project)
+        assert sum(map(len, first.values())) == 4
+        assert first["two"] >= set("ab")
+        assert first["one"] <= set("def")
+        result.stdout.fnmatch_lines(["*budget=4s: 4 of 12 cells, about 4s; *"])
+        project.run("--dtype-run=last")
+        assert taken(project) == first
+
     def test_a_loop_in_a_loop_still_meets_all_pairs(self, project):
         project.file(
             "test_it",

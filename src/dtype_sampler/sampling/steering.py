@@ -39,7 +39,7 @@ class Found(NamedTuple):
     """A test that is there to run. labels: of items, those that can run here; None for a loop, of
     which only the test knows. must: those that run whatever the budget is. k: how many a test takes
     that the ledger does not know. order: what tests share that take the same; empty for none. full:
-    whether it runs with all of its dtypes, whatever the run takes.
+    whether it runs with all of its dtypes, whatever the run takes. times: how often it runs.
     """
 
     labels: Sequence[str] | None = None
@@ -47,6 +47,7 @@ class Found(NamedTuple):
     k: int = 0
     order: str = ""
     full: bool = False
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,7 @@ def _waiting(row: Row, one: Found, worries: Worries, seed: int, *, is_known: boo
         labels = list(one.labels)
         # An item pays for all that it needs.
         costs = {label: costs.get(label, usual) + row.rest for label in labels}
+    costs = {label: one.times * cost for label, cost in costs.items()}
     circle = circular_order(row.key, labels, [*map(family_of, labels)]) if labels else ()
     step = max(row.k - len(row.always), 1)
     start = seed * step % len(circle) if circle else 0
@@ -205,7 +207,7 @@ def _waiting(row: Row, one: Found, worries: Worries, seed: int, *, is_known: boo
         since,
         costs,
         loop=loop,
-        rest=row.rest,
+        rest=one.times * row.rest,
         must=tuple(must),
         suspects=(*suspects[turn:], *suspects[:turn]),
         lone=tuple(lone),

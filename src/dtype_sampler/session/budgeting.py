@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -302,18 +303,19 @@ def choice(
         return Choice(plan)
     known = {row.key for row in plan.budget.rows}
     found: dict[str, Found] = {}
-    groups: dict[int, tuple[Group, dict[str, None], dict[str, None]]] = {}
+    groups: dict[int, tuple[Group, Counter[str], dict[str, None]]] = {}
     kept = frozenset(plan.kept)
     for item in items:
         group = members.get(id(item))
         if group is None:
             if (key := key_of(item)) in known:
-                found[key] = Found(full=is_full(item))
+                times = found[key].times + 1 if key in found else 1
+                found[key] = Found(full=is_full(item), times=times)
             continue
-        _, live, must = groups.setdefault(id(group), (group, {}, {}))
+        _, live, must = groups.setdefault(id(group), (group, Counter(), {}))
         label = group.labels[id(item)]
         if not why_skipped(item):
-            live[label] = None
+            live[label] += 1
         if kept and nodeid_of(item) in kept:
             must[label] = None
     for group, live, must in groups.values():
@@ -321,7 +323,9 @@ def choice(
         labels = runnable(plan, pool, live, device=group.device, probe=group.probe)
         k = number_of(plan.k, len(pool.labels)) if group.k is None else group.k
         fixed = dict.fromkeys((*must, *group.always))
-        found[group.key] = Found(labels, tuple(fixed), k, group.order, full=group.full)
+        # Other plugins repeat all items of a test alike.
+        times = max(live.values(), default=1)
+        found[group.key] = Found(labels, tuple(fixed), k, group.order, full=group.full, times=times)
     steered = steer(plan.budget, worries_of(plan), plan.seed, found)
     # The rows have served, and may be many.
     budget = replace(plan.budget, rows=())

@@ -27,6 +27,7 @@ from dtype_sampler.sampling.candidates import (
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import choose, turn_of
 from dtype_sampler.sampling.sample import SampleRecord
+from dtype_sampler.sampling.steering import ANY
 from dtype_sampler.sampling.turns import as_named, in_turn
 
 
@@ -109,6 +110,7 @@ def draw(
     loop: bool = False,
     order: tuple[int, str] | None = None,
     sharing: Sequence[str] = (),
+    shared: bool = False,
 ) -> SampleRecord:
     """Choose a test's dtypes for this run.
 
@@ -120,6 +122,7 @@ def draw(
     refuses. order: the seed and the key that the order of the candidates is made from; None means
     the run's seed and the test key. sharing: the test keys whose history `oldest` goes by; none
     means *key*. loop: whether one dtype can hide the next, so that it matters which comes first.
+    shared: it is for all tests that use a fixture, whose key *key* is.
     """
     everything = full or bool(plan.only)
     # Found once the device is known, which importing torch may decide.
@@ -159,6 +162,8 @@ def draw(
     where = device_type(device_in_use(device))
     seed, order_key = order or (plan.seed, key)
     steered = None if everything else plan.steered_in(where, key)
+    if shared and not everything:
+        steered = _for_all(plan, where, key, pool)
     if steered is None and plan.run and left is not None:
         # Items that the run which is taken again did not have.
         steered = 0, ()
@@ -275,6 +280,37 @@ def _steered(
         rest = (label for label in order[number:] if label in labels and available(label))
         return tuple(label for label in [next(rest, None)] if label is not None)
     return tuple(chosen)
+
+
+def _for_all(plan: RunPlan, where: str, key: str, pool: Pool) -> tuple[int, Sequence[str]] | None:
+    """What a fixture draws for the tests that use it: all that any of these takes.
+
+    Which they are, nobody knows before they run: it may be each in the fixture's scope that has the
+    same candidates. Each of them has its own labels handed out then.
+    """
+    inside = key.rpartition("::")[0]
+    chosen: dict[str, None] = {}
+    found = False
+    for test, (number, order) in (plan.steered.get(ANY) or plan.steered.get(where, {})).items():
+        # Of a replay, the labels that a run took are all that is known of a test.
+        alike = set(order) == set(pool.labels) or (plan.run and set(order) <= set(pool.labels))
+        if test.startswith(inside) and alike:
+            found = True
+            chosen.update(dict.fromkeys(order[:number]))
+    rest = [label for label in pool.labels if label not in chosen]
+    return (len(chosen), (*chosen, *rest)) if found else None
+
+
+def own_of(plan: RunPlan, key: str, record: SampleRecord) -> tuple[str, ...]:
+    """What a test takes of a sample that a fixture has drawn for many."""
+    steered = None if plan.only or plan.all_dtypes else plan.steered_in(record.device, key)
+    if steered is None:
+        return record.chosen
+    number, order = steered
+    chosen = [label for label in order[:number] if label in record.chosen]
+    if not chosen:
+        chosen = [label for label in order[number:] if label in record.chosen][:1]
+    return tuple(label for label in record.chosen if label in chosen) or record.chosen
 
 
 def in_order(pool: Pool, some: Collection[str]) -> list[str]:

@@ -16,7 +16,14 @@ from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
 from dtype_sampler.sampling.stopwatch import Stopwatch
 from dtype_sampler.sampling.turns import in_turn
 from dtype_sampler.session.current import innermost, running
-from dtype_sampler.session.draw import draw, draw_within, make_request, own_device, why_nothing
+from dtype_sampler.session.draw import (
+    draw,
+    draw_within,
+    make_request,
+    own_device,
+    own_of,
+    why_nothing,
+)
 from dtype_sampler.session.examples import Examples
 from dtype_sampler.session.seeding import Seeding, draws_again, reseed, save, value_of
 
@@ -296,6 +303,7 @@ class RunningTest:
                     device=named,
                     loop=True,
                     order=order,
+                    shared=self._shared,
                 )
                 self._made[request] = record
                 self._records.append(record)
@@ -360,11 +368,12 @@ class RunningTest:
         """The record in this test's own order: what it hid and failed with is its own matter."""
         if self.plan.only:
             return record
+        own = record.chosen if self.full else own_of(self.plan, self.nodeid, record)
         hidden, failing = (
             past.get(record.device, {}).get(self.nodeid, ())
             for past in (self.plan.hidden, self.plan.recheck)
         )
-        turns = in_turn(record.chosen, hidden=hidden, failing=failing)
+        turns = in_turn(own, hidden=hidden, failing=failing)
         by_name = record.by_name or turns != record.chosen
         return replace(record, chosen=turns, by_name=by_name)
 
