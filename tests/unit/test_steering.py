@@ -308,10 +308,9 @@ class TestRunsToTakeAgain:
 
 
 class TestMeter:
-    def test_by_a_clock_of_its_own(self, monkeypatch):
+    def test_by_a_clock_of_its_own(self):
         moments = iter([10.0, 11.0, 12.0, 15.0, 16.0, 17.0, 21.0])
-        monkeypatch.setattr("dtype_sampler.session.budgeting.clock", lambda: next(moments))
-        meter = Meter()
+        meter = Meter(lambda: next(moments))
         assert meter.took == 0.0
         meter.begin()
         meter.add("sampled", "setup", 1.0, sampled=False)

@@ -34,11 +34,6 @@ STEERED_WIRE = f"{WIRE}_steered"
 _RANK = {DEFAULT: 0, INI: 1, ENV: 2, CLI: 3}
 
 
-def clock() -> float:
-    """Seconds that only go on; tests have a clock of their own."""
-    return time.perf_counter()
-
-
 def checked(settings: Settings) -> Settings:
     """The settings, of which those stay that steer this run. Raises DtypeSamplerError.
 
@@ -114,7 +109,9 @@ def paths_of(config: pytest.Config) -> list[str]:
 class Meter:
     """How long a run takes, and what its tests without dtypes do."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        """clock: seconds that only go on."""
+        self._clock = clock
         self._began: float | None = None
         self._last = 0.0
         # Of tests that have not ended, and have not asked for a dtype so far.
@@ -124,11 +121,11 @@ class Meter:
     def begin(self) -> None:
         """A test begins."""
         if self._began is None:
-            self._began = self._last = clock()
+            self._began = self._last = self._clock()
 
     def add(self, nodeid: str, when: str | None, duration: float, *, sampled: bool) -> None:
         """A phase of a test has ended. sampled: whether it is known to have asked for a dtype."""
-        self._last = clock()
+        self._last = self._clock()
         before = self._open.get(nodeid, 0.0)
         total = None if sampled or before is None else before + duration
         self._open[nodeid] = total
