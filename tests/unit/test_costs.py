@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dtype_sampler.ledger.costs import Costs, Total, estimate, lasted, newest
-from dtype_sampler.ledger.outcomes import Cell
+from dtype_sampler.ledger.costs import Costs, Total, durations, estimate, lasted, newest
+from dtype_sampler.ledger.outcomes import Cell, Finished
 
 T, U, GONE = ("t", "cpu"), ("u", "cpu"), ("gone", "cpu")
 KNOWN = Costs({T: {"a": 1.0, "b": 3.0, "c": 8.0}, U: {"a": 10.0, "b": 20.0}}, {T: 0.5, U: 2.5})
@@ -74,3 +74,67 @@ def test_where_nothing_is_known_nothing_is_told():
 def test_cells_without_the_rest_of_their_tests_are_something():
     # As a ledger of an older version has them.
     assert Costs({T: {"a": 2.0}}, {}).total([(*T, ("a", "b"))]) == Total(4.0, 2, 1)
+
+
+def finished(*samples, cells, function=None, whole=True, under_test=(), rest=3.0):
+    """A test that has ended. samples: key and seconds by label; cells: outcome by label."""
+    told = [
+        {"key": key, "device": "cpu", "entered": tuple(took), "took": took} for key, took in samples
+    ]
+    payload = {"samples": told, "function": function, "under_test": under_test, "rest": rest}
+    outcomes = {
+        Cell(key, label, "cpu"): outcome for key, _ in samples for label, outcome in cells.items()
+    }
+    return Finished(outcomes, told, "t", payload, whole)
+
+
+def test_durations_of_a_test():
+    test = finished(("t", {"a": 1.0, "b": 2.0}), cells=dict.fromkeys("ab", "passed"))
+    cells, rests = durations(test)
+    assert cells == {Cell("t", "a", "cpu"): 1.0, Cell("t", "b", "cpu"): 2.0}
+    assert rests == {T: 3.0}
+
+
+def test_durations_of_one_cell_in_several_samples_add_up():
+    samples = ("t", {"a": 1.0}), ("t", {"a": 2.0})
+    assert durations(finished(*samples, cells={"a": "passed"}))[0] == {Cell("t", "a", "cpu"): 3.0}
+
+
+def test_the_rest_is_told_once_and_in_the_test_s_own_name():
+    samples = ("fixture", {"a": 1.0}), ("t", {"a": 2.0})
+    assert durations(finished(*samples, cells={"a": "passed"}))[1] == {("fixture", "cpu"): 0, T: 3}
+    # An item is told first, and what is in it needs nothing besides.
+    items = ("t", {"a": 1.0}), ("t[a]", {"x": 2.0})
+    _, rests = durations(finished(*items, cells={"a": "passed"}, function="t"))
+    assert rests == {T: 3.0, ("t[a]", "cpu"): 0.0}
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "under_test", "known"),
+    [
+        ({"a": "passed", "b": "crashed"}, ["b"], ["a"]),
+        ({"a": "suspect", "b": "suspect"}, [], []),
+        ({"a": "passed", "b": "passed"}, ["b"], ["a"]),
+    ],
+)
+def test_what_was_in_hand_when_a_test_was_left_took_nobody_knows_how_long(
+    outcomes, under_test, known
+):
+    test = finished(("t", {"a": 1.0, "b": 2.0}), cells=outcomes, whole=False, under_test=under_test)
+    cells, rests = durations(test)
+    assert [cell.label for cell in cells] == known
+    assert rests == {}
+
+
+def test_a_failure_took_what_it_took():
+    test = finished(("t", {"a": 1.0}), cells={"a": "failed"}, under_test=["a"])
+    assert list(durations(test)[0].values()) == [1.0]
+
+
+def test_what_says_nothing_and_what_was_said_by_older_programs_has_no_durations():
+    test = finished(("t", {"a": 1.0}), cells={})
+    assert durations(test)[0] == {}
+    old = Finished(
+        {Cell("t", "a", "cpu"): "passed"}, [{"key": "t", "device": "cpu", "entered": "a"}], "t"
+    )
+    assert durations(old) == ({}, {})

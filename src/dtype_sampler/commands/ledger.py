@@ -191,22 +191,29 @@ def _report(options: argparse.Namespace) -> int:
         activity = store.activity() if options.format in ("json", "html") else {}
         shown_runs = runs[-SHOWN_RUNS:] if options.format == "html" else []
         recent = {run.uid: store.observations(run.uid) for run in shown_runs}
+        costs, hidden = store.costs(), store.history(verdicts=False).hidden
     finally:
         store.close()
+
+    def all_of_it() -> dict[str, Any]:
+        return data.report(coverage, runs, activity, recent, now=now, costs=costs, hidden=hidden)
+
     if options.format == "json":
         import json
 
-        shown = json.dumps(data.report(coverage, runs, activity, recent, now=now)) + "\n"
+        shown = json.dumps(all_of_it()) + "\n"
     elif options.format == "html":
         from dtype_sampler.reports.ledger.html import render
 
-        shown = render(data.report(coverage, runs, activity, recent, now=now))
+        shown = render(all_of_it())
     elif options.format == "markdown":
-        shown = text.markdown(coverage, data.summary(coverage, runs), now=now)
+        summary = data.summary(coverage, runs, costs, hidden)
+        shown = text.markdown(coverage, summary, now=now, costs=costs)
     else:
         looked_at = options.output is None and sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if looked_at else None
-        shown = text.text(coverage, data.summary(coverage, runs), now=now, width=width)
+        summary = data.summary(coverage, runs, costs, hidden)
+        shown = text.text(coverage, summary, now=now, width=width, costs=costs)
     write(shown, options.output)
     wanted = options.fail_under
     if wanted is None and options.max_age is not None:
@@ -265,6 +272,8 @@ def _combine(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace) -> int:
     from dtype_sampler.ledger import outlook
     from dtype_sampler.ledger.coverage import assess, samples_of
+    from dtype_sampler.reports.ledger.costs import every_cell
+    from dtype_sampler.reports.words import lasting
     from dtype_sampler.sampling.rule import seed_after
 
     store = _open(options.ledger)
@@ -272,8 +281,10 @@ def _plan(options: argparse.Namespace) -> int:
         coverage = assess(store.tests(), store.cells(), pattern=options.tests)
         runs = store.runs()
         hidden = store.history(verdicts=False).hidden
+        costs = store.costs()
     finally:
         store.close()
+    planned: list[list[outlook.Taken]] = [[] for _ in range(options.runs)]
     last = outlook.last_runs(coverage, runs)
     newest = outlook.newest_in_series(runs)
     for state in coverage.tests:
@@ -283,20 +294,27 @@ def _plan(options: argparse.Namespace) -> int:
             # As the selection that takes this test goes on, with what it takes on top.
             run = last.get((state.test.key, state.test.device), newest)
             first = seed_after(0) if run is None else outlook.seed_following(run, runs)
-            if not state.suspects:
-                again = [one.cell.label for one in state.failing]
-                again += hidden.get(state.test.device, {}).get(state.test.key, ())
+            again = outlook.rechecked(state, hidden)
         for number, sample in zip(range(options.runs), samples_of(state, first), strict=False):
             taken = (*sample, *(again if number == 0 else ()))
-            shown = ", ".join(label for label in state.test.declared if label in taken)
-            say(f"  {seed_after(first, number)}: {shown}\n")
+            labels = tuple(label for label in state.test.declared if label in taken)
+            planned[number].append((state.test.key, state.test.device, labels))
+            say(f"  {seed_after(first, number)}: {', '.join(labels)}\n")
+    whole = costs.total(every_cell(coverage.tests))
+    for number, taken_then in enumerate(planned if whole.cells else ()):
+        seed = "" if options.seed is None else f", seed {seed_after(options.seed, number)}"
+        takes = lasting(costs.total(taken_then).seconds)
+        say(f"run {number + 1}{seed}: about {takes}, of {lasting(whole.seconds)} for every dtype\n")
     return FINE
 
 
 def _history(options: argparse.Namespace) -> int:
     from difflib import get_close_matches
 
+    from dtype_sampler.ledger import outlook
+    from dtype_sampler.ledger.coverage import assess
     from dtype_sampler.ledger.outcomes import SUSPECT
+    from dtype_sampler.reports.ledger.costs import of_test
     from dtype_sampler.reports.ledger.data import iso
     from dtype_sampler.reports.words import short_commit
 
@@ -309,16 +327,21 @@ def _history(options: argparse.Namespace) -> int:
             hint = f"did you mean {visible(near[0])}?" if near else "dtype-sampler report shows all"
             raise DtypeSamplerError(f"{options.key}: the ledger knows no such test: {hint}")
         rows = []
-        for run in reversed(store.runs()):
+        runs = store.runs()
+        for run in reversed(runs):
             seen = {
                 (one.cell.device, one.cell.label): one.outcome
                 for one in store.observations(run.uid, options.key)
             }
             if seen:
                 rows.append((run, seen))
+        states = assess(tests, store.cells(options.key))
+        costs, hidden = store.costs(), store.history(verdicts=False).hidden
     finally:
         store.close()
-    for test in tests:
+    last = outlook.last_runs(states, runs)
+    for state in states.tests:
+        test = state.test
         say(f"{test.key} ({test.device}), newest first\n")
         for run, seen in rows:
             said = {
@@ -340,6 +363,9 @@ def _history(options: argparse.Namespace) -> int:
         never = [label for label in test.declared if label not in ran]
         if never:
             say(f"  in none of these runs: {', '.join(never)}\n")
+        took = last.get((test.key, test.device))
+        following = () if took is None else outlook.sample_after(state, took, runs, hidden)
+        say(f"  {of_test(state, costs, following)}\n")
     return FINE
 
 

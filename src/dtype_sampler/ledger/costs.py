@@ -151,3 +151,6 @@ class Costs:
             if cells > before:
                 seconds += self.rest(key, device) or 0.0
         return Total(None if cells and self._of_all is None else seconds, cells, measured)
+
+
+UNMEASURED = Costs({}, {})

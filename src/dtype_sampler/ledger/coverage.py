@@ -294,6 +294,11 @@ def _marked(one: CellState) -> bool:
     return one.record is not None and one.record.last.outcome == SKIPPED and not one.record.nodeid
 
 
+def can_run(state: TestState) -> list[str]:
+    """The labels that run where a test takes all: neither the device nor a mark refuses them."""
+    return [one.cell.label for one in state.cells if one.state != UNSUPPORTED and not _marked(one)]
+
+
 def k_of(test: TestRecord) -> int:
     """How many a test takes at a time."""
     # A run that takes all may have a k that leaves no place beside `always`.

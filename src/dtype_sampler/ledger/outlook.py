@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import gcd
 
-from dtype_sampler.ledger.coverage import NEVER, Coverage, TestState, k_of, sample_of, samples_of
+from dtype_sampler.ledger.coverage import (
+    NEVER,
+    Coverage,
+    TestState,
+    can_run,
+    k_of,
+    sample_of,
+    samples_of,
+)
 from dtype_sampler.ledger.outcomes import NOT_REACHED
 from dtype_sampler.ledger.records import RunRecord
 from dtype_sampler.sampling.lanes import Lane, next_seed
@@ -18,6 +26,10 @@ from dtype_sampler.sampling.rule import STRATEGIES, runs_to_cover, seed_after
 
 # Test key and type of device.
 Name = tuple[str, str]
+# Test key, type of device, and the labels that a run takes of the test.
+Taken = tuple[str, str, tuple[str, ...]]
+# Type of device -> test key -> the labels that its loop did not come to, as `History` has them.
+Hidden = Mapping[str, Mapping[str, Sequence[str]]]
 # Three runs are two steps of one length: fewer say nothing.
 _EVIDENCE = 3
 # Independent draws may take for ever; so many are tried out.
@@ -170,6 +182,44 @@ def last_runs(coverage: Coverage, runs: Sequence[RunRecord]) -> dict[Name, RunRe
                 took, key=lambda run: (run.in_series, run.started, run.uid)
             )
     return found
+
+
+def rechecked(state: TestState, hidden: Hidden) -> list[str]:
+    """The labels that the next run takes of a test on top of its sample."""
+    if state.suspects:
+        return []
+    again = [one.cell.label for one in state.failing]
+    return [*again, *hidden.get(state.test.device, {}).get(state.test.key, ())]
+
+
+def next_sample(coverage: Coverage, runs: Sequence[RunRecord], hidden: Hidden) -> list[Taken]:
+    """What the next run takes of each test, if the selection that ran last goes on.
+
+    runs: oldest first.
+    """
+    newest = newest_in_series(runs)
+    if newest is None:
+        return []
+    last = last_runs(coverage, runs)
+    found = []
+    for state in coverage.tests:
+        key, device = state.test.key, state.test.device
+        run = last.get((key, device))
+        if run is not None and (run.lane, run.part) == (newest.lane, newest.part):
+            found.append((key, device, sample_after(state, newest, runs, hidden)))
+    return found
+
+
+def sample_after(
+    state: TestState, run: RunRecord, runs: Sequence[RunRecord], hidden: Hidden
+) -> tuple[str, ...]:
+    """What the next run of a run's selection takes of a test. runs: oldest first."""
+    able = can_run(state)
+    if run.strategy == "all":
+        return tuple(able)
+    seed = seed_following(run, runs)
+    taken = {*next(samples_of(state, seed, run.strategy)), *rechecked(state, hidden)}
+    return tuple(label for label in able if label in taken)
 
 
 def foresee_all(coverage: Coverage, runs: Sequence[RunRecord]) -> Outlook:

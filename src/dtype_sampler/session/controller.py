@@ -409,11 +409,13 @@ class Controller:
         from dtype_sampler.reports.ledger import data, text
 
         now = self.books.now()
-        summary = data.summary(coverage, runs)
+        costs = self.books.costs()
+        summary = data.summary(coverage, runs, costs)
         try:
             with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
                 room = text.STEP_SUMMARY_LIMIT - file.tell()
-                file.write(text.markdown(coverage, summary, now=now, limit=room))
+                shown = text.markdown(coverage, summary, now=now, limit=room, costs=costs)
+                file.write(shown)
         except OSError as error:
             self.books.problems.append(f"{path}: can't be written: {error.strerror}")
 

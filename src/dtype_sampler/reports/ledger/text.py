@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from dtype_sampler.ledger.costs import UNMEASURED, Costs
 from dtype_sampler.ledger.coverage import NEVER, STALE, CellState, Coverage, TestState
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED
-from dtype_sampler.reports.words import ago, count_of
+from dtype_sampler.reports.ledger.costs import dearest, note
+from dtype_sampler.reports.words import ago, count_of, lasting
 
 # GitHub takes at most 1 MiB of step summary; some of it may be written already.
 STEP_SUMMARY_LIMIT = 1000 * 1000
 
 
-def text(coverage: Coverage, summary: Mapping[str, Any], *, now: float, width: int | None) -> str:
+def text(
+    coverage: Coverage,
+    summary: Mapping[str, Any],
+    *,
+    now: float,
+    width: int | None,
+    costs: Costs = UNMEASURED,
+) -> str:
     """A summary and the tests that want attention first.
 
     width: the most columns of a line; None, where nobody looks at them: no name is cut.
@@ -24,17 +33,33 @@ def text(coverage: Coverage, summary: Mapping[str, Any], *, now: float, width: i
     if worst:
         lines.append("")
     for state in worst:
-        key = f"{state.test.key} ({state.test.device})"
-        # The end of a test key says more than its beginning.
-        room = len(key) if width is None else max(width - 9, 20)
-        shown = key if len(key) <= room else f"...{key[3 - room :]}"
-        lines.append(f"{state.percent:5.0f} %  {shown}")
+        lines.append(f"{state.percent:5.0f} %  {_key(state, width)}")
         for words, cells in _groups(state):
             labels = ", ".join(cell.cell.label for cell in cells)
             lines += _wrapped(f"{words}: {labels}", width, indent=9)
     if not worst and coverage.tests:
         lines += ["", "Every cell is covered, and none is failing."]
+    lines += _dearest(coverage, costs, width)
     return "\n".join(lines) + "\n"
+
+
+def _dearest(coverage: Coverage, costs: Costs, width: int | None) -> Iterable[str]:
+    """Where the time goes, in lines."""
+    some = dearest(coverage, costs)
+    if some:
+        yield ""
+        yield "What takes longest, with all its dtypes:"
+    for state, seconds, parts in some:
+        yield f"{lasting(seconds):>8}  {_key(state, width)}"
+        yield from _wrapped(parts, width, indent=10)
+
+
+def _key(state: TestState, width: int | None) -> str:
+    """A test's name, as far as there is room."""
+    key = f"{state.test.key} ({state.test.device})"
+    # The end of a test key says more than its beginning.
+    room = len(key) if width is None else max(width - 10, 20)
+    return key if len(key) <= room else f"...{key[3 - room :]}"
 
 
 def markdown(
@@ -43,10 +68,17 @@ def markdown(
     *,
     now: float,
     limit: int = STEP_SUMMARY_LIMIT,
+    costs: Costs = UNMEASURED,
 ) -> str:
     """The same as a Markdown table of at most *limit* bytes of UTF-8; the worst rows come first."""
     head = ["## Dtypes covered", "", _summary_line(summary), ""]
     head += [f"- {note}" for note in _notes(coverage, summary, now)]
+    some = dearest(coverage, costs)
+    if some:
+        head += ["", "| takes | test, with all its dtypes | of which |", "| ---: | --- | --- |"]
+    for state, seconds, parts in some:
+        key = f"{_escaped(state.test.key)} ({state.test.device})"
+        head.append(f"| {_escaped(lasting(seconds))} | {key} | {_escaped(parts)} |")
     worst = _worst(coverage)
     if not worst:
         closing = "Every cell is covered, and none is failing." if coverage.tests else ""
@@ -83,6 +115,8 @@ def _summary_line(summary: Mapping[str, Any]) -> str:
 
 
 def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterable[str]:
+    if (takes := note(summary)) is not None:
+        yield takes
     apart = [(name, coverage.apart(name)) for name in (SKIPPED, UNSUPPORTED)]
     if any(number for _, number in apart):
         words = {SKIPPED: "skipped in every run so far", UNSUPPORTED: "unsupported"}
