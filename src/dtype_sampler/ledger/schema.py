@@ -41,7 +41,7 @@ TABLES = (
         counts TEXT NOT NULL, -- JSON: outcome -> number of cells
         lane TEXT, -- NULL: of before version 3
         part TEXT NOT NULL DEFAULT '',
-        in_series INTEGER NOT NULL DEFAULT 1, -- 0: the seed was given, or drawn
+        in_series INTEGER NOT NULL DEFAULT 1, -- 0: the seed was given or drawn
         workers INTEGER NOT NULL DEFAULT 0, -- 0: not known
         took REAL, -- seconds
         others REAL NOT NULL DEFAULT 0, -- seconds of one process

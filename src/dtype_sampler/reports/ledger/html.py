@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from dtype_sampler.reports.words import lasting
+
 _FIGURES = (
     ("cells", "cells"),
     ("covered", "covered"),
@@ -17,6 +19,8 @@ _FIGURES = (
     ("skipped", "skipped"),
     ("runs", "runs"),
     ("next_seed", "next seed"),
+    ("next_seconds", "next sample takes"),
+    ("matrix_seconds", "full matrix takes"),
 )
 # No place in a script element where a browser could see anything but JSON.
 _UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
@@ -41,6 +45,8 @@ def render(report: Mapping[str, Any]) -> str:
 
 
 def _figure(value: Any, name: str = "") -> str:
+    if name.endswith("_seconds"):
+        return lasting(value)
     if value is None:
         return "–"  # noqa: RUF001 - as in the heat map: there is none
     # A seed is copied, not read.
