@@ -9,6 +9,7 @@ import re
 import sqlite3
 from collections import defaultdict
 from contextlib import closing
+from itertools import count
 
 import pytest
 
@@ -16,6 +17,7 @@ from dtype_sampler.commands.main import main
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
+from dtype_sampler.session.budgeting import Meter
 
 LEDGER = ".dtype-ledger.sqlite"
 ITEMS = """
@@ -428,6 +430,26 @@ class TestBudget:
         result = project.run("--dtype-budget=10s")
         result.stdout.fnmatch_lines(["*budget=10s: 6 of 12 cells, about 10s; *"])
 
+    @pytest.mark.parametrize(("workers", "number"), [((), 1), (("-n2",), 2)])
+    def test_what_was_predicted_and_what_it_took_is_told_and_kept(
+        self, project, items, workers, number
+    ):
+        items.run({"one": "abcdef", "two": "abcdef"})
+
+        class Clock:
+            """Each phase of each test takes five minutes by it."""
+
+            def pytest_sessionstart(self, session):
+                controller = session.config.pluginmanager.get_plugin("dtype-sampler-controller")
+                controller._meter = Meter(lambda moments=count(): 300.0 * next(moments))
+
+        result = project.run("--dtype-budget=3s", *workers, plugins=[Clock()])
+        cells = 3 * number
+        took = f"{cells * 3 * 5 // 60}h{cells * 3 * 5 % 60}m"
+        result.stdout.fnmatch_lines([f"*budget=3s: predicted 3s, took {took}; --dtype-run=2 *"])
+        run = runs_of(project)[-1]
+        assert (run.workers, run.predicted, run.took) == (number, 3.0, cells * 3 * 300.0)
+
     def test_a_worker_that_knows_better_is_heard_at_the_end(self, project, items):
         items.run({"one": "abcdef", "two": "abcdef"})
         result = project.run("--dtype-budget=1s", "-n2", "-k", "one")
@@ -456,6 +478,28 @@ class TestBudget:
             or "--dtype-only=" in line
         )
         assert "--dtype-budget" not in line
+
+    def test_a_failure_of_a_test_that_was_new_is_replayed_by_its_seed(self, project):
+        project.file(
+            "test_it",
+            """
+            from dtype_sampler import random_dtypes as ask
+            def test_one(): pass
+            def test_two(took):
+                for x in ask(k=2, dtypes=[*"abcdef"]): took("two", x)
+                assert False
+            """,
+        )
+        Ledger(project.pytester.path / LEDGER, loops=True).run({"one": "abcdef"})
+        project.ini(dtype_sampler_budget="1m")
+        result = project.run()
+        first = taken(project)
+        assert len(first["two"]) == 2
+        line = next(line for line in result.outlines if line.startswith("same sample:"))
+        options = re.findall(r"--dtype-\S+", line)
+        result = project.run("test_it.py::test_two", *options)
+        assert taken(project) == first
+        assert "budget=" not in result.stdout.str()
 
     @pytest.mark.parametrize("args", [("-q",), ("-q", "-n2")])
     def test_quietly(self, project, items, args):

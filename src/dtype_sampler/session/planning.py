@@ -69,7 +69,8 @@ def make_plan(
         lane=lane.selection,
         part=lane.part,
         in_series=settings.seed == "next" and again is None,
-        budget=budget,
+        # What a project has set is no wish of the moment.
+        budget=None if by_nodeid and given and settings.came_from("budget") != CLI else budget,
         run=settings.run or "" if again is not None else "",
         steered=again[1] if again is not None else {},
     )
