@@ -441,11 +441,12 @@ class TestBudget:
 
             def pytest_sessionstart(self, session):
                 controller = session.config.pluginmanager.get_plugin("dtype-sampler-controller")
-                controller._meter = Meter(lambda moments=count(): 300.0 * next(moments))
+                moments = count()
+                controller._meter = Meter(lambda: 300.0 * next(moments))
 
         result = project.run("--dtype-budget=3s", *workers, plugins=[Clock()])
         cells = 3 * number
-        took = f"{cells * 3 * 5 // 60}h{cells * 3 * 5 % 60}m"
+        took = {1: "45m", 2: "1h30m"}[number]
         result.stdout.fnmatch_lines([f"*budget=3s: predicted 3s, took {took}; --dtype-run=2 *"])
         run = runs_of(project)[-1]
         assert (run.workers, run.predicted, run.took) == (number, 3.0, cells * 3 * 300.0)
