@@ -234,7 +234,7 @@ def test_pages_that_point_to_each_other_do_not_make_it_read_for_ever(path):
 
 
 HEAD = asdict(RunRecord("killed", 1000.0, 1, "given", "rotate"))
-TEST = ["t", "cpu", ["a", "b"], 1000.0, 1, [], 0.0, 1000.0, [], [[1000, 5]]]
+TEST = ["t", "cpu", ["a", "b"], 1000.0, 1, [], 0.0, 1000.0, [], [[1000, 5]], 1, ""]
 SEEN = ["t", "a", "cpu", "t", "passed", 1000.0, 0.5]
 
 
@@ -260,6 +260,8 @@ JOURNALS = {
     "times that are none": lines(test=[*TEST[:8], [[1.0, 0]], []]),
     "rests that are none": lines(test=[*TEST[:9], [[1000, "long"]]]),
     "rests that are too many": lines(test=[*TEST[:9], [[i, 1] for i in range(6, 0, -1)]]),
+    "arguments that are none": lines(test=[*TEST[:10], "two", ""]),
+    "an order that is none": lines(test=[*TEST[:11], 7]),
     "a field more": lines(test=[*TEST, 1]),
     "a bomb": json.dumps(HEAD) + "\n" + "[" * 100_000 + "\n",
     "no lines": "x" * 1000 + "\n",

@@ -88,6 +88,14 @@ def test_a_run_of_all_dtypes_is_followed_by_one_of_all():
     assert next_sample(state, [run], {}) == [("t", "cpu", ("a", "b", "c", "d"))]
 
 
+def test_where_no_seed_decides_the_next_sample_is_unknown():
+    state = assessed(a_test("t", "ab", "passed"))
+    run = RunRecord("u", 5.0, 1, "given", "another", number=1, lane="")
+    found = told.figures(state, COSTS, next_sample(state, [run], {}))
+    assert (found["next_seconds"], found["matrix_seconds"]) == (None, 3.5)
+    assert told.note(found | {"cells": 2}) == "the full matrix about 3.5 s"
+
+
 def test_another_selection_s_tests_are_not_in_the_next_sample_of_this_one():
     state = assessed(a_test("t", "ab", "passed"), a_test("u", "ab", "passed", run="v"))
     other = RunRecord("v", 4.0, 1, "given", "rotate", number=1, lane="elsewhere")

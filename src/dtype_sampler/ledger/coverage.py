@@ -9,6 +9,7 @@ from itertools import count
 
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import CellRecord, TestRecord
+from dtype_sampler.sampling.axes import by_value
 from dtype_sampler.sampling.candidates import family_of
 from dtype_sampler.sampling.rule import choose, seed_after
 
@@ -92,6 +93,17 @@ class TestState:
         )
 
     @property
+    def values(self) -> tuple[dict[str, list[CellState]], ...]:
+        """Of each argument, value -> the cells that combine it with others; empty for a test with
+        one argument, whose cells are its dtypes.
+        """
+        cells = {one.cell.label: one for one in self.cells}
+        return tuple(
+            {value: [cells[label] for label in labels] for value, labels in of_argument.items()}
+            for of_argument in by_value(cells, self.test.arguments)
+        )
+
+    @property
     def oldest(self) -> float | None:
         """When the oldest of its last verdicts was."""
         return min((one.verdict_at for one in self.cells if one.verdict_at), default=None)
@@ -123,6 +135,19 @@ class Coverage:
     def covered(self) -> int:
         """How many cells have a verdict within the window."""
         return self.count(COVERED)
+
+    @property
+    def values(self) -> tuple[int, int]:
+        """Of the tests with several arguments, how many single dtypes of each are in a combination
+        that is covered, and how many could be.
+        """
+        covered = there = 0
+        for state in self.tests:
+            for of_argument in state.values:
+                for cells in of_argument.values():
+                    there += any(one.counts for one in cells)
+                    covered += any(one.covered for one in cells)
+        return covered, there
 
     @property
     def failing(self) -> int:
@@ -279,13 +304,14 @@ def sample_of(
     return choose(
         seed=seed,
         strategy=strategy,
-        key=test.key,
+        key=test.circle or test.key,
         labels=test.declared,
         families=[family_of(label) for label in test.declared],
         k=k,
         always=test.always,
         available=lambda label: label not in out and (reach is None or label in reach),
         verdicts=verdicts,
+        arguments=test.arguments,
     )
 
 

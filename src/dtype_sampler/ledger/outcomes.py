@@ -254,6 +254,8 @@ class Tally:
     _unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
     _crashed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _skipped: dict[Cell, None] = field(default_factory=dict)
+    # Test key and type of device -> how many arguments its cells combine, from 2 on.
+    _arguments: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, nodeid: str, observation: Observation) -> Finished | None:
         """Take one report of the test *nodeid*; returns the test if this is its end.
@@ -336,6 +338,8 @@ class Tally:
 
     def _declare(self, samples: Mapping[str, Any]) -> None:
         for sample in samples["samples"]:
+            if (arguments := sample.get("arguments", 1)) > 1:
+                self._arguments[sample["key"], sample["device"]] = arguments
             for label in sample["declared"]:
                 self._declared[Cell(sample["key"], label, sample["device"])] = None
             for label in set(sample.get("skipped", ())).difference(sample["together"]):
@@ -377,6 +381,11 @@ class Tally:
             if left:
                 found[nodeid] = ended, tuple(dict.fromkeys(left))
         return found
+
+    @property
+    def arguments(self) -> Mapping[tuple[str, str], int]:
+        """Test key and type of device -> how many arguments its cells combine, where several."""
+        return self._arguments
 
     @property
     def skipped_by_marks(self) -> int:

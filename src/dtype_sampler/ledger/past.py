@@ -119,6 +119,8 @@ def _rows(
                     0 if _refused(one) else _micros(costs.of(cell))
                     for cell, one in zip(own, some, strict=True)
                 ],
+                arguments=test.arguments,
+                circle=test.circle,
             )
         )
     return rows

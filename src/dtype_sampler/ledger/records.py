@@ -109,8 +109,10 @@ class TestRecord:
     declared: labels. seen_at: when any were seen last. k: how many it takes at a time. always:
     those always taken. met_at: when a run last met it but was not told what it declares: it was
     skipped or deselected. whole_at: when it was last seen whole; 0: never. times: for each label
-    when it was seen last, and at which place; empty if all were at `seen_at`, in this order. rests:
-    the newest durations of what it needs besides its dtypes.
+    when it was seen last, and at which place; empty if all were at `seen_at`, in this order.
+    arguments: how many its candidates combine; 1 for single ones. circle: the key that their order
+    is made from; empty for the test key. rests: the newest durations of what it needs besides its
+    dtypes.
     """
 
     __test__ = False  # pytest would collect it where a test imports it
@@ -125,6 +127,8 @@ class TestRecord:
     whole_at: float = _AS_SEEN
     times: tuple[tuple[float, int], ...] = ()
     rests: Lasted = ()
+    arguments: int = 1
+    circle: str = ""
 
     def __post_init__(self) -> None:
         if len(set(self.declared)) < len(self.declared):
@@ -163,7 +167,14 @@ class TestRecord:
         newer = max(
             self,
             other,
-            key=lambda one: (one.whole_at, one.whole_at or one.seen_at, one.k, one.always),
+            key=lambda one: (
+                one.whole_at,
+                one.whole_at or one.seen_at,
+                one.k,
+                one.always,
+                one.arguments,
+                one.circle,
+            ),
         )
         return TestRecord(
             self.key,
@@ -176,6 +187,8 @@ class TestRecord:
             whole_at,
             () if alike else times,
             newest(self.rests, other.rests),
+            newer.arguments,
+            newer.circle,
         )
 
 

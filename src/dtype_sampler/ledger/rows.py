@@ -146,6 +146,8 @@ def test_of(
     whole_at: object,
     times: object,
     rests: object,
+    arguments: object,
+    circle: object,
 ) -> TestRecord:
     """declared, always, times, rests: a list, or the JSON of one."""
     told = labels(declared, "tests.declared")
@@ -168,6 +170,8 @@ def test_of(
         moment(whole_at, "tests.whole_at"),
         tuple(pairs),
         lasted_of(rests, "tests.rests"),
+        number(arguments, "tests.arguments", MOST_LABELS),
+        text(circle, "tests.circle"),
     )
 
 

@@ -6,8 +6,9 @@ Version 3: `tests.whole_at` and `tests.times`, which tell a view of all that a t
 one of a part; what was written before may be either. The outcome `suspect`, which older programs
 can't read. `runs.lane`, `runs.part` and `runs.in_series`: whose seeds a run's seed is one of.
 Version 4: `cells.costs` and `tests.rests`, the newest durations of a cell, and of what a test needs
-besides its cells. `runs.workers`, `runs.took`, `runs.others` and `runs.predicted`: what a budget of
-time is measured by.
+besides its cells. `tests.arguments`, how many its candidates combine, and `tests.circle`, the key
+of their order where it is not the test's own. `runs.workers`, `runs.took`, `runs.others` and
+`runs.predicted`: what a budget of time is measured by.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -59,6 +60,8 @@ TABLES = (
         whole_at REAL NOT NULL DEFAULT 0, -- 0: never seen whole
         times TEXT NOT NULL DEFAULT '[]', -- JSON: of each label when seen last, and at which place
         rests TEXT NOT NULL DEFAULT '[]', -- JSON: start of a run in milliseconds, microseconds
+        arguments INTEGER NOT NULL DEFAULT 1, -- how many the candidates combine
+        circle TEXT NOT NULL DEFAULT '', -- the key of their order; empty: the test's own
         UNIQUE (key, device)
     )""",
     """CREATE TABLE cells (
@@ -101,5 +104,7 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "ALTER TABLE runs ADD COLUMN took REAL",
         "ALTER TABLE runs ADD COLUMN others REAL NOT NULL DEFAULT 0",
         "ALTER TABLE runs ADD COLUMN predicted REAL",
+        "ALTER TABLE tests ADD COLUMN arguments INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE tests ADD COLUMN circle TEXT NOT NULL DEFAULT ''",
     ),
 }

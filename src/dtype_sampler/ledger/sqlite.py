@@ -73,8 +73,9 @@ _MARKS = ("last", "verdict", "passed", "failed")
 _MARK_COLUMNS = tuple(f"{mark}{part}" for mark in _MARKS for part in ("_at", "_run", ""))
 _TEST_COLUMNS = (
     *("key", "device", "declared", "seen_at", "k", "always", "met_at"),
-    *("whole_at", "times", "rests"),
+    *("whole_at", "times", "rests", "arguments", "circle"),
 )
+_RESTS = _TEST_COLUMNS.index("rests")
 _NEWEST = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 # The newest run of each lane.
 _LANES = (
@@ -570,11 +571,12 @@ class SqliteStore(Store):
             ):
                 test = test.merged(self._checked(test_of, *fields))
             else:
-                before = self._checked(lasted_of, fields[-1], "tests.rests")
+                before = self._checked(lasted_of, fields[_RESTS], "tests.rests")
                 test = replace(test, rests=newest(test.rests, before))
             self._rows(
                 "UPDATE tests SET declared = ?, seen_at = ?, k = ?, always = ?,"
-                " met_at = max(met_at, ?), whole_at = ?, times = ?, rests = ? WHERE id = ?",
+                " met_at = max(met_at, ?), whole_at = ?, times = ?, rests = ?, arguments = ?,"
+                " circle = ? WHERE id = ?",
                 *_test_values(test)[2:],
                 test_id,
             )
@@ -762,5 +764,6 @@ def _json_of(some: Lasted) -> str:
 
 def _test_values(test: TestRecord) -> tuple[object, ...]:
     declared, always = (json.dumps([*map(_text, some)]) for some in (test.declared, test.always))
-    since = (test.met_at, test.whole_at, json.dumps(test.times), _json_of(test.rests))
-    return test.key, test.device, declared, test.seen_at, test.k, always, *since
+    since = (test.met_at, test.whole_at, json.dumps(test.times))
+    later = (_json_of(test.rests), test.arguments, _text(test.circle))
+    return test.key, test.device, declared, test.seen_at, test.k, always, *since, *later

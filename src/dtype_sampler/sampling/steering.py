@@ -18,7 +18,7 @@ ANY = ""
 class Row(NamedTuple):
     """What the ledger knows of one test: plain builtins, fit to be sent.
 
-    key, device, always, k: as `TestRecord` has them. loop: one test for all of its dtypes, as far
+    key, device, always, k, arguments, circle: as `TestRecord` has them. loop: one test for all of its dtypes, as far
     as is known. rest: what it needs besides its cells, in microseconds. labels: those declared.
     since, costs: of each label, when the run began that had its turn last, in seconds since 1970,
     None for never; and what it costs, in microseconds.
@@ -33,6 +33,8 @@ class Row(NamedTuple):
     labels: Sequence[str]
     since: Sequence[float | None]
     costs: Sequence[int]
+    arguments: int = 1
+    circle: str = ""
 
 
 class Found(NamedTuple):
@@ -185,7 +187,7 @@ def _waiting(row: Row, one: Found, worries: Worries, seed: int, *, is_known: boo
         # An item pays for all that it needs.
         costs = {label: costs.get(label, usual) + row.rest for label in labels}
     costs = {label: one.times * cost for label, cost in costs.items()}
-    circle = circular_order(row.key, labels, [*map(family_of, labels)]) if labels else ()
+    circle = _circle(row, labels)
     step = max(row.k - len(row.always), 1)
     start = seed * step % len(circle) if circle else 0
 
@@ -212,6 +214,12 @@ def _waiting(row: Row, one: Found, worries: Worries, seed: int, *, is_known: boo
         suspects=(*suspects[turn:], *suspects[:turn]),
         lone=tuple(lone),
     )
+
+
+def _circle(row: Row, labels: Sequence[str]) -> tuple[str, ...]:
+    if not labels:
+        return ()
+    return circular_order(row.circle or row.key, labels, [*map(family_of, labels)], row.arguments)
 
 
 def _as_one(order: str, tests: Sequence[Waiting]) -> Waiting:

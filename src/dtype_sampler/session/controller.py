@@ -106,7 +106,10 @@ class Controller:
         return self._header()
 
     def _header(self) -> list[str]:
-        return [terminal.header(self.plan), *terminal.budget(self.plan, self._steered)]
+        return [
+            terminal.header(self.plan, self.settings.instead_of),
+            *terminal.budget(self.plan, self._steered),
+        ]
 
     @guarded
     def pytest_report_collectionfinish(self) -> list[str]:
@@ -536,6 +539,8 @@ def _records(
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
             whole_at=now if whole else 0.0,
+            arguments=max(sample["arguments"], before.arguments if before else 1),
+            circle=before.circle if before else sample["circle"],
             rests=lasted(started, rests.get((key, device))),
         )
     marked = {

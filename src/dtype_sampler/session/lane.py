@@ -108,6 +108,7 @@ def _options_of_samples(settings: Settings) -> Iterator[tuple[str, str]]:
         ("strategy", "--dtype-strategy"),
         ("budget", "--dtype-budget"),
         ("run", "--dtype-run"),
+        ("together", "--dtype-together"),
         ("device", "--dtype-device"),
         ("only", "--dtype-only"),
         ("all_dtypes", "--all-dtypes"),
