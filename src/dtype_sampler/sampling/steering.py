@@ -18,10 +18,10 @@ ANY = ""
 class Row(NamedTuple):
     """What the ledger knows of one test: plain builtins, fit to be sent.
 
-    key, device, always, k, arguments, circle: as `TestRecord` has them. loop: one test for all of its dtypes, as far
-    as is known. rest: what it needs besides its cells, in microseconds. labels: those declared.
-    since, costs: of each label, when the run began that had its turn last, in seconds since 1970,
-    None for never; and what it costs, in microseconds.
+    key, device, always, k, arguments, circle: as `TestRecord` has them. loop: one test for all of
+    its dtypes, as far as is known. rest: what it needs besides its cells, in microseconds. labels:
+    those declared. since, costs: of each label, when the run began that had its turn last, in
+    seconds since 1970, None for never; and what it costs, in microseconds.
     """
 
     key: str
