@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -97,6 +98,45 @@ def test_json_is_as_its_schema_says(ledger, cli):
     assert report["summary"]["skipped"] == 1
 
 
+def test_a_table_of_modules_and_folders(ledger, cli, tmp_path):
+    code, out, err = cli("report", "--by", "module", "--format", "markdown")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "| module | a | b | c | d | e | f | g | x | y | z |"
+    assert lines[2].startswith("| test\\_it.py | ✓ 1 | ✓ 1 | ✗ 1 |")
+    assert lines[2].endswith("| s 1 |")
+    assert lines[-1].startswith("✗ failed, ✓ passed, ")
+    code, out, _ = cli("report", "--by=folder")
+    assert code == 0
+    assert out.splitlines()[0] == "2 tests in 1 folder"
+    code, out, _ = cli("report", "--by=module", "--format=json", "--tests=*items")
+    report = json.loads(out)
+    folder = Path(dtype_sampler.__file__).parent / "reports" / "ledger"
+    jsonschema.validate(report, json.loads((folder / "report.schema.json").read_text()))
+    assert report["by"]["labels"] == ["x", "y", "z"]
+    (row,) = report["by"]["rows"]
+    assert (row["name"], row["tests"], row["cells"]["z"]) == ("test_it.py", 1, {"skipped": 1})
+    path = tmp_path / "page.html"
+    assert cli("report", "--by=folder", "--format=html", "-o", path) == (0, "", "")
+    assert "Folders by dtypes" in path.read_text(encoding="utf-8")
+    # A gate is a gate, whatever is shown.
+    assert cli("report", "--by=module", "--tests=none", "--fail-under=0")[0] == 2
+    code, _, err = cli("report", "--by=dtype")
+    assert code == 1
+    assert "argument --by: invalid choice: 'dtype'" in err
+
+
+def test_a_table_for_an_output_of_ascii(ledger):
+    done = subprocess.run(
+        [sys.executable, "-m", "dtype_sampler", "report", "--by=module"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert b"F 1" in done.stdout
+    assert b"\\u" not in done.stdout
+
+
 @pytest.mark.parametrize("form", ["markdown", "html"])
 def test_other_formats_to_a_file(ledger, cli, tmp_path, form):
     path = tmp_path / "report"
@@ -128,10 +168,16 @@ def test_the_gate(ledger, cli):
     code, _, err = cli("report", "--fail-under", "100")
     assert code == 2
     assert "test_it.py::test_items z (cpu): skipped" in err
+    # What no run so far could reach is no debt where it is told apart.
+    code, out, err = cli("report", "--fail-under", "100", "--skipped", "apart")
+    assert (code, err) == (0, "")
+    assert "not counted, as no run can cover them: 1 skipped in every run so far" in out
     # Nothing to cover is no success.
     assert cli("report", "--fail-under", "1", "--tests", "no such*")[0] == 2
     assert cli("report", "--fail-under", "1", "--device", "cuda")[0] == 2
-    assert cli("report", "--max-age", "14d", "--tests", "*::test_items")[0] == 2
+    items = ("--max-age", "14d", "--tests", "*::test_items")
+    assert cli("report", *items)[0] == 2
+    assert cli("report", *items, "--skipped=apart")[0] == 0
     assert cli("report", "--fail-under", "0")[0] == 0
 
 
@@ -160,6 +206,33 @@ def test_a_gate_never_passes_on_less_than_it_was_asked_about(project, ledger, cl
     assert code == 2
     assert f"is missed: {why}" in err
     assert cli("report", *view)[0] == 0
+
+
+def test_a_gate_names_the_worst_and_counts_the_rest(project, cli):
+    project.file(
+        "test_it",
+        """
+        import pytest
+        @pytest.mark.parametrize("other", range(30))
+        @pytest.mark.random_dtypes("dtype", ["p", "q"], k=1)
+        def test_it(dtype, other): pass
+        """,
+    )
+    project.run("--dtype-seed=1")
+    code, _, err = cli("report", "--fail-under", "100")
+    assert code == 2
+    assert "30 are missing, the worst of them:\n" in err
+    assert err.count("never ran\n") == 20
+    assert err.endswith("  ... and 10 more: --format=json has them all\n")
+
+
+def test_nothing_is_cut_where_nobody_looks(project, cli):
+    long = "test_" + "long_" * 30
+    project.file("test_it", f"def {long}(random_dtypes): list(random_dtypes(k=1, dtypes=[*'ab']))")
+    project.run("--dtype-seed=1")
+    assert f"test_it.py::{long} (cpu)\n" in cli("report")[1]
+    assert cli("report", "-o", "report.txt")[0] == 0
+    assert f"test_it.py::{long} (cpu)\n" in (project.pytester.path / "report.txt").read_text()
 
 
 def test_a_gate_over_an_empty_ledger(project, cli, monkeypatch):

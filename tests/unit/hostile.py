@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dtype_sampler.commands.main import main
+from dtype_sampler.ledger import schema
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.ledger.coverage import sample_of
 from dtype_sampler.ledger.outcomes import OUTCOMES, Cell
@@ -47,6 +48,16 @@ def change(path, *statements):
             connection.execute(*((statement,) if isinstance(statement, str) else statement))
 
 
+def set_back(path, version):
+    """Make of a ledger what a program of an older version of the schema has written."""
+    for number in sorted(schema.MIGRATIONS, reverse=True):
+        for statement in reversed(schema.MIGRATIONS[number] if number >= version else ()):
+            verb, _, table, *rest = statement.split()
+            drop = f"DROP COLUMN {rest[2]}" if verb == "ALTER" else ""
+            change(path, f"ALTER TABLE {table} {drop}" if drop else f"DROP TABLE {table}")
+    change(path, f"PRAGMA user_version = {version}")
+
+
 def one_line(error):
     said = str(error)
     assert said == " ".join(said.split(" "))
@@ -64,7 +75,7 @@ def read_all(path):
         return [one_line(error)]
     with closing(store):
         reads = [
-            *(store.runs, store.tests, store.cells, store.activity),
+            *(store.runs, store.tests, store.cells, store.activity, store.costs),
             *(lambda key=key: store.cells(key) for key in KEYS),
             lambda: store.history(verdicts=True),
             *(lambda uid=f"run{number}": store.observations(uid) for number in range(3)),
@@ -165,10 +176,12 @@ COLUMNS = {
     ),
     "tests": (
         *("key", "device", "declared", "seen_at", "k", "always", "met_at", "whole_at", "times"),
+        "rests",
     ),
     "cells": (
         *("test", "label", "nodeid", "last_at", "last_run", "last", "verdict_at", "verdict_run"),
         *("verdict", "passed_at", "passed_run", "passed", "failed_at", "failed_run", "failed"),
+        "costs",
     ),
     "observations": ("run", "cell", "outcome", "at", "duration"),
 }

@@ -108,6 +108,13 @@ VALUES = {
     "an outcome of the future": "UPDATE observations SET outcome = 99",
     "text for a moment": "UPDATE observations SET at = 'at'",
     "a duration below 0": "UPDATE observations SET duration = -5",
+    "costs of another kind": "UPDATE cells SET costs = '{\"a\": 1}'",
+    "costs that are numbers": "UPDATE cells SET costs = '[1]'",
+    "costs below 0": "UPDATE cells SET costs = '[[1000, -5]]'",
+    "bytes for costs": "UPDATE cells SET costs = x'ff'",
+    "more costs than there can be": ("UPDATE cells SET costs = ?", (f"[{'[1, 1], ' * 5}[0, 1]]",)),
+    "one run's cost twice": "UPDATE cells SET costs = '[[1000, 5], [1000, 6]]'",
+    "rests that are none": "UPDATE tests SET rests = '[[1000, \"long\"]]'",
     "a number of a run that is too large": "UPDATE runs SET number = 9223372036854775807",
 }
 # What a session need not read to do its work, or what it puts right as it writes.
@@ -159,12 +166,8 @@ def test_a_ledger_that_somebody_has_named_is_refused_before_the_run(path, kind):
 
 def test_a_ledger_of_ours_holds_what_is_asked_of_it(path):
     """As made at once, and as it comes from each older version."""
-    columns = {1: ("met_at", "whole_at", "times"), 2: ("whole_at", "times")}
-    for version, lacking in columns.items():
-        hostile.change(path, *(f"ALTER TABLE tests DROP COLUMN {one}" for one in lacking))
-        lanes = ("lane", "part", "in_series")
-        hostile.change(path, *(f"ALTER TABLE runs DROP COLUMN {one}" for one in lanes))
-        hostile.change(path, f"PRAGMA user_version = {version}")
+    for version in schema.MIGRATIONS:
+        hostile.set_back(path, version)
         assert hostile.read_all(path) == []
         # Once more, as the file says now what the migration has made of it.
         assert hostile.read_all(path) == []
@@ -231,7 +234,7 @@ def test_pages_that_point_to_each_other_do_not_make_it_read_for_ever(path):
 
 
 HEAD = asdict(RunRecord("killed", 1000.0, 1, "given", "rotate"))
-TEST = ["t", "cpu", ["a", "b"], 1000.0, 1, [], 0.0, 1000.0, []]
+TEST = ["t", "cpu", ["a", "b"], 1000.0, 1, [], 0.0, 1000.0, [], [[1000, 5]], 1, ""]
 SEEN = ["t", "a", "cpu", "t", "passed", 1000.0, 0.5]
 
 
@@ -254,7 +257,11 @@ JOURNALS = {
     "a label that is none": lines(seen=["t", 1, *SEEN[2:]]),
     "labels that are none": lines(test=["t", "cpu", "ab", *TEST[3:]]),
     "too many labels": lines(test=["t", "cpu", [str(i) for i in range(10_001)], *TEST[3:]]),
-    "times that are none": lines(test=[*TEST[:8], [[1.0, 0]]]),
+    "times that are none": lines(test=[*TEST[:8], [[1.0, 0]], []]),
+    "rests that are none": lines(test=[*TEST[:9], [[1000, "long"]]]),
+    "rests that are too many": lines(test=[*TEST[:9], [[i, 1] for i in range(6, 0, -1)]]),
+    "arguments that are none": lines(test=[*TEST[:10], "two", ""]),
+    "an order that is none": lines(test=[*TEST[:11], 7]),
     "a field more": lines(test=[*TEST, 1]),
     "a bomb": json.dumps(HEAD) + "\n" + "[" * 100_000 + "\n",
     "no lines": "x" * 1000 + "\n",
@@ -275,7 +282,7 @@ def test_a_journal_of_somebody_else_is_told_and_left_alone(path, capsys, kind):
 
 def test_a_journal_of_ours_is_taken_over(path):
     """The same lines, with nothing wrong in them; also as older versions wrote them."""
-    for number, test in enumerate((TEST, TEST[:6])):
+    for number, test in enumerate((TEST, TEST[:6], TEST[:9])):
         journal = path.with_name(f"{path.name}.{number}.journal")
         journal.write_text(lines(head={"uid": f"killed{number}"}, test=test))
         with closing(SqliteStore.open(path)) as store:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from dtype_sampler import __version__
 from dtype_sampler.commands import devices, ledger, weights
 from dtype_sampler.commands.exits import ERROR, FINE, GATE_MISSED, INTERRUPTED
 from dtype_sampler.commands.output import drop_output, write
@@ -47,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     what = "Looks at the ledger of pytest-dtype-sampler, looks after it, and surveys devices."
     codes = "exit codes: 0 fine, 1 an error, 2 a gate was missed"
     parser = _Parser(prog="dtype-sampler", description=what, epilog=codes)
+    parser.add_argument("--version", action="version", version=f"dtype-sampler {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(

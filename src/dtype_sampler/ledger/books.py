@@ -14,6 +14,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from dtype_sampler.ledger.costs import UNMEASURED, Costs
 from dtype_sampler.ledger.journal import Journal, recover
 from dtype_sampler.ledger.outcomes import VERDICTS, Cell
 from dtype_sampler.ledger.records import CellRecord, Observed, RunRecord, TestRecord
@@ -210,6 +211,17 @@ class Books:
         store = self._open(wait=_LAST_WAIT)
         try:
             return assess(store.tests(), store.cells(), device=devices), store.runs()
+        finally:
+            store.close()
+
+    @_apart(lambda: UNMEASURED)
+    def costs(self) -> Costs:
+        """What is to be expected of each cell and test; of none, if the ledger can't tell."""
+        if not self._usable or not self._exists():
+            return UNMEASURED
+        store = self._open(wait=_LAST_WAIT)
+        try:
+            return store.costs()
         finally:
             store.close()
 

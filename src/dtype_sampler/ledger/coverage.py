@@ -9,6 +9,7 @@ from itertools import count
 
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import CellRecord, TestRecord
+from dtype_sampler.sampling.axes import by_value
 from dtype_sampler.sampling.candidates import family_of
 from dtype_sampler.sampling.rule import choose, seed_after
 
@@ -16,17 +17,21 @@ COVERED = "covered"
 STALE = "stale"
 NEVER = "never ran"
 
+# What becomes of cells that every run so far has skipped.
+APART, MISSING = "apart", "missing"
+
 
 @dataclass(frozen=True, slots=True)
 class CellState:
     """A declared cell. state: covered, stale (its last verdict is too old), suspect (one of several
-    of which one failed, it is not known which), skipped, unsupported, or never ran. record: None
-    if it has no outcome at all.
+    of which one did not pass, it is not known which), skipped, unsupported, or never ran. record:
+    None if it has no outcome at all. counts: whether it is one of those that can be covered.
     """
 
     cell: Cell
     state: str
     record: CellRecord | None
+    counts: bool = True
 
     @property
     def covered(self) -> bool:
@@ -57,8 +62,8 @@ class TestState:
 
     @property
     def missing(self) -> list[CellState]:
-        """The cells that should be covered and are not; unsupported ones can't be."""
-        return [one for one in self.cells if one.state not in (COVERED, UNSUPPORTED)]
+        """The cells that should be covered and are not; those kept apart can't be."""
+        return [one for one in self.cells if one.counts and not one.covered]
 
     @property
     def never_ran(self) -> bool:
@@ -72,7 +77,7 @@ class TestState:
 
     @property
     def suspects(self) -> list[list[CellState]]:
-        """The cells of which one failed in some run: each run's together."""
+        """The cells of which one did not pass in some run: each run's together."""
         runs: dict[str, list[CellState]] = {}
         for one in self.cells:
             if one.state == SUSPECT and one.record is not None and one.record.verdict is not None:
@@ -84,7 +89,18 @@ class TestState:
         """Covered cells, of those that can be covered; 0 to 100."""
         return _percent(
             sum(one.covered for one in self.cells),
-            sum(one.state != UNSUPPORTED for one in self.cells),
+            sum(one.counts for one in self.cells),
+        )
+
+    @property
+    def values(self) -> tuple[dict[str, list[CellState]], ...]:
+        """Of each argument, value -> the cells that combine it with others; empty for a test with
+        one argument, whose cells are its dtypes.
+        """
+        cells = {one.cell.label: one for one in self.cells}
+        return tuple(
+            {value: [cells[label] for label in labels] for value, labels in of_argument.items()}
+            for of_argument in by_value(cells, self.test.arguments)
         )
 
     @property
@@ -95,7 +111,7 @@ class TestState:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """The state of every test. Unsupported cells are counted apart."""
+    """The state of every test. Cells that can't be covered are counted apart."""
 
     tests: tuple[TestState, ...]
 
@@ -108,13 +124,30 @@ class Coverage:
 
     @property
     def cells(self) -> int:
-        """How many cells can be covered: all but the unsupported ones."""
-        return sum(one.state != UNSUPPORTED for one in self._cells())
+        """How many cells can be covered: all but those kept apart."""
+        return sum(one.counts for one in self._cells())
+
+    def apart(self, state: str) -> int:
+        """How many cells in this state are not among those that can be covered."""
+        return sum(one.state == state and not one.counts for one in self._cells())
 
     @property
     def covered(self) -> int:
         """How many cells have a verdict within the window."""
         return self.count(COVERED)
+
+    @property
+    def values(self) -> tuple[int, int]:
+        """Of the tests with several arguments, how many single dtypes of each are in a combination
+        that is covered, and how many could be.
+        """
+        covered = there = 0
+        for state in self.tests:
+            for of_argument in state.values:
+                for cells in of_argument.values():
+                    there += any(one.counts for one in cells)
+                    covered += any(one.covered for one in cells)
+        return covered, there
 
     @property
     def failing(self) -> int:
@@ -142,6 +175,8 @@ class Coverage:
         if not self.tests:
             return f"the ledger knows no test{matching}"
         if not self.cells:
+            if self.apart(SKIPPED):
+                return "every cell was skipped: nothing has run"
             return "the device refuses every dtype of every test"
         if not self.covered:
             skipped, stale = self.count(SKIPPED), self.count(STALE)
@@ -178,11 +213,14 @@ def assess(
     device: Iterable[str] | None = None,
     pattern: str | None = None,
     since: float | None = None,
+    skipped: str = MISSING,
 ) -> Coverage:
     """The state of every declared cell.
 
     device: just these types of device. pattern: just test keys that match it, as a shell would.
-    since: verdicts before that moment are too old to count; in seconds since 1970.
+    since: verdicts before that moment are too old to count; in seconds since 1970. skipped: whether
+    cells that every run so far has skipped are `missing`, or kept `apart` from what can be covered,
+    as those are that the device refuses.
     """
     known: Mapping[Cell, CellRecord] = {record.cell: record for record in cells}
     devices = None if device is None else frozenset(device)
@@ -194,12 +232,14 @@ def assess(
             continue
         of_test = (Cell(test.key, label, test.device) for label in test.declared)
         states.append(
-            TestState(test, tuple(_state(cell, known.get(cell), since) for cell in of_test))
+            TestState(
+                test, tuple(_state(cell, known.get(cell), since, skipped) for cell in of_test)
+            )
         )
     return Coverage(tuple(states))
 
 
-def _state(cell: Cell, record: CellRecord | None, since: float | None) -> CellState:
+def _state(cell: Cell, record: CellRecord | None, since: float | None, skipped: str) -> CellState:
     verdict = record.verdict if record is not None else None
     if record is not None and record.suspect:
         # Whatever came since, a skip for one, has not cleared it.
@@ -207,7 +247,10 @@ def _state(cell: Cell, record: CellRecord | None, since: float | None) -> CellSt
     if verdict is not None and (since is None or verdict.at >= since):
         return CellState(cell, COVERED, record)
     if record is not None and record.last.outcome in (SKIPPED, UNSUPPORTED):
-        return CellState(cell, record.last.outcome, record)
+        state = record.last.outcome
+        # What has had a verdict once can have one again.
+        always = verdict is None and skipped == APART
+        return CellState(cell, state, record, state == SKIPPED and not always)
     return CellState(cell, NEVER if verdict is None else STALE, record)
 
 
@@ -261,19 +304,25 @@ def sample_of(
     return choose(
         seed=seed,
         strategy=strategy,
-        key=test.key,
+        key=test.circle or test.key,
         labels=test.declared,
         families=[family_of(label) for label in test.declared],
         k=k,
         always=test.always,
         available=lambda label: label not in out and (reach is None or label in reach),
         verdicts=verdicts,
+        arguments=test.arguments,
     )
 
 
 def _marked(one: CellState) -> bool:
     """Whether a mark of the suite's own skips it, so that it takes no place of a sample."""
     return one.record is not None and one.record.last.outcome == SKIPPED and not one.record.nodeid
+
+
+def can_run(state: TestState) -> list[str]:
+    """The labels that run where a test takes all: neither the device nor a mark refuses them."""
+    return [one.cell.label for one in state.cells if one.state != UNSUPPORTED and not _marked(one)]
 
 
 def k_of(test: TestRecord) -> int:

@@ -118,16 +118,17 @@ def recover(ledger: Path, store: Store, *, remove: bool) -> list[str]:
 
 
 def _since(test: TestRecord) -> tuple[object, ...]:
-    """What version 3 of the ledger brought."""
-    return test.met_at, test.whole_at, test.times
+    """What versions 3 and 4 of the ledger brought."""
+    return test.met_at, test.whole_at, test.times, test.rests, test.arguments, test.circle
 
 
 def _read(line: Any, tests: list[TestRecord], seen: list[Observed]) -> None:
     known = set()
     for key, device, declared, seen_at, k, always, *since in line[0]:
         # Versions before 3 have none of the rest, and don't tell a part from the whole.
-        met_at, whole_at, times = since or (0.0, 0.0, [])
-        tests.append(test_of(key, device, declared, seen_at, k, always, met_at, whole_at, times))
+        # Those before 4 have neither rests nor arguments.
+        since += (0.0, 0.0, [], [], 1, "")[len(since) :]
+        tests.append(test_of(key, device, declared, seen_at, k, always, *since))
         known.add((key, device))
     for key, label, device, nodeid, outcome, at, duration in line[1]:
         if outcome not in OUTCOMES:

@@ -14,8 +14,8 @@ SKIPPED = "skipped"
 UNSUPPORTED = "unsupported"
 CRASHED = "crashed"
 NOT_REACHED = "not-reached"
-# One of several dtypes failed, and which one can't be told. No verdict, as it says of no dtype
-# what came of it; and never to be lost sight of, as one of them did fail.
+# One of several dtypes did not pass, and which one can't be told. No verdict, as it says of no
+# dtype what came of it, nor that it ran at all; never to be lost sight of, as one did not pass.
 SUSPECT = "suspect"
 
 VERDICTS = frozenset({PASSED, FAILED, XFAILED, XPASSED, CRASHED})
@@ -80,7 +80,8 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
       have passed, those after it are not reached.
     - What fails when no dtype is under test any more, after the loop or in teardown, could be the
       fault of each dtype handed out: if there are several, each is a suspect, and none is credited
-      with a pass.
+      with a pass. So it is with an expected failure: which of them did not come to its end, and
+      which never had its turn, can't be told.
     - A subtest speaks for the dtype that its parameters name, else for the one under test.
     """
     known = [one.samples for one in observations if one.samples is not None]
@@ -102,7 +103,7 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
             continue
         sure, doubtful = _meant(observation, known[-1])
         _say(cells, sure, outcome)
-        _say(cells, doubtful, SUSPECT if outcome in (FAILED, CRASHED) else outcome)
+        _say(cells, doubtful, SUSPECT if outcome in (FAILED, CRASHED, XFAILED) else outcome)
         blamed.update(sure, doubtful)
     if any(map(_ran, observations)):
         entered = (
@@ -130,9 +131,10 @@ def _cells(sample: Mapping[str, Any], labels: Iterable[str]) -> list[Cell]:
     return [Cell(sample["key"], label, sample["device"]) for label in labels]
 
 
-def _size(samples: Mapping[str, Any]) -> tuple[int, int]:
+def _size(samples: Mapping[str, Any]) -> tuple[int, int, float]:
     some = samples["samples"]
-    return len(some), sum(len(sample["entered"]) for sample in some)
+    entered = sum(len(sample["entered"]) for sample in some)
+    return len(some), entered, samples.get("lasted", 0.0)
 
 
 def _ran(observation: Observation) -> bool:
@@ -214,12 +216,14 @@ def _meant(
 @dataclass(frozen=True, slots=True)
 class Finished:
     """A test that has ended. cells: what this run says of each by now. samples: as on its reports.
-    nodeid: what replays it.
+    nodeid: what replays it. payload: its last one. whole: it came to the end of its teardown.
     """
 
     cells: Mapping[Cell, str]
     samples: Sequence[Mapping[str, Any]]
     nodeid: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = True
 
 
 # One execution of a test: its node id, the process, and the number of the execution there. With
@@ -250,6 +254,8 @@ class Tally:
     _unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
     _crashed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _skipped: dict[Cell, None] = field(default_factory=dict)
+    # Test key and type of device -> how many arguments its cells combine, from 2 on.
+    _arguments: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, nodeid: str, observation: Observation) -> Finished | None:
         """Take one report of the test *nodeid*; returns the test if this is its end.
@@ -332,6 +338,8 @@ class Tally:
 
     def _declare(self, samples: Mapping[str, Any]) -> None:
         for sample in samples["samples"]:
+            if (arguments := sample.get("arguments", 1)) > 1:
+                self._arguments[sample["key"], sample["device"]] = arguments
             for label in sample["declared"]:
                 self._declared[Cell(sample["key"], label, sample["device"])] = None
             for label in set(sample.get("skipped", ())).difference(sample["together"]):
@@ -375,6 +383,11 @@ class Tally:
         return found
 
     @property
+    def arguments(self) -> Mapping[tuple[str, str], int]:
+        """Test key and type of device -> how many arguments its cells combine, where several."""
+        return self._arguments
+
+    @property
     def skipped_by_marks(self) -> int:
         """How many cells took no place in a sample, as marks of the suite's own skip them."""
         return len(self._skipped)
@@ -392,4 +405,5 @@ class Tally:
 def _finished(observations: Sequence[Observation]) -> Finished:
     known = [one.samples for one in observations if one.samples is not None]
     final = max(reversed(known), key=_size)
-    return Finished(fold(observations), final["samples"], final["nodeid"])
+    whole = any(one.when == "teardown" for one in observations)
+    return Finished(fold(observations), final["samples"], final["nodeid"], final, whole)

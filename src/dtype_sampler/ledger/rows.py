@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from dtype_sampler.ledger.costs import NEWEST, Lasted
 from dtype_sampler.ledger.outcomes import OUTCOMES, Cell
 from dtype_sampler.ledger.records import (
     DECISIVE,
@@ -76,6 +77,28 @@ def _json(value: object, what: str) -> Any:
         raise ValueError(f"{what} is no JSON of a ledger's") from None
 
 
+def lasted_of(value: object, what: str) -> Lasted:
+    """The newest durations, of a JSON list or the text of one."""
+    if value == "[]":
+        return ()
+    found = _json(value, what)
+    if not isinstance(found, list | tuple) or len(found) > NEWEST:
+        raise ValueError(f"{what} are no durations")
+    told, before = [], _MOST
+    for pair in found:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ValueError(f"{what} are no durations")
+        run, micros = pair
+        # As `number` does it, which would take as long again: a suite has 200,000 cells.
+        if not (
+            type(run) is int and type(micros) is int and 0 <= run < before and 0 <= micros < _MOST
+        ):
+            raise ValueError(f"{what} are no durations, the newest first")
+        before = run
+        told.append((run, micros))
+    return tuple(told)
+
+
 def checked_run(run: RunRecord) -> RunRecord:
     """The record itself, if all of its values can be there."""
     for field in fields(run):
@@ -117,8 +140,11 @@ def test_of(
     met_at: object,
     whole_at: object,
     times: object,
+    rests: object,
+    arguments: object,
+    circle: object,
 ) -> TestRecord:
-    """declared, always, times: a list, or the JSON of one."""
+    """declared, always, times, rests: a list, or the JSON of one."""
     told = labels(declared, "tests.declared")
     found = _json(times, "tests.times")
     if not isinstance(found, list | tuple) or len(found) not in (0, len(told)):
@@ -138,6 +164,9 @@ def test_of(
         moment(met_at, "tests.met_at"),
         moment(whole_at, "tests.whole_at"),
         tuple(pairs),
+        lasted_of(rests, "tests.rests"),
+        number(arguments, "tests.arguments", MOST_LABELS),
+        text(circle, "tests.circle"),
     )
 
 
@@ -145,8 +174,8 @@ test_of.__test__ = False  # type: ignore[attr-defined]  # pytest would collect i
 
 
 def cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
-    """row: key, label, device and node id, then when, in which run and what, of each mark."""
-    key, label, device, nodeid, *rest = row
+    """row: key, label, device, node id, costs; then when, in which run and what, of each mark."""
+    key, label, device, nodeid, costs, *rest = row
     cell = Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device"))
     last, verdict, passed, failed = (
         _mark(at, uids.get(run), outcome, meant)
@@ -156,7 +185,8 @@ def cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
     )
     if last is None:
         raise ValueError("cells.last_at is no time")
-    return CellRecord(cell, text(nodeid, "cells.nodeid"), last, verdict, passed, failed)
+    marks = (last, verdict, passed, failed)
+    return CellRecord(cell, text(nodeid, "cells.nodeid"), *marks, lasted_of(costs, "cells.costs"))
 
 
 MARKS_MEAN = (OUTCOMES, DECISIVE, frozenset({"passed"}), FAILURES)

@@ -5,6 +5,9 @@ Version 2: `tests.met_at`, when a run last met a test that it took no sample of.
 Version 3: `tests.whole_at` and `tests.times`, which tell a view of all that a test declares from
 one of a part; what was written before may be either. The outcome `suspect`, which older programs
 can't read. `runs.lane`, `runs.part` and `runs.in_series`: whose seeds a run's seed is one of.
+Version 4: `cells.costs` and `tests.rests`, the newest durations of a cell, and of what a test needs
+besides its cells. `tests.arguments`, how many its candidates combine, and `tests.circle`, the key
+of their order where it is not the test's own.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-VERSION = 3
+VERSION = 4
 # "dtsl" in SQLite's own header field for the application that a file belongs to.
 APPLICATION_ID = 0x6474736C
 
@@ -51,6 +54,9 @@ TABLES = (
         met_at REAL NOT NULL DEFAULT 0, -- 0: never without a sample
         whole_at REAL NOT NULL DEFAULT 0, -- 0: never seen whole
         times TEXT NOT NULL DEFAULT '[]', -- JSON: of each label when seen last, and at which place
+        rests TEXT NOT NULL DEFAULT '[]', -- JSON: start of a run in milliseconds, microseconds
+        arguments INTEGER NOT NULL DEFAULT 1, -- how many the candidates combine
+        circle TEXT NOT NULL DEFAULT '', -- the key of their order; empty: the test's own
         UNIQUE (key, device)
     )""",
     """CREATE TABLE cells (
@@ -62,6 +68,7 @@ TABLES = (
         verdict_at REAL, verdict_run INTEGER, verdict TEXT,
         passed_at REAL, passed_run INTEGER, passed TEXT,
         failed_at REAL, failed_run INTEGER, failed TEXT,
+        costs TEXT NOT NULL DEFAULT '[]', -- JSON: as `tests.rests`
         UNIQUE (test, label)
     )""",
     # Times in milliseconds: `at` since the start of the run. Integers, as these rows are the many.
@@ -84,5 +91,11 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "ALTER TABLE runs ADD COLUMN in_series INTEGER NOT NULL DEFAULT 1",
         "ALTER TABLE tests ADD COLUMN whole_at REAL NOT NULL DEFAULT 0",
         "ALTER TABLE tests ADD COLUMN times TEXT NOT NULL DEFAULT '[]'",
+    ),
+    3: (
+        "ALTER TABLE cells ADD COLUMN costs TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE tests ADD COLUMN rests TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE tests ADD COLUMN arguments INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE tests ADD COLUMN circle TEXT NOT NULL DEFAULT ''",
     ),
 }

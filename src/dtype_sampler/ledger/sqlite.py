@@ -10,8 +10,9 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from dtype_sampler.ledger.costs import Costs, Lasted, Name, estimate, lasted, newest
 from dtype_sampler.ledger.guard import Steps, authorize, shown
 from dtype_sampler.ledger.opening import (
     check_header,
@@ -42,6 +43,7 @@ from dtype_sampler.ledger.rows import (
     MARKS_MEAN,
     MOST_LABELS,
     cell_of,
+    lasted_of,
     moment,
     number,
     observed_of,
@@ -70,8 +72,9 @@ _MARKS = ("last", "verdict", "passed", "failed")
 _MARK_COLUMNS = tuple(f"{mark}{part}" for mark in _MARKS for part in ("_at", "_run", ""))
 _TEST_COLUMNS = (
     *("key", "device", "declared", "seen_at", "k", "always", "met_at"),
-    *("whole_at", "times"),
+    *("whole_at", "times", "rests", "arguments", "circle"),
 )
+_RESTS = _TEST_COLUMNS.index("rests")
 _NEWEST = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 # The newest run of each lane.
 _LANES = (
@@ -90,18 +93,30 @@ _HIDDEN = (
     f" WHERE last = ? AND EXISTS ({_STOPPED}) ORDER BY key, verdict_at, label"
 )
 _CELLS_OF_TEST = (
-    f"SELECT id, label, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells WHERE test = ?"
+    f"SELECT id, label, costs, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells"
+    " WHERE test = ?"
 )
-# What failed last, and suspects; whether it was tried since; whether it failed alone, in a run that
-# took no other cell of its test, after it had been a suspect.
+# Whether a run, which the text is to name, took another cell of the test.
+_BESIDE = (
+    "EXISTS (SELECT 1 FROM cells AS others JOIN observations ON cell = others.id AND run = {}"
+    " WHERE others.test = cells.test AND others.id != cells.id"
+    f" AND outcome != {_NUMBERS[UNSUPPORTED]})"
+)
+# What did not pass last, and suspects; whether it was tried since; whether that was alone, in a run
+# that took no other cell of its test, after it had been a suspect. When the run that says so is
+# folded away, it is told from a loop that takes several and has had this one alone ever since.
 _WORRYING = (
-    "SELECT device, key, label, verdict, last_at > verdict_at, CASE WHEN"
-    " (SELECT count(*) FROM cells AS others JOIN observations ON cell = others.id"
-    " AND run = cells.verdict_run WHERE others.test = cells.test) = 1"
+    "SELECT device, key, label, verdict, last_at > verdict_at,"
+    f" CASE WHEN tests.k > 1 AND NOT {_BESIDE.format('cells.verdict_run')}"
     " THEN EXISTS (SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
-    " WHERE outcome = ?) END"
+    f" WHERE outcome = {_NUMBERS[SUSPECT]})"
+    " OR EXISTS (SELECT 1 FROM cells AS others WHERE test = cells.test AND id != cells.id"
+    " AND nodeid = cells.nodeid)"
+    " AND NOT EXISTS (SELECT 1 FROM runs JOIN observations AS own ON own.run = runs.id"
+    " AND own.cell = cells.id WHERE lane IS NULL OR instr(lane, '--dtype-only')"
+    f" OR {_BESIDE.format('runs.id')}) END"
     " FROM cells JOIN tests ON tests.id = test WHERE verdict IN"
-    f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), SUSPECT))})"
+    f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), XFAILED, SUSPECT))})"
     " ORDER BY key, verdict_at, label"
 )
 _MARKS_MEAN = dict(zip(_MARKS, MARKS_MEAN, strict=True))
@@ -109,7 +124,7 @@ _MARKS_MEAN = dict(zip(_MARKS, MARKS_MEAN, strict=True))
 _WRONG_CELLS = "SELECT cells.id FROM cells WHERE {} LIMIT 1".format(
     " OR ".join(
         [
-            *(f"typeof({name}) <> 'text'" for name in ("label", "nodeid")),
+            *(f"typeof({name}) <> 'text'" for name in ("label", "nodeid", "costs")),
             "last_at IS NULL",
             "test NOT IN (SELECT id FROM tests)",
             *(
@@ -291,7 +306,7 @@ class SqliteStore(Store):
                 test_id = test_ids.get(where) or self._test_id(*where)
                 of_test.setdefault(test_id, []).append(one)
             for test_id, some in of_test.items():
-                cell_ids = self._put_newer_cells(test_id, uid, some)
+                cell_ids = self._put_newer_cells(test_id, uid, started, some)
                 for one, cell_id in zip(some, cell_ids, strict=True):
                     self._put_observation(run_id, cell_id, started, one)
 
@@ -314,13 +329,13 @@ class SqliteStore(Store):
         alone: dict[str, dict[str, list[str]]] = {}
         suspect: dict[str, dict[str, list[str]]] = {}
         ages: dict[str, dict[str, dict[str, float]]] = {}
-        rows = self._rows(_WORRYING, _NUMBERS[SUSPECT])
+        rows = self._rows(_WORRYING)
         for device, key, label, verdict, tried, lone in self._all(_worrying_of, rows):
-            if verdict != SUSPECT:
+            if verdict in FAILURES:
                 failing.setdefault(device, {}).setdefault(key, []).append(label)
-                if lone:
-                    alone.setdefault(device, {}).setdefault(key, []).append(label)
-            elif not tried:
+            if lone and verdict != SUSPECT:
+                alone.setdefault(device, {}).setdefault(key, []).append(label)
+            if verdict == SUSPECT and not tried:
                 suspect.setdefault(device, {}).setdefault(key, []).append(label)
             # Else it has been tried in vain, and takes its chance among the others again.
         for device, key, label in self._all(_names_of, self._rows(_HIDDEN, NOT_REACHED)):
@@ -371,7 +386,7 @@ class SqliteStore(Store):
         where, values = ("", ()) if key is None else (" WHERE key = ?", (key,))
         with self.snapshot():
             rows = self._rows(
-                f"SELECT key, label, device, nodeid, {', '.join(_MARK_COLUMNS)} FROM cells"
+                f"SELECT key, label, device, nodeid, costs, {', '.join(_MARK_COLUMNS)} FROM cells"
                 f" JOIN tests ON tests.id = test{where} ORDER BY key, device, cells.id",
                 *values,
             )
@@ -401,6 +416,23 @@ class SqliteStore(Store):
             " JOIN cells ON cells.id = cell JOIN tests ON tests.id = test"
         )
         return dict(self._all(_activity_of, rows))
+
+    def costs(self) -> Costs:
+        """What is to be expected of each cell, and of each test besides its cells."""
+        with self.snapshot():
+            tests = self._rows("SELECT id, key, device, rests FROM tests")
+            rows = self._rows("SELECT test, label, costs FROM cells WHERE costs <> '[]'")
+        names: dict[object, Name] = {}
+        rests: dict[Name, float] = {}
+        for test_id, name, seconds in self._all(_rest_of, tests):
+            names[test_id] = name
+            if seconds is not None:
+                rests[name] = seconds
+        cells: dict[Name, dict[str, float]] = {}
+        for test_id, label, seconds in self._all(_cost_of, rows):
+            if test_id in names and seconds is not None:
+                cells.setdefault(names[test_id], {})[label] = seconds
+        return Costs(cells, rests)
 
     def seeds(self, key: str, device: str, newest: int) -> list[tuple[int, bool]]:
         """The seeds of the newest whole runs of `rotate` that took a sample of this test, and
@@ -532,14 +564,18 @@ class SqliteStore(Store):
         )
         if known:
             *fields, test_id = known[0]
-            # Most are whole and newer than what is known: then there is nothing to compare.
+            # Most are whole and newer than what is known: then there is little to compare.
             if not test.is_whole or test.seen_at <= self._checked(
                 moment, fields[3], "tests.seen_at"
             ):
                 test = test.merged(self._checked(test_of, *fields))
+            else:
+                before = self._checked(lasted_of, fields[_RESTS], "tests.rests")
+                test = replace(test, rests=newest(test.rests, before))
             self._rows(
                 "UPDATE tests SET declared = ?, seen_at = ?, k = ?, always = ?,"
-                " met_at = max(met_at, ?), whole_at = ?, times = ? WHERE id = ?",
+                " met_at = max(met_at, ?), whole_at = ?, times = ?, rests = ?, arguments = ?,"
+                " circle = ? WHERE id = ?",
                 *_test_values(test)[2:],
                 test_id,
             )
@@ -551,33 +587,40 @@ class SqliteStore(Store):
         )
         return self._test_id(test.key, test.device)
 
-    def _put_newer_cells(self, test_id: int, uid: str, seen: Sequence[Observed]) -> list[int]:
+    def _put_newer_cells(
+        self, test_id: int, uid: str, started: float, seen: Sequence[Observed]
+    ) -> list[int]:
         """As `_put_cell` for cells of one test, fast where they are newer than what is known.
 
-        That is the rule while tests run, and 5,000 tests may end in five seconds.
+        That is the rule while tests run, and 5,000 tests may end in five seconds. uid, started: of
+        the run.
         """
         rows = self._rows(_CELLS_OF_TEST, test_id)
-        known = {label: (cell_id, ats) for cell_id, label, *ats in self._all(_times_of, rows)}
+        known = {one.label: one for one in self._all(_times_of, rows)}
         cell_ids = []
         for one in seen:
-            record = CellRecord.of(one.cell, one.nodeid, Mark(one.at, uid, one.outcome))
+            costs = lasted(started, one.duration)
+            record = CellRecord.of(one.cell, one.nodeid, Mark(one.at, uid, one.outcome), costs)
             # Once: of two outcomes of one cell, the second is compared with the first.
-            cell_id, ats = known.pop(one.cell.label, (None, ()))
-            if cell_id is None or any(at is not None and at >= one.at for at in ats):
+            before = known.pop(one.cell.label, None)
+            if before is None or any(at is not None and at >= one.at for at in before.ats):
                 cell_ids.append(self._put_cell(test_id, record))
                 continue
             marks = [name for name in _MARKS if getattr(record, name) is not None]
             columns = ", ".join(f"{name}_at = ?, {name}_run = ?, {name} = ?" for name in marks)
             self._rows(
-                f"UPDATE cells SET nodeid = ?, {columns} WHERE id = ?",
+                f"UPDATE cells SET nodeid = ?, costs = ?, {columns} WHERE id = ?",
+                one.nodeid,
+                _json_of(newest(costs, before.costs)),
                 # Not by numbered placeholders: Python 3.12 warns of these, bound in sequence.
-                *(one.nodeid, *len(marks) * (one.at, self._run_id(uid), one.outcome), cell_id),
+                *len(marks) * (one.at, self._run_id(uid), one.outcome),
+                before.cell_id,
             )
-            cell_ids.append(cell_id)
+            cell_ids.append(before.cell_id)
         return cell_ids
 
     def _put_cell(self, test_id: int, record: CellRecord) -> int:
-        columns = ("nodeid", *_MARK_COLUMNS)
+        columns = ("nodeid", "costs", *_MARK_COLUMNS)
         known = self._rows(
             f"SELECT id, {', '.join(columns)} FROM cells WHERE test = ? AND label = ?",
             test_id,
@@ -595,7 +638,7 @@ class SqliteStore(Store):
             ((cell_id,),) = self._rows("SELECT last_insert_rowid()")
             return int(cell_id)
         cell_id, *fields = known[0]
-        uids = {run_id: self._uid(run_id) for run_id in fields[2::3] if run_id is not None}
+        uids = {run_id: self._uid(run_id) for run_id in fields[3::3] if run_id is not None}
         old = self._checked(cell_of, (*record.cell, *fields), uids)
         merged = record.merged(old)
         if merged != old:
@@ -618,7 +661,7 @@ class SqliteStore(Store):
         return uid
 
     def _cell_values(self, record: CellRecord) -> list[object]:
-        values: list[object] = [record.nodeid]
+        values: list[object] = [record.nodeid, _json_of(record.costs)]
         for name in _MARKS:
             mark: Mark | None = getattr(record, name)
             if mark is None:
@@ -687,16 +730,39 @@ def _activity_of(row: Sequence[Any]) -> tuple[Cell, tuple[int, float]]:
     return cell, (often, moment(at, "runs.started"))
 
 
-def _times_of(row: Sequence[Any]) -> Sequence[Any]:
+class _Times(NamedTuple):
+    label: str
+    cell_id: int
+    costs: Lasted
+    ats: Sequence[float | None]
+
+
+def _times_of(row: Sequence[Any]) -> _Times:
     # Of every test that ends.
-    for at in row[2:]:
+    cell_id, label, costs, *ats = row
+    for at in ats:
         if at is not None:
             moment(at, "cells")
-    text(row[1], "cells.label")
-    return row
+    return _Times(text(label, "cells.label"), cell_id, lasted_of(costs, "cells.costs"), ats)
+
+
+def _rest_of(row: Sequence[Any]) -> tuple[object, Name, float | None]:
+    test_id, key, device, rests = row
+    name = text(key, "tests.key"), text(device, "tests.device")
+    return test_id, name, estimate(lasted_of(rests, "tests.rests"))
+
+
+def _cost_of(row: Sequence[Any]) -> tuple[object, str, float | None]:
+    test_id, label, costs = row
+    return test_id, text(label, "cells.label"), estimate(lasted_of(costs, "cells.costs"))
+
+
+def _json_of(some: Lasted) -> str:
+    return json.dumps(some, separators=(",", ":")) if some else "[]"
 
 
 def _test_values(test: TestRecord) -> tuple[object, ...]:
     declared, always = (json.dumps([*map(_text, some)]) for some in (test.declared, test.always))
     since = (test.met_at, test.whole_at, json.dumps(test.times))
-    return test.key, test.device, declared, test.seen_at, test.k, always, *since
+    later = (_json_of(test.rests), test.arguments, _text(test.circle))
+    return test.key, test.device, declared, test.seen_at, test.k, always, *since, *later

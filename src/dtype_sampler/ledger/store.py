@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.costs import Costs
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import CellRecord, Observed, RunRecord, TestRecord
 from dtype_sampler.sampling.plan import History
@@ -65,6 +66,9 @@ class Store(Protocol):
 
     def activity(self) -> Mapping[Cell, tuple[int, float]]:
         """In how many whole runs each cell had a verdict, and when the first of these began."""
+
+    def costs(self) -> Costs:
+        """What is to be expected of each cell, and of each test besides its cells."""
 
     def seeds(self, key: str, device: str, newest: int) -> list[tuple[int, bool]]:
         """The seeds of the newest whole runs of `rotate` that took a sample of this test, and

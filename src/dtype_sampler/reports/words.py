@@ -19,6 +19,25 @@ def age(seconds: float) -> str:
     return count_of(max(int(seconds), 0), "second")
 
 
+def lasting(seconds: float | None) -> str:
+    """How long something takes, such as `9m40s` or `3.2 s`; `unknown` for None."""
+    if seconds is None:
+        return "unknown"
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    if whole >= 60:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if seconds >= 9.95:
+        return f"{whole} s"
+    if seconds >= 0.9995:
+        return f"{seconds:.1f} s"
+    millis = 1000 * seconds
+    if millis >= 9.95:
+        return f"{millis:.0f} ms"
+    return f"{millis:.1f} ms" if millis >= 0.1 else "< 0.1 ms"
+
+
 def ago(at: float, now: float) -> str:
     """How long ago that was, for people."""
     return f"{age(now - at)} ago"

@@ -21,14 +21,15 @@ class RunPlan:
     """The settings of a run with its seed chosen.
 
     seed_origin: words for the header that say where the seed came from. k: of tests that name none,
-    a number or a share such as "1/3" (`candidates.number_of`). only: names as
-    `--dtype-only` takes them; empty means every dtype. device: None means the current accelerator,
-    else cpu. attempt: which attempt's random data each test begins with. kept: node ids that are
-    never left out, as somebody asked for them by name or they failed last. recheck: device type ->
-    test key -> the labels whose last verdict was a failure, the oldest such verdict first.
-    suspects: likewise, those of which one failed and which one is not known: they are taken one at
-    a time. alone: likewise, those of which that was told so: they failed alone. hidden: likewise,
-    the labels that a loop did not get to the last time, as it was stopped there.
+    a number or a share such as "1/3" (`candidates.number_of`). together: whether tests with
+    the same candidates take the same ones. only: names as `--dtype-only` takes them; empty means
+    every dtype. device: None means the current accelerator, else cpu. attempt: which attempt's
+    random data each test begins with. kept: node ids that are never left out, as somebody asked for
+    them by name or they failed last. recheck: device type -> test key -> the labels whose last
+    verdict was a failure, the oldest such verdict first. suspects: likewise, those of which one
+    did not pass and which one is not known: they are taken one at a time. alone: likewise, those of
+    which that was told so: they did not pass alone, be it as expected. hidden: likewise, the labels
+    that a loop did not get to the last time, as it was stopped there.
     verdicts: device type -> test key -> label -> when its last verdict was, for `oldest`.
     lane, part: see `lanes.Lane`. in_series: whether the seed is the lane's next one, from which the
     lane's next run will count on; a seed that was given, or drawn, is not.
@@ -37,6 +38,7 @@ class RunPlan:
     seed: int
     seed_origin: str
     strategy: str = "rotate"
+    together: bool = False
     k: int | str = 3
     all_dtypes: bool = False
     only: tuple[str, ...] = ()
@@ -74,8 +76,8 @@ class History:
     last_seed: what a new lane counts on from; None if there are no runs. failing: the labels whose
     last verdict was a failure, the oldest such verdict first.
     verdicts: label -> when its last verdict was, in seconds since 1970; empty unless asked for.
-    suspect: the labels of which one failed, it is not known which. alone: those that were suspects
-    once, and failed when nothing else of the test ran.
+    suspect: the labels of which one did not pass, it is not known which. alone: those that were
+    suspects once, and failed, or xfailed, when nothing else of the test ran.
     hidden: the labels that a loop did not get to the last time, as it failed or was skipped; those
     without a verdict first, then by its age.
     lanes: the seed that each lane has come to, the newest first.

@@ -64,7 +64,6 @@ class Controller:
         self._pid = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
-        self._durations: dict[str, float] = {}
         # What was said last of each cell, and the node id of the item that said it.
         self._said: dict[Cell, tuple[str, str]] = {}
         # The node ids of what was called and came to its end: it has asked for all it asks for.
@@ -88,7 +87,7 @@ class Controller:
     def pytest_report_header(self) -> str:
         if self.config.getoption("collectonly"):
             return terminal.listing_header(self.plan)
-        return terminal.header(self.plan)
+        return terminal.header(self.plan, self.settings.instead_of)
 
     @property
     def _forked(self) -> bool:
@@ -103,7 +102,7 @@ class Controller:
         if writer is None or self.config.get_verbosity() >= 0:
             return
         if not (self.config.getoption("no_header") or self.config.getoption("collectonly")):
-            writer.write_line(terminal.header(self.plan))
+            writer.write_line(terminal.header(self.plan, self.settings.instead_of))
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
@@ -144,8 +143,6 @@ class Controller:
         if self.books is None:
             return
         self._met.add(nodeid)
-        if payload is not None and report.when == "call" and payload["function"] is not None:
-            self._durations[nodeid] = report.duration
         if payload is not None and report.when == "call" and not observation.subtest:
             self._came_to_end.discard(nodeid)
             if observation.outcome == "passed":
@@ -156,9 +153,12 @@ class Controller:
                 left = sample["declared"] if sample["left"] is None else sample["left"]
                 reach = self._reach.setdefault((sample["key"], sample["device"]), {})
                 reach.update(dict.fromkeys(left))
-            duration = self._durations.pop(nodeid, None)
-            at_end = nodeid in self._came_to_end
-            self.books.record(*_records(finished, self.books.now(), duration, came_to_end=at_end))
+            self._record(finished, self.books.now(), came_to_end=nodeid in self._came_to_end)
+
+    def _record(self, finished: Finished, now: float, *, came_to_end: bool) -> None:
+        assert self.books is not None
+        started = now if self.books.run is None else self.books.run.started
+        self.books.record(*_records(finished, started, now, came_to_end=came_to_end))
 
     def _with_repetitions(self, nodeid: str, finished: Finished) -> Finished:
         """A cell that several items speak of, as repetitions of a test do, has the worst of it."""
@@ -277,7 +277,7 @@ class Controller:
             with told(self.config, "closing the books"):
                 now = self.books.now()
                 for finished in left:
-                    self.books.record(*_records(finished, now, None, came_to_end=False))
+                    self._record(finished, now, came_to_end=False)
             with told(self.config, "closing the books"):
                 self.books.end(self._met)
             self._gate(session)
@@ -344,11 +344,13 @@ class Controller:
         from dtype_sampler.reports.ledger import data, text
 
         now = self.books.now()
-        summary = data.summary(coverage, runs)
+        costs = self.books.costs()
+        summary = data.summary(coverage, runs, costs)
         try:
             with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
                 room = text.STEP_SUMMARY_LIMIT - file.tell()
-                file.write(text.markdown(coverage, summary, now=now, limit=room))
+                shown = text.markdown(coverage, summary, now=now, limit=room, costs=costs)
+                file.write(shown)
         except OSError as error:
             self.books.problems.append(f"{path}: can't be written: {error.strerror}")
 
@@ -362,23 +364,26 @@ class Controller:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self._forked:
             return
+        # As short as pytest was asked to be: then only what is of concern.
+        brief = self.config.option.no_summary or self.config.get_verbosity() < -1
         with told(self.config, "showing replay lines"):
-            if self._replays and _sections_hidden(self.config):
+            if self._replays and _sections_hidden(self.config) and not brief:
                 terminalreporter.section(f"{terminal.SECTION}: replay")
-                for nodeid, text in self._replays.items():
-                    terminalreporter.write_line(nodeid)
-                    for line in text:
-                        terminalreporter.write_line(f"  {line}")
+                alone = self.config.option.tbstyle == "no"
+                for line in terminal.replays(self._replays, alone=alone):
+                    terminalreporter.write_line(line)
         with told(self.config, "showing what was sampled"):
             for line in terminal.summary(self.plan, self.tally, idle=self._idle):
-                terminalreporter.write_line(line)
+                if not brief:
+                    terminalreporter.write_line(line)
         if self.books is not None:
             with told(self.config, "showing what the ledger says"):
                 told_of = terminal.ledger_summary(
                     self.books, self._coverage, self.settings, self._ahead
                 )
                 for line, red in told_of:
-                    terminalreporter.write_line(line, red=red)
+                    if red or not brief:
+                        terminalreporter.write_line(line, red=red)
         with told(self.config, "looking for arguments that match nothing"):
             for message in self._unmatched_argnames():
                 message = f"{terminal.SECTION}: dtype_sampler_argnames: {message}"
@@ -436,14 +441,16 @@ def open_books(config: pytest.Config, settings: Settings) -> Books | None:
 
 
 def _records(
-    finished: Finished, now: float, duration: float | None, *, came_to_end: bool
+    finished: Finished, started: float, now: float, *, came_to_end: bool
 ) -> tuple[list[TestRecord], list[Observed]]:
     """What the ledger is told of a test that has ended.
 
-    came_to_end: it passed, so that it has asked for all it asks for.
+    started: of the run. came_to_end: it passed, so that it has asked for all it asks for.
     """
+    from dtype_sampler.ledger.costs import durations, lasted
     from dtype_sampler.ledger.records import Observed, TestRecord
 
+    took, rests = durations(finished)
     tests: dict[tuple[str, str], TestRecord] = {}
     for sample in finished.samples:
         key, device = sample["key"], sample["device"]
@@ -459,6 +466,9 @@ def _records(
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
             whole_at=now if whole else 0.0,
+            arguments=max(sample["arguments"], before.arguments if before else 1),
+            circle=before.circle if before else sample["circle"],
+            rests=lasted(started, rests.get((key, device))),
         )
     marked = {
         Cell(sample["key"], label, sample["device"])
@@ -467,7 +477,7 @@ def _records(
     }
     seen = [
         # No node id for what a mark skips: nothing ran it.
-        Observed(cell, "" if cell in marked else finished.nodeid, outcome, now, duration)
+        Observed(cell, "" if cell in marked else finished.nodeid, outcome, now, took.get(cell))
         for cell, outcome in finished.cells.items()
     ]
     return list(tests.values()), seen

@@ -27,6 +27,7 @@ from dtype_sampler.sampling.candidates import (
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import choose, turn_of
 from dtype_sampler.sampling.sample import SampleRecord
+from dtype_sampler.sampling.together import circle_of
 from dtype_sampler.sampling.turns import as_named, in_turn
 
 
@@ -86,7 +87,11 @@ def check_k(k: object, default: int) -> int:
     except TypeError:
         number = 0
     if number < 1 or isinstance(k, bool):
-        raise DtypeSamplerError(f"k={k!r}: k is how many dtypes to run with, an integer from 1 on")
+        meant = isinstance(k, Iterable) and not isinstance(k, str)
+        hint = ": the dtypes themselves are dtypes=" if meant else ""
+        raise DtypeSamplerError(
+            f"k={k!r}: k is how many dtypes to run with, an integer from 1 on{hint}"
+        )
     return int(number)
 
 
@@ -114,8 +119,9 @@ def draw(
     why, of those that the suite's own marks skip: they are passed over too, unless nothing is left
     out: then pytest skips them, and shows each. probe: whether to pass over what the device
     refuses. order: the seed and the key that the order of the candidates is made from; None means
-    the run's seed and the test key. sharing: the test keys whose history `oldest` goes by; none
-    means *key*. loop: whether one dtype can hide the next, so that it matters which comes first.
+    the run's seed, and the test key or, where all tests take the same, the candidates' own.
+    sharing: the test keys whose history `oldest` goes by; none means *key*. loop: whether one dtype
+    can hide the next, so that it matters which comes first.
     """
     everything = full or bool(plan.only)
     sampled = not everything and k < len(pool.labels)
@@ -151,7 +157,10 @@ def draw(
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
+    arguments = pool.arguments
     seed, order_key = order or (plan.seed, key)
+    if plan.together and order_key == key:
+        order_key = circle_of(pool.labels)
     chosen = choose(
         seed=seed,
         strategy=plan.strategy,
@@ -163,6 +172,7 @@ def draw(
         always=always,
         available=available,
         verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,)),
+        arguments=arguments,
     )
 
     def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
@@ -205,6 +215,7 @@ def draw(
         or (turns != declared and not plan.only)
         or (plan.strategy == "oldest" and not everything),
         order=(seed, order_key),
+        arguments=arguments,
     )
 
 
@@ -256,6 +267,7 @@ def draw_within(plan: RunPlan, outer: SampleRecord, label: str) -> tuple[int, st
             families=tuple(map(family_of, outer.declared)),
             k=outer.k,
             always=outer.always,
+            arguments=outer.arguments,
         )
     # No test key has this character.
     return seed, f"{key}\0{label}"

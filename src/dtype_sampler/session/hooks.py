@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from time import perf_counter
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ RESEEDED = pytest.StashKey[bool]()
 TRACE: pytest.StashKey[Trace] = pytest.StashKey()
 # How many items this process has begun to run, one that is run again counted again.
 EXECUTIONS = pytest.StashKey[int]()
+# What tests are measured by, in seconds; `time.perf_counter` where this is not set.
+CLOCK = pytest.StashKey[Callable[[], float]]()
 ASKING = pytest.StashKey[dict[tuple[int, str], bool]]()
 OTHERS = pytest.StashKey[bool]()
 
@@ -298,6 +301,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     plan = _plan_of(item)
     if plan is None:
         return (yield)
+    from dtype_sampler.sampling.stopwatch import Stopwatch
     from dtype_sampler.session.running import RunningTest
 
     stash = item.config.stash
@@ -313,6 +317,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         repetition=_repetition(item),
         execution=stash[EXECUTIONS],
         note=None if trace is None else partial(trace.note, item.nodeid),
+        watch=Stopwatch(stash.get(CLOCK, perf_counter)),
     )
     with running(test):
         result = yield
@@ -459,8 +464,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     test = _running(item)
     if test is None:
         return (yield)
-    with test.examples.watching(getattr(item, "obj", None)), _seeds_kept(item):
-        return (yield)
+    try:
+        with test.examples.watching(getattr(item, "obj", None)), _seeds_kept(item):
+            return (yield)
+    finally:
+        test.watch.call_over()
 
 
 @contextmanager

@@ -38,6 +38,7 @@ def make_plan(
         seed=seed,
         seed_origin=words,
         strategy=settings.strategy,
+        together=settings.together,
         k=settings.k,
         all_dtypes=settings.all_dtypes,
         only=settings.only,

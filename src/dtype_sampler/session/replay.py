@@ -43,6 +43,9 @@ def sample_options(settings: Settings, plan: RunPlan) -> list[str]:
         options.append(f"--dtype-k={plan.k}")
     if "strategy" in given:
         options.append(f"--dtype-strategy={plan.strategy}")
+    if "together" in given:
+        # What the environment switches off may be switched on in the configuration.
+        options.append("--dtype-together" if plan.together else "-o dtype_sampler_together=false")
     if plan.only:
         options.append(f"--dtype-only={','.join(plan.only)}")
     return options + device_option(settings, plan)

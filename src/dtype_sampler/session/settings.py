@@ -211,6 +211,17 @@ OPTIONS = (
         ini="dtype_sampler_strategy",
     ),
     Option(
+        "together",
+        parse_switch,
+        False,
+        "Have all tests that declare the same candidates run with the same ones of them, which"
+        " rotate from run to run: for suites in which the first use of a dtype is dear.",
+        flag="--dtype-together",
+        env="DTYPE_SAMPLER_TOGETHER",
+        ini="dtype_sampler_together",
+        ini_type="bool",
+    ),
+    Option(
         "device",
         parse_device,
         None,
@@ -319,13 +330,17 @@ OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run was told, each value with where it came from (`origins`, by option name)."""
+    """What a run was told, each value with where it came from (`origins`, by option name).
+
+    instead_of: the strategy that was asked for, where another option has another one.
+    """
 
     seed: int | str = "next"
     all_dtypes: bool = False
     k: int | str = 3
     only: tuple[str, ...] = ()
     strategy: str = "rotate"
+    together: bool = False
     device: str | None = None
     pool: tuple[str, ...] = ("floating",)
     argnames: tuple[str, ...] = ()
@@ -338,6 +353,7 @@ class Settings:
     fail_under: float | None = None
     known_issues: str | None = None
     step_summary: bool = False
+    instead_of: str = ""
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def came_from(self, name: str) -> str:
@@ -371,6 +387,10 @@ def resolve(cli: Mapping[str, Any], env: Mapping[str, str], ini: Mapping[str, An
                     raise DtypeSamplerError(located(option, origin, raw, error)) from None
             origins[option.name] = origin
             break
+    if values.get("together") and values.get("strategy") == "oldest":
+        # It goes by the history of each test, and what failed or is new for one is not for another.
+        # Of what all take in turn, that which comes next is what has waited longest.
+        values |= {"strategy": "rotate", "instead_of": "oldest"}
     return Settings(**values, origins=origins)
 
 

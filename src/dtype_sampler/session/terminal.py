@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
 from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
+from dtype_sampler.sampling.axes import by_value
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.session.settings import Settings
 
@@ -22,15 +23,21 @@ SECTION = "dtype-sampler"
 CHECKS = "dtype_sampler/checks/"
 # So many tests are told one by one.
 _SHOWN = 5
+# So many failures have their replay lines at the end, where pytest shows none of them.
+_SHOWN_REPLAYS = 10
 
 
-def header(plan: RunPlan) -> str:
-    """The line that says what decides this run's samples."""
+def header(plan: RunPlan, instead_of: str = "") -> str:
+    """The line that says what decides this run's samples.
+
+    instead_of: the strategy that was asked for, where another option has another one.
+    """
     parts = [f"--dtype-seed={plan.seed} ({plan.seed_origin})"]
     if plan.all_dtypes:
         parts.append("all dtypes")
     else:
-        parts.append(f"strategy={plan.strategy}, k={plan.k}")
+        strategy = f"{plan.strategy} instead of {instead_of}" if instead_of else plan.strategy
+        parts.append(f"strategy={strategy}, k={plan.k}{', together' * plan.together}")
     if plan.only:
         parts.append(f"only={','.join(plan.only)}")
     parts.append(f"device={plan.device or 'auto'}")
@@ -62,6 +69,8 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[str]:
             f"{SECTION}: {count_of(tests, 'test')} {words}, {ran} of {count_of(len(cells), 'cell')}"
             f" ran on {devices} (--dtype-seed={plan.seed})"
         )
+    if tally.arguments:
+        lines.append(f"{SECTION}: {_combined(tally, cells)}")
     checked = any(cell.key.startswith(CHECKS) for cell in cells)
     if checked and devices == "cpu" and plan.device is None:
         lines.append(f"{SECTION}: the checks ran for cpu only: torch finds no accelerator here")
@@ -85,8 +94,9 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[str]:
             suspects.setdefault(cell.key, []).append(cell.label)
     for key, labels in suspects.items():
         lines.append(
-            f"{SECTION}: {key} failed with one of {', '.join(dict.fromkeys(labels))}; which one"
-            " can't be told while they run together: runs with the ledger take them one at a time"
+            f"{SECTION}: {key} did not pass with one of {', '.join(dict.fromkeys(labels))};"
+            " which one can't be told while they run together: runs with the ledger take them one"
+            " at a time"
         )
     lines += [f"{SECTION}: {text}" for text in _hidden(tally) if not idle]
     for nodeid, died in tally.crashed.items() if cells else ():
@@ -95,6 +105,28 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[str]:
             f"{' with ' * bool(died)}{', '.join(died)}; what all others ran counts"
         )
     return lines
+
+
+def _combined(tally: Tally, cells: Mapping[Cell, str | None]) -> str:
+    """What ran of tests with several dtype arguments, whose cells are combinations."""
+    combinations: dict[tuple[str, str], dict[str, bool]] = {}
+    for cell, outcome in cells.items():
+        if (cell.key, cell.device) in tally.arguments:
+            ran = outcome in VERDICTS or outcome == SUSPECT
+            combinations.setdefault((cell.key, cell.device), {})[cell.label] = ran
+    values = [
+        any(ran[label] for label in labels)
+        for test, ran in combinations.items()
+        for of_argument in by_value(ran, tally.arguments[test])
+        for labels in of_argument.values()
+    ]
+    number = sum(sum(one.values()) for one in combinations.values())
+    there = sum(map(len, combinations.values()))
+    return (
+        f"{count_of(len(combinations), 'test')} with several dtype arguments: {number} of"
+        f" {count_of(there, 'combination')} ran, {sum(values)} of"
+        f" {count_of(len(values), 'single dtype')} in one of them"
+    )
 
 
 def _hidden(tally: Tally) -> Iterator[str]:
@@ -111,6 +143,29 @@ def _hidden(tally: Tally) -> Iterator[str]:
         yield f"{count_of(len(left), 'test')} left a loop before its end: {cells} not reached"
 
 
+def replays(texts: Mapping[str, Iterable[str]], *, alone: bool) -> Iterator[str]:
+    """What replays the failures that pytest shows nothing of, or no captured output of.
+
+    texts: node id -> its lines. alone: only one line for each, as short as the rest of the output.
+    """
+    shown = [*texts.items()]
+    for nodeid, lines in shown[:_SHOWN_REPLAYS]:
+        if not alone:
+            yield nodeid
+            yield from (f"  {line}" for line in lines)
+            continue
+        told = [line.partition(":") for line in lines]
+        # As little as shows the failure again; the first alternative that there is.
+        for what in (("this dtype only", "one at a time"), ("same sample",)):
+            commands = [command.strip() for words, _, command in told if words in what]
+            if commands:
+                yield from commands
+                break
+    more = len(shown) - _SHOWN_REPLAYS
+    if more > 0:
+        yield f"... and {more} more: without --tb=no or --show-capture each failure shows its own"
+
+
 def histories(
     past: Iterable[tuple[Cell, CellRecord | None, RunRecord | None]], now: float
 ) -> list[str]:
@@ -120,7 +175,7 @@ def histories(
 
 def _history(record: CellRecord | None, run: RunRecord | None, now: float) -> str:
     if record is None or record.verdict is None:
-        return "never ran before"
+        return "never ran before: this change broke it, or an older one"
     if record.passed is None:
         return "never passed before"
     text = f"last passed {ago(record.passed.at, now)}"
@@ -168,6 +223,12 @@ def _covered(books: Books, coverage: Coverage) -> Iterator[str]:
         f"{coverage.covered} of {count_of(coverage.cells, 'cell')} covered on {devices},"
         f" {books.added} for the first time in this run"
     )
+    covered, there = coverage.values
+    if there:
+        yield (
+            f"{covered} of {count_of(there, 'single dtype')} covered in a combination, of tests"
+            " with several dtype arguments"
+        )
     oldest = coverage.oldest
     at = oldest.verdict_at if oldest is not None else None
     # What this run itself found out needs no word.
@@ -195,6 +256,15 @@ def looking_ahead(
             more += " covers them" if ahead.runs == 1 else " cover them"
             more += ", if no loop ends before them again" if ahead.hidden else ""
         lines.append((f"{tests} cells that never ran; {more}", False))
+    if ahead.combining:
+        tests = f"{count_of(ahead.combining, 'test')} {'has' if ahead.combining == 1 else 'have'}"
+        if ahead.values is None:
+            more = "how many more runs that takes can't be told"
+        else:
+            more = count_of(ahead.values, "more run")
+            more += " reaches them" if ahead.values == 1 else " reach them"
+        text = f"{tests} single dtypes that never ran in any combination; {more}"
+        lines.append((text, False))
     if ahead.outside:
         tests = f"{count_of(ahead.outside, 'test')} {'has' if ahead.outside == 1 else 'have'}"
         lines.append((f"{tests} cells that never ran and that this run left out", False))

@@ -10,11 +10,13 @@ import errno
 import mmap
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
 
+from dtype_sampler.errors import not_installed
 from dtype_sampler.weights.disks import is_local
 from dtype_sampler.weights.header import CheckpointError, Stamp, TensorInfo, open_file, reason_of
 
@@ -171,7 +173,7 @@ class ReadFile:
             shape = (rows.stop - rows.start, *shape[1:])
         memory = torch.empty(end - begin, dtype=torch.uint8)
         if len(memory):
-            self._read(memoryview(memory.numpy()), begin)  # type: ignore[arg-type]  # an array is a buffer
+            self._read(self._buffer(memory), begin)
         return memory.view(dtype).view(shape)
 
     def forget(self, info: TensorInfo) -> None:
@@ -180,6 +182,15 @@ class ReadFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _buffer(self, memory: torch.Tensor) -> memoryview:
+        try:
+            return memoryview(memory.numpy())  # type: ignore[arg-type]  # an array is a buffer
+        # torch's word for a numpy that is missing, or is not the one it was built for.
+        except RuntimeError as error:
+            found = find_spec("numpy") is not None
+            reason = str(error) if found else not_installed("numpy")
+            raise CheckpointError(f"{self._path}: can't be read: {reason}") from None
 
     def _read(self, into: memoryview, at: int) -> None:
         while into:

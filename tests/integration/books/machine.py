@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import pytest
 
 LEDGER = ".dtype-ledger.sqlite"
-FAILURES = frozenset({witnessed.FAILED, witnessed.CRASHED})
 
 
 def takes_part(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -314,7 +313,7 @@ class Books(RuleBasedStateMachine):
             if test.shape not in suites.BLIND:
                 fits = outcome in witnessed.SILENT
             assert fits, f"{key} {label}: the books say {outcome}, it never ran\n{self.shown}"
-        if any(one.what in FAILURES for one in truth.values()):
+        if any(one.what in witnessed.FAILURES for one in truth.values()):
             assert code == 1 or died, self.shown
         self._learn(truth, where, args)
         if ledger == LEDGER:
@@ -379,7 +378,7 @@ class Books(RuleBasedStateMachine):
         if missing:
             assert code == 2, (missing, self.shown)
         told = all(one.told for one in self.verdicts.values())
-        failing = sum(one.what in FAILURES for one in self.verdicts.values())
+        failing = sum(one.what in witnessed.FAILURES for one in self.verdicts.values())
         if failing:
             assert "none is failing" not in self.shown, self.shown
         elif told and not missing:

@@ -15,6 +15,8 @@ PASSED, SKIPPED, XFAILED, FAILED, CRASHED = "passed", "skipped", "xfailed", "fai
 _ORDER = (SKIPPED, PASSED, XFAILED, FAILED, CRASHED)
 # What says that a dtype ran and that nothing is wrong with it.
 CREDIT = frozenset({PASSED, XFAILED, "xpassed"})
+FAILURES = frozenset({FAILED, CRASHED})
+SUSPECT = "suspect"
 # What says nothing of the code.
 SILENT = frozenset({SKIPPED, "unsupported", "not-reached"})
 
@@ -73,12 +75,13 @@ class Truth:
 
     def fits(self, outcome: str | None) -> bool:
         """Whether the books may say so."""
-        if self.told:
+        if self.told or outcome == self.what:
             return outcome == self.what
         if self.what in (FAILED, CRASHED):
             # In words of their own, but never as if nothing were wrong.
-            return outcome is not None and outcome not in CREDIT | SILENT
-        return True
+            return outcome in FAILURES | {SUSPECT}
+        # Nothing worse than a doubt, and no credit for what was not seen.
+        return outcome == SUSPECT or outcome in SILENT
 
 
 def happened(
@@ -101,7 +104,7 @@ def happened(
         counting = [numbered[max(numbered)]] if reruns else numbered.values()
         for attempt in counting:
             outcomes = attempt.outcomes()
-            wrong = attempt.teardown_failed or set(outcomes.values()) & {FAILED, CRASHED, SKIPPED}
+            wrong = attempt.teardown_failed or set(outcomes.values()) - {PASSED}
             for label, what in outcomes.items():
                 told = True
                 if attempt.teardown_failed and what != CRASHED:
