@@ -213,7 +213,7 @@ def _write(
 ) -> None:
     """Everything has been looked at: from here on the model changes."""
     try:
-        write(model, slots)
+        write(model, slots, filling.settle)
     except Exception as error:
         changed = filling.written if isinstance(error, OtherStandsError) else filling.changed
         where = filling.writing or report.source
