@@ -108,6 +108,11 @@ VALUES = {
     "an outcome of the future": "UPDATE observations SET outcome = 99",
     "text for a moment": "UPDATE observations SET at = 'at'",
     "a duration below 0": "UPDATE observations SET duration = -5",
+    "a kind of failure that is not there": "DELETE FROM kinds",
+    "bytes for a kind": "UPDATE kinds SET kind = x'ff'",
+    "a message without end": ("UPDATE kinds SET message = ? WHERE id = 1", ("x" * 100_000,)),
+    "a failure of no cell": "UPDATE failures SET cell = cell + 1000",
+    "a failure at no time": "UPDATE failures SET at = 'at'",
     "costs of another kind": "UPDATE cells SET costs = '{\"a\": 1}'",
     "costs that are numbers": "UPDATE cells SET costs = '[1]'",
     "costs below 0": "UPDATE cells SET costs = '[[1000, -5]]'",
@@ -118,9 +123,12 @@ VALUES = {
     "a number of a run that is too large": "UPDATE runs SET number = 9223372036854775807",
 }
 # What a session need not read to do its work, or what it puts right as it writes.
-UNSEEN = {"an outcome below 0", "an outcome of the future", "text for a moment"} | {
-    "a duration below 0"
-}
+UNSEEN = {
+    "a message without end",
+    "an outcome below 0",
+    "an outcome of the future",
+    "text for a moment",
+} | {"a duration below 0"}
 
 
 @pytest.fixture

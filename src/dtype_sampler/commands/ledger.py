@@ -1,4 +1,4 @@
-"""The commands of the ledger: `report`, `combine`, `plan`, `history`, `bisect` and `prune`."""
+"""The commands of the ledger: `report`, `combine`, `plan`, `history` and those beside them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtype_sampler.commands import bisect, report
+from dtype_sampler.commands import bisect, known_failures, report
 from dtype_sampler.commands.exits import ERROR, FINE
 from dtype_sampler.commands.output import say
 from dtype_sampler.errors import DtypeSamplerError
@@ -107,6 +107,14 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     ledger(sub)
     sub.add_argument("key", metavar="TESTKEY", help="a test key, as the report shows it")
+    sub = command(
+        "known-failures",
+        _known_failures,
+        "list what failed at its last verdict, in which way, and since when",
+        "dtype-sampler known-failures --format json",
+    )
+    ledger(sub)
+    known_failures.add_arguments(sub)
     sub = command(
         "bisect",
         lambda options: bisect.run(options, lambda: _open(options.ledger)),
@@ -262,7 +270,7 @@ def _history(options: argparse.Namespace) -> int:
 
     from dtype_sampler.ledger import outlook
     from dtype_sampler.ledger.coverage import assess
-    from dtype_sampler.ledger.outcomes import SUSPECT
+    from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT
     from dtype_sampler.reports.ledger.costs import of_test
     from dtype_sampler.reports.ledger.data import iso
     from dtype_sampler.reports.words import short_commit
@@ -284,6 +292,10 @@ def _history(options: argparse.Namespace) -> int:
             }
             if seen:
                 rows.append((run, seen))
+        failures = {
+            (one.run, one.cell.device, one.cell.label): str(one.failure)
+            for one in store.failures(options.key)
+        }
         states = assess(tests, store.cells(options.key))
         costs, hidden = store.costs(), store.history(verdicts=False).hidden
     finally:
@@ -300,8 +312,18 @@ def _history(options: argparse.Namespace) -> int:
             }
             suspects = [label for label, outcome in said.items() if outcome == SUSPECT]
             together = suspects if len(suspects) > 1 else []
-            told = [f"{label} {said[label]}" for label in said if label not in together]
-            told += [f"one of {', '.join(together)} did not pass"] if together else []
+            how = {
+                label: f" ({failures[run.uid, test.device, label]})"
+                if (run.uid, test.device, label) in failures
+                and said[label] in (CRASHED, FAILED, SUSPECT)
+                and failures[run.uid, test.device, label] != said[label]
+                else ""
+                for label in said
+            }
+            told = [f"{label} {said[label]}{how[label]}" for label in said if label not in together]
+            told += (
+                [f"one of {', '.join(together)} did not pass{how[together[0]]}"] if together else []
+            )
             if told:
                 commit = f", commit {short_commit(run.commit)}" if run.commit else ""
                 say(
@@ -316,6 +338,10 @@ def _history(options: argparse.Namespace) -> int:
         following = () if took is None else outlook.sample_after(state, took, runs, hidden)
         say(f"  {of_test(state, costs, following)}\n")
     return FINE
+
+
+def _known_failures(options: argparse.Namespace) -> int:
+    return known_failures.run(options, _open)
 
 
 def _prune(options: argparse.Namespace) -> int:

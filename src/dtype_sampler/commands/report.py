@@ -37,6 +37,7 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
             pattern=options.tests,
             since=None if options.max_age is None else now - options.max_age,
             skipped=options.skipped,
+            failures=store.failures(last=True),
         )
         runs = store.runs()
         activity = store.activity() if options.format in ("json", "html") else {}

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
+from dtype_sampler.sampling.budget import Span, parse_span
 from dtype_sampler.sampling.candidates import parse_device
 from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES
 
 SEED_WORDS = ("random", "last", "next")
+# What `--dtype-baseline` takes besides a path.
+OWN_BASELINE, NO_BASELINE = "ledger", "none"
 
 CLI = "command line"
 ENV = "environment"
@@ -87,6 +90,13 @@ def parse_path(text: str) -> str:
     return text
 
 
+def parse_baseline(text: str) -> str:
+    """A path of a ledger, or the word `ledger` or `none`."""
+    if not text.strip():
+        raise DtypeSamplerError("it is empty: name a ledger, or write ledger for the run's own")
+    return text
+
+
 def parse_file(text: str) -> str:
     """A path of a file; whether it is there is found out when it is read."""
     if not text.strip():
@@ -106,6 +116,27 @@ def parse_attempt(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1:
         return int(text)
     raise DtypeSamplerError("the number of an attempt is an integer from 1 on")
+
+
+def parse_budget(text: str) -> Span | None:
+    """A span of time such as 90s, 10m or 1h30m; None for `none`."""
+    return None if text == "none" else parse_span(text, "hms")
+
+
+def parse_max_age(text: str) -> Span | None:
+    """A span of time such as 12h or 7d; None for `none`."""
+    return None if text == "none" else parse_span(text, "wdhms")
+
+
+def parse_run(text: str) -> str:
+    """What names a run of the ledger: `last`, its number, or its id or the beginning of it."""
+    if text == "last" or _NUMBER.fullmatch(text) or re.fullmatch("[0-9a-f]{6,32}", text):
+        return text
+    guess = nearest(text, ("last",))
+    raise DtypeSamplerError(
+        f"no run{f', did you mean {guess!r}?' if guess else ''} (a run is a number, such as 41, or"
+        " last, or its id, of which six digits will do)"
+    )
 
 
 def parse_percent(text: str) -> float:
@@ -211,6 +242,39 @@ OPTIONS = (
         ini="dtype_sampler_strategy",
     ),
     Option(
+        "budget",
+        parse_budget,
+        None,
+        "Take as many dtypes as run in this time, such as 90s, 10m or 1h30m, instead of k of each"
+        " test: what failed last, what never ran, then what has not run for longest, by what the"
+        " ledger knows of their costs. 'none' switches off what the configuration says. Default:"
+        " none.",
+        flag="--dtype-budget",
+        metavar="TIME",
+        env="DTYPE_SAMPLER_BUDGET",
+        ini="dtype_sampler_budget",
+    ),
+    Option(
+        "max_age",
+        parse_max_age,
+        None,
+        "With a budget: what would be older than this, such as 12h or 7d, before the next run goes"
+        " first, if the budget can hold that; if not, a line says which one could. Default: none.",
+        flag="--dtype-max-age",
+        metavar="AGE",
+        env="DTYPE_SAMPLER_MAX_AGE",
+        ini="dtype_sampler_max_age",
+    ),
+    Option(
+        "run",
+        parse_run,
+        None,
+        "Run the cells that an earlier run took, with the same random data: its number in the"
+        " ledger, 'last', or its id.",
+        flag="--dtype-run",
+        metavar="N|last|UID",
+    ),
+    Option(
         "together",
         parse_switch,
         False,
@@ -310,6 +374,27 @@ OPTIONS = (
         metavar="PCT",
     ),
     Option(
+        "baseline",
+        parse_baseline,
+        None,
+        "Report what is known to fail as an expected failure: each cell whose last verdict in this"
+        " ledger was a failure of the same type. A path, or 'ledger' for the run's own, or 'none'."
+        " Default: none.",
+        flag="--dtype-baseline",
+        metavar="LEDGER",
+        env="DTYPE_SAMPLER_BASELINE",
+        ini="dtype_sampler_baseline",
+    ),
+    Option(
+        "fail_on_mended",
+        parse_switch,
+        False,
+        "Fail the run if something passes that is known to fail, so that the list stays strict.",
+        flag="--dtype-fail-on-mended",
+        ini="dtype_sampler_fail_on_mended",
+        ini_type="bool",
+    ),
+    Option(
         "known_issues",
         parse_file,
         None,
@@ -340,6 +425,9 @@ class Settings:
     k: int | str = 3
     only: tuple[str, ...] = ()
     strategy: str = "rotate"
+    budget: Span | None = None
+    max_age: Span | None = None
+    run: str | None = None
     together: bool = False
     device: str | None = None
     pool: tuple[str, ...] = ("floating",)
@@ -351,6 +439,8 @@ class Settings:
     ledger_runs: int = 200
     recheck_failed: bool = True
     fail_under: float | None = None
+    baseline: str | None = None
+    fail_on_mended: bool = False
     known_issues: str | None = None
     step_summary: bool = False
     instead_of: str = ""
@@ -359,6 +449,11 @@ class Settings:
     def came_from(self, name: str) -> str:
         """Where a value came from: `CLI`, `ENV`, `INI` or `DEFAULT`."""
         return self.origins.get(name, DEFAULT)
+
+    @property
+    def compared(self) -> bool:
+        """Whether failures are compared with a baseline."""
+        return self.baseline not in (None, NO_BASELINE)
 
 
 def resolve(cli: Mapping[str, Any], env: Mapping[str, str], ini: Mapping[str, Any]) -> Settings:

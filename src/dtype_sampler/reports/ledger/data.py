@@ -170,6 +170,9 @@ def _cell(
         "last_verdict_at": iso(verdict.at if verdict is not None else None),
         "last_passed_at": iso(_at(record.passed if record is not None else None)),
         "last_failed_at": iso(_at(record.failed if record is not None else None)),
+        "failure": None
+        if state.failure is None
+        else {"types": list(state.failure.types), "message": state.failure.message},
         "seed": run.seed if run is not None else None,
         "commit": (run.commit or None) if run is not None else None,
         "runs": times,

@@ -15,6 +15,7 @@ from dtype_sampler.sampling.rule import runs_to_cover
 
 # GitHub takes at most 1 MiB of step summary; some of it may be written already.
 STEP_SUMMARY_LIMIT = 1000 * 1000
+_FAILING = "failing"
 
 
 def text(
@@ -39,6 +40,9 @@ def text(
         for words, cells in _groups(state):
             labels = ", ".join(cell.cell.label for cell in cells)
             lines += _wrapped(f"{words}: {labels}", width, indent=9)
+            if words == _FAILING:
+                for how, which in _ways(cells):
+                    lines += _wrapped(f"{', '.join(which)}: {how}", width, indent=11)
     if not worst and coverage.tests:
         lines += ["", "Every cell is covered, and none is failing."]
     lines += _dearest(coverage, costs, width)
@@ -89,8 +93,13 @@ def markdown(
     lines, size = head, sum(map(size_of, head))
     for number, state in enumerate(worst):
         missing = "; ".join(
-            f"{words}: {', '.join(cell.cell.label for cell in cells)}"
-            for words, cells in _groups(state)
+            [
+                *(
+                    f"{words}: {', '.join(cell.cell.label for cell in cells)}"
+                    for words, cells in _groups(state)
+                ),
+                *(f"{', '.join(which)}: {how}" for how, which in _ways(state.failing)),
+            ]
         )
         key = f"{escaped(state.test.key)} ({state.test.device})"
         line = f"| {state.percent:.0f} % | {key} | {escaped(missing)} |"
@@ -163,7 +172,7 @@ def _worst(coverage: Coverage) -> list[TestState]:
 
 def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
     for words, cells in (
-        ("failing", state.failing),
+        (_FAILING, state.failing),
         *((_one_of(len(group)), group) for group in state.suspects),
         ("never ran", [cell for cell in state.cells if cell.state == NEVER]),
         ("too old", [cell for cell in state.cells if cell.state == STALE]),
@@ -171,6 +180,15 @@ def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
     ):
         if cells:
             yield words, cells
+
+
+def _ways(cells: Iterable[CellState]) -> Iterable[tuple[str, list[str]]]:
+    """In which ways cells fail, each with the labels of those that do, where it is known."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.failure is not None:
+            found.setdefault(str(cell.failure), []).append(cell.cell.label)
+    return found.items()
 
 
 def _one_of(number: int) -> str:
