@@ -435,6 +435,28 @@ def test_mistakes_are_one_line_and_exit_with_1(cli, tmp_path, monkeypatch, argum
     assert message in line
 
 
+def test_version(cli):
+    assert cli("--version") == (0, f"dtype-sampler {dtype_sampler.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("jinja2", ["report", "--format=html"]),
+        ("torch", ["weights", "compare", "a.safetensors", "a.safetensors"]),
+    ],
+)
+def test_a_package_that_is_not_installed(ledger, package, arguments):
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from dtype_sampler.commands.main import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    said = f"dtype-sampler: {package} is not installed (pip install {package})\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
 @pytest.mark.parametrize("name", ["report", "combine", "plan", "history", "prune"])
 def test_help_has_an_example(cli, name):
     code, out, _ = cli(name, "--help")

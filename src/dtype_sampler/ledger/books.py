@@ -116,15 +116,22 @@ class Books:
         self._written = 0.0
         self._waiting: tuple[list[TestRecord], list[Observed]] = ([], [])
 
-    def read(self, *, verdicts: bool, failing: bool = False) -> History:
+    def read(
+        self,
+        *,
+        verdicts: bool,
+        failing: bool = False,
+        also: Callable[[SqliteStore], object] | None = None,
+    ) -> History:
         """What the runs before this one leave to it. Raises LedgerError if the path was named.
 
-        failing: also in which way cells failed (`self.failing`).
+        failing: also in which way cells failed (`self.failing`). also: asks the ledger what else is
+        needed, if there is one.
         """
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return self._read(verdicts=verdicts, failing=failing)
+                return self._read(verdicts=verdicts, failing=failing, also=also)
         except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
             trouble = _as_trouble(self.path, error)
         if self._named:
@@ -133,7 +140,9 @@ class Books:
         self.problems.append(str(trouble))
         return History()
 
-    def _read(self, *, verdicts: bool, failing: bool) -> History:
+    def _read(
+        self, *, verdicts: bool, failing: bool, also: Callable[[SqliteStore], object] | None
+    ) -> History:
         if self._named:
             self._check_place()
         if not self._exists():
@@ -143,6 +152,8 @@ class Books:
             if self._named:
                 store.check()
             self.problems += recover(self.path, store, remove=True)
+            if also is not None:
+                also(store)
             history = store.history(verdicts=verdicts)
             if failing:
                 self.failing = store.known_failures()
@@ -150,7 +161,13 @@ class Books:
         finally:
             store.close()
 
-    def peek(self, *, verdicts: bool, failing: bool = False) -> History:
+    def peek(
+        self,
+        *,
+        verdicts: bool,
+        failing: bool = False,
+        also: Callable[[SqliteStore], object] | None = None,
+    ) -> History:
         """As `read`, from a copy: nothing is touched, and what is wrong is left for a run to tell.
 
         What a killed run has left beside the ledger is not looked at.
@@ -162,7 +179,7 @@ class Books:
                     if source.is_file():
                         shutil.copyfile(source, Path(folder) / source.name)
                 copy = Books(Path(folder) / self.path.name, named=False, keep=self.keep)
-                history = copy.read(verdicts=verdicts, failing=failing)
+                history = copy.read(verdicts=verdicts, failing=failing, also=also)
                 self.failing = copy.failing
                 return history
         except OSError:
@@ -358,6 +375,16 @@ class Books:
         self._written = self._clock()
         if self._journal is not None:
             self._journal.clear()
+
+    @property
+    def number(self) -> int | None:
+        """The number of this run in the ledger; None if it has none, or is kept aside."""
+        return self.run.number if self.run is not None and self._usable else None
+
+    def measure(self, *, took: float, others: float, predicted: float | None) -> None:
+        """How long the run took: as `RunRecord` has it."""
+        if self.run is not None:
+            self.run = replace(self.run, took=took, others=others, predicted=predicted)
 
     @_apart(lambda: None)
     def end(self, there: Container[str] = ()) -> None:

@@ -104,7 +104,8 @@ def runs_until(
     strategy: str = "rotate",
     reach: Collection[str] | None = None,
 ) -> int | None:
-    """How many runs of consecutive seeds take these labels of a test; None if too many.
+    """How many runs of consecutive seeds take these labels of a test; None if too many, or if it
+    is not seeds that decide.
 
     first: the first of these seeds. strategy: as a run has it, or "all". reach: what the selection
     leaves of the test; None means all of it.
@@ -128,6 +129,8 @@ def _runs_until(
         limit += sum(map(len, state.suspects))
     if strategy == "all":
         return int(bool(missing))
+    if strategy not in STRATEGIES:
+        return None if missing else 0
     samples = samples_of(state, first, strategy, reach)
     for run in range(limit + 1):
         if not missing:

@@ -198,10 +198,15 @@ class RunRecord:
     """One pytest session that used a sample.
 
     uid: unique on earth. number: counts the runs of the ledger it was written to, for people.
+    strategy: of its samples; "all" for all dtypes, "budget" where time decided, "run" for what an
+    earlier run took.
     started, ended: seconds since 1970, UTC; ended is None while it goes on and after it was killed.
     commit: of git, with a `+` if the tree was dirty. counts: cells by outcome, once it has ended.
     lane, part: what it was told to run, as `sampling.lanes.Lane` has it; None for runs of before
     lanes were kept. in_series: whether its seed was the lane's next one, not one that was given.
+    workers: how many processes ran its tests, 0 if that is not known. took: from its first test to
+    the end of its last, in seconds. others: what tests without dtypes took, in seconds of one
+    process. predicted: what it was to take, if it had a budget.
     """
 
     uid: str
@@ -222,6 +227,10 @@ class RunRecord:
     lane: str | None = None
     part: str = ""
     in_series: bool = True
+    workers: int = 0
+    took: float | None = None
+    others: float = 0.0
+    predicted: float | None = None
 
     def merged(self, other: RunRecord) -> RunRecord:
         """One record of two copies of one run: the one that knows its end."""

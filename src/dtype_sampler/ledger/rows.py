@@ -114,6 +114,11 @@ def checked_run(run: RunRecord) -> RunRecord:
     moment(run.started, "runs.started")
     if run.ended is not None:
         moment(run.ended, "runs.ended")
+    number(run.workers, "runs.workers")
+    moment(run.others, "runs.others")
+    for name in ("took", "predicted"):
+        if getattr(run, name) is not None:
+            moment(getattr(run, name), f"runs.{name}")
     if not isinstance(run.counts, Mapping) or len(run.counts) > len(OUTCOMES):
         raise ValueError("runs.counts counts no outcomes")
     for outcome, count in run.counts.items():

@@ -8,7 +8,8 @@ can't read. `runs.lane`, `runs.part` and `runs.in_series`: whose seeds a run's s
 Version 4: `cells.costs` and `tests.rests`, the newest durations of a cell, and of what a test needs
 besides its cells. `tests.arguments`, how many its candidates combine, and `tests.circle`, the key
 of their order where it is not the test's own. `failures` and `kinds`: in which way a cell failed in
-a run.
+a run. `runs.workers`, `runs.took`, `runs.others` and `runs.predicted`: what a budget of time is
+measured by.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -58,7 +59,11 @@ TABLES = (
         counts TEXT NOT NULL, -- JSON: outcome -> number of cells
         lane TEXT, -- NULL: of before version 3
         part TEXT NOT NULL DEFAULT '',
-        in_series INTEGER NOT NULL DEFAULT 1 -- 0: the seed was given, or drawn
+        in_series INTEGER NOT NULL DEFAULT 1, -- 0: the seed was given or drawn
+        workers INTEGER NOT NULL DEFAULT 0, -- 0: not known
+        took REAL, -- seconds
+        others REAL NOT NULL DEFAULT 0, -- seconds of one process
+        predicted REAL -- seconds
     )""",
     """CREATE TABLE tests (
         id INTEGER PRIMARY KEY,
@@ -114,6 +119,10 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     3: (
         "ALTER TABLE cells ADD COLUMN costs TEXT NOT NULL DEFAULT '[]'",
         "ALTER TABLE tests ADD COLUMN rests TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE runs ADD COLUMN workers INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE runs ADD COLUMN took REAL",
+        "ALTER TABLE runs ADD COLUMN others REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE runs ADD COLUMN predicted REAL",
         "ALTER TABLE tests ADD COLUMN arguments INTEGER NOT NULL DEFAULT 1",
         "ALTER TABLE tests ADD COLUMN circle TEXT NOT NULL DEFAULT ''",
         _KINDS,

@@ -79,6 +79,7 @@ _RUN_COLUMNS = (
     *("uid", "number", "started", "ended", "seed", "seed_origin", "strategy", "command"),
     *('"commit"', "host", "python", "torch", "plugin", "device", "counts"),
     *("lane", "part", "in_series"),
+    *("workers", "took", "others", "predicted"),
 )
 _MARKS = ("last", "verdict", "passed", "failed")
 _MARK_COLUMNS = tuple(f"{mark}{part}" for mark in _MARKS for part in ("_at", "_run", ""))

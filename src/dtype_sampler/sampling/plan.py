@@ -8,12 +8,16 @@ from json import dumps, loads
 from typing import Any
 
 from dtype_sampler.sampling.lanes import Lane
+from dtype_sampler.sampling.steering import ANY, Budget
 
 # The name under which things travel: in xdist's `workerinput` and `workeroutput`, and on reports.
 WIRE = "dtype_sampler"
 # Where pytest's cache keeps the seed for `--dtype-seed=last`.
 CACHE_SEED = "dtype_sampler/seed"
-_AS_TEXT = ("recheck", "suspects", "alone", "hidden", "verdicts", "known", "known_as")
+_AS_TEXT = (
+    *("recheck", "suspects", "alone", "hidden", "verdicts", "known", "known_as"),
+    *("steered", "budget"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,10 @@ class RunPlan:
     not known.
     lane, part: see `lanes.Lane`. in_series: whether the seed is the lane's next one, from which the
     lane's next run will count on; a seed that was given, or drawn, is not.
+    budget: what the run may take, if that is what decides. run: what names the run whose cells are
+    taken again; empty for none. steered: device type -> test key -> how many of the labels that
+    follow it takes, and these; from the budget, once the tests are known, or from that run, which
+    may have been on another type of device (`steering.ANY`).
     """
 
     seed: int
@@ -63,6 +71,14 @@ class RunPlan:
     lane: str = ""
     part: str = ""
     in_series: bool = True
+    budget: Budget | None = None
+    run: str = ""
+    steered: Mapping[str, Mapping[str, tuple[int, Sequence[str]]]] = field(default_factory=dict)
+
+    def steered_in(self, device: str, key: str) -> tuple[int, Sequence[str]] | None:
+        """What a test takes on this type of device; None if it is not steered."""
+        found = self.steered.get(device, {}).get(key)
+        return self.steered.get(ANY, {}).get(key) if found is None else found
 
     def known_failure(self, device: str, key: str, label: str) -> tuple[Sequence[str], str] | None:
         """In which way a cell is known to fail, and since when; None if it is not."""
@@ -72,6 +88,7 @@ class RunPlan:
     def to_wire(self) -> dict[str, Any]:
         """Plain builtins, fit for xdist's `workerinput`."""
         wire = {f.name: getattr(self, f.name) for f in fields(self)}
+        wire["budget"] = None if self.budget is None else self.budget.to_wire()
         # As text: the many small objects of a long history are slow to send one by one.
         return wire | {name: dumps(wire[name]) for name in _AS_TEXT}
 
@@ -80,6 +97,8 @@ class RunPlan:
         """The plan that `to_wire` packed."""
         read = {name: loads(data[name]) for name in _AS_TEXT}
         read["known_as"] = tuple((tuple(types), words) for types, words in read["known_as"])
+        if read["budget"] is not None:
+            read["budget"] = Budget.from_wire(read["budget"])
         return cls(**{**data, **read})
 
 

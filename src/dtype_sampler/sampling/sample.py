@@ -261,8 +261,10 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
         places = range(len(self))
         if self._turns is None:
             return self._loop(places)
+        # Of what a fixture has drawn for many tests, each is handed its own.
         order = {label: place for place, label in enumerate(self._turns())}
-        return self._loop(sorted(places, key=lambda place: order[self._labels[place]]))
+        own = (place for place in places if self._labels[place] in order)
+        return self._loop(sorted(own, key=lambda place: order[self._labels[place]]))
 
     def __reversed__(self) -> Iterator[T_co]:
         return self._loop(range(len(self) - 1, -1, -1))

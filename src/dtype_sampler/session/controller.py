@@ -27,7 +27,16 @@ from dtype_sampler.ledger.outcomes import (
 )
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
+from dtype_sampler.sampling.steering import Steered
 from dtype_sampler.session import terminal
+from dtype_sampler.session.budgeting import (
+    STEERED,
+    STEERED_WIRE,
+    Meter,
+    foreseen,
+    paths_of,
+    workers_of,
+)
 from dtype_sampler.session.expected import KNOWN
 from dtype_sampler.session.faults import LOST, guarded, told
 from dtype_sampler.session.known import Compared, compare
@@ -98,16 +107,45 @@ class Controller:
         # The node ids of tests of which a report was lost: what is left says nothing true.
         self._lost: set[str] = set()
         self._arguments: dict[str, bool] = {}
+        self._meter = Meter()
+        self._steered: Steered | None = None
+        # What the header should have said, which workers knew.
+        self._late: list[str] = []
+        if plan.budget is not None:
+            with told(config, "planning by the budget"):
+                self._steered = foreseen(plan, paths_of(config))
 
     @guarded
-    def pytest_report_header(self) -> str:
+    def pytest_report_header(self) -> list[str]:
         if self.config.getoption("collectonly"):
-            return terminal.listing_header(self.plan)
-        return terminal.header(self.plan, self.settings.instead_of, self._baseline)
+            return [terminal.listing_header(self.plan)]
+        return self._header()
 
     @property
     def _baseline(self) -> str:
         return str(self.settings.baseline) if self.settings.compared else ""
+
+    def _header(self) -> list[str]:
+        return [
+            terminal.header(self.plan, self.settings.instead_of, self._baseline),
+            *terminal.budget(self.plan, self._steered),
+        ]
+
+    @guarded
+    def pytest_report_collectionfinish(self) -> list[str]:
+        steered = self.config.stash.get(STEERED, None)
+        if steered is None:
+            return []
+        if self.config.getoption("no_header"):
+            self._steered = steered
+            return []
+        return self._corrected(steered)
+
+    def _corrected(self, steered: Steered) -> list[str]:
+        """What the header should have said, if other tests are there than was known."""
+        before, self._steered = self._steered, steered
+        said, says = (terminal.budget(self.plan, one) for one in (before, steered))
+        return says if says != said else []
 
     @property
     def _forked(self) -> bool:
@@ -122,7 +160,8 @@ class Controller:
         if writer is None or self.config.get_verbosity() >= 0:
             return
         if not (self.config.getoption("no_header") or self.config.getoption("collectonly")):
-            writer.write_line(terminal.header(self.plan, self.settings.instead_of, self._baseline))
+            for line in self._header():
+                writer.write_line(line)
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
@@ -144,6 +183,7 @@ class Controller:
             self._lose(nodeid)
             return
         payload = getattr(report, WIRE, None)
+        self._meter.add(nodeid, report.when, report.duration, sampled=payload is not None)
         if payload is not None and not self._begun:
             self._begun = True
             with told(self.config, "beginning the books"):
@@ -197,6 +237,10 @@ class Controller:
         self.tally.drop(nodeid)
 
     @guarded
+    def pytest_runtest_logstart(self) -> None:
+        self._meter.begin()
+
+    @guarded
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         # Of xdist's workers nobody hears what they deselect. testmon counts with objects that name
         # no test.
@@ -218,16 +262,25 @@ class Controller:
                 started=self.books.now(),
                 seed=self.plan.seed,
                 seed_origin=self.plan.seed_origin,
-                strategy="all" if self.plan.all_dtypes else self.plan.strategy,
+                strategy=self._strategy,
                 command=shlex.join(["pytest", *without_secrets(map(str, arguments))]),
                 commit=commit_of(self.config.rootpath),
                 device=payload["samples"][0]["device"],
                 lane=self.plan.lane,
                 part=self.plan.part,
                 in_series=self.plan.in_series,
+                workers=workers_of(self.config),
                 **where,
             )
         )
+
+    @property
+    def _strategy(self) -> str:
+        if self.plan.all_dtypes:
+            return "all"
+        if self.plan.run:
+            return "run"
+        return "budget" if self._steered is not None else self.plan.strategy
 
     def _remember_seed(self) -> None:
         """For `--dtype-seed=last`; not before a sample was used, as this makes a file."""
@@ -274,12 +327,16 @@ class Controller:
             self._collected.update(dict.fromkeys(output.get(WIRE, ())))
             # All workers collect the same tests.
             self._arguments.update(output.get(ARGUMENTS_WIRE, {}))
+            if STEERED_WIRE in output:
+                self._late += self._corrected(Steered.of(output[STEERED_WIRE]))
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self._forked:
             return
+        # Where no terminal asked for it.
+        self._steered = self.config.stash.get(STEERED, self._steered)
         # Each part apart: what fails in one of them is no reason to leave out the others.
         with told(self.config, "adding properties to JUnit's report"):
             from dtype_sampler.session import junit
@@ -306,6 +363,9 @@ class Controller:
                 for finished in left:
                     self._record(finished, now, came_to_end=False)
             with told(self.config, "closing the books"):
+                self.books.measure(
+                    took=self._meter.took, others=self._meter.others, predicted=self._predicted
+                )
                 self.books.end(self._met)
             self._gate(session)
 
@@ -313,6 +373,12 @@ class Controller:
         mended = self._compared is None or self._compared.mended
         if mended and self.settings.fail_on_mended and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @property
+    def _predicted(self) -> float | None:
+        if self._steered is None or self.plan.budget is None:
+            return None
+        return self.plan.budget.by_clock(self._steered.taken.cost)
 
     def _gate(self, session: pytest.Session) -> None:
         assert self.books is not None
@@ -344,7 +410,7 @@ class Controller:
         everything = self.plan.all_dtypes or bool(self.plan.only)
         # A seed that was given speaks of others that will be; those of a lane go on by themselves.
         stuck = []
-        if self.plan.strategy == "rotate" and not everything:
+        if self._strategy == "rotate" and not everything:
             waiting = [
                 state
                 for state in coverage.tests
@@ -360,10 +426,12 @@ class Controller:
             coverage,
             self._reach,
             first,
-            "all" if everything else self.plan.strategy,
+            "all" if everything else self._strategy,
             but={(one.state.test.key, one.state.test.device) for one in stuck},
         )
-        if self.plan.part:
+        if self._steered is not None:
+            ahead = replace(ahead, runs=self._steered.taken.runs)
+        elif self.plan.part:
             # What other parts take of a test, this one never will.
             ahead = replace(ahead, runs=None)
         return terminal.looking_ahead(ahead, stuck, first, in_series=run.in_series)
@@ -407,6 +475,11 @@ class Controller:
         with told(self.config, "showing what was sampled"):
             for line in terminal.summary(self.plan, self.tally, idle=self._idle):
                 if not brief:
+                    terminalreporter.write_line(line)
+            if self._begun and not brief:
+                number = None if self.books is None else self.books.number
+                after = terminal.after(self.plan, self._predicted, self._meter.took, number)
+                for line in (*self._late, *after):
                     terminalreporter.write_line(line)
         if self._compared is not None and self.tally.used:
             with told(self.config, "showing what is known to fail"):

@@ -167,6 +167,9 @@ def _decide(plan: RunPlan, group: Group, sharing: Sequence[str]) -> None:
     group.chosen = frozenset(record.chosen)
     if record.chosen:
         return
+    if plan.run or (plan.steered and plan.steered_in(record.device, group.key) is not None):
+        # Nothing of it has its turn.
+        return
     # One item stands for the test, so that it is seen to be skipped.
     if group.skipped:
         group.chosen = frozenset(list(group.skipped)[:1])

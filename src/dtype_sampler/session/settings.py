@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
+from dtype_sampler.sampling.budget import Span, parse_span
 from dtype_sampler.sampling.candidates import parse_device
 from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES
 
@@ -117,6 +118,27 @@ def parse_attempt(text: str) -> int:
     raise DtypeSamplerError("the number of an attempt is an integer from 1 on")
 
 
+def parse_budget(text: str) -> Span | None:
+    """A span of time such as 90s, 10m or 1h30m; None for `none`."""
+    return None if text == "none" else parse_span(text, "hms")
+
+
+def parse_max_age(text: str) -> Span | None:
+    """A span of time such as 12h or 7d; None for `none`."""
+    return None if text == "none" else parse_span(text, "wdhms")
+
+
+def parse_run(text: str) -> str:
+    """What names a run of the ledger: `last`, its number, or its id or the beginning of it."""
+    if text == "last" or _NUMBER.fullmatch(text) or re.fullmatch("[0-9a-f]{6,32}", text):
+        return text
+    guess = nearest(text, ("last",))
+    raise DtypeSamplerError(
+        f"no run{f', did you mean {guess!r}?' if guess else ''} (a run is a number, such as 41, or"
+        " last, or its id, of which six digits will do)"
+    )
+
+
 def parse_percent(text: str) -> float:
     """A percentage from 0 to 100."""
     try:
@@ -218,6 +240,39 @@ OPTIONS = (
         flag="--dtype-strategy",
         metavar="rotate|random|oldest",
         ini="dtype_sampler_strategy",
+    ),
+    Option(
+        "budget",
+        parse_budget,
+        None,
+        "Take as many dtypes as run in this time, such as 90s, 10m or 1h30m, instead of k of each"
+        " test: what failed last, what never ran, then what has not run for longest, by what the"
+        " ledger knows of their costs. 'none' switches off what the configuration says. Default:"
+        " none.",
+        flag="--dtype-budget",
+        metavar="TIME",
+        env="DTYPE_SAMPLER_BUDGET",
+        ini="dtype_sampler_budget",
+    ),
+    Option(
+        "max_age",
+        parse_max_age,
+        None,
+        "With a budget: what would be older than this, such as 12h or 7d, before the next run goes"
+        " first, if the budget can hold that; if not, a line says which one could. Default: none.",
+        flag="--dtype-max-age",
+        metavar="AGE",
+        env="DTYPE_SAMPLER_MAX_AGE",
+        ini="dtype_sampler_max_age",
+    ),
+    Option(
+        "run",
+        parse_run,
+        None,
+        "Run the cells that an earlier run took, with the same random data: its number in the"
+        " ledger, 'last', or its id.",
+        flag="--dtype-run",
+        metavar="N|last|UID",
     ),
     Option(
         "together",
@@ -370,6 +425,9 @@ class Settings:
     k: int | str = 3
     only: tuple[str, ...] = ()
     strategy: str = "rotate"
+    budget: Span | None = None
+    max_age: Span | None = None
+    run: str | None = None
     together: bool = False
     device: str | None = None
     pool: tuple[str, ...] = ("floating",)

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
 from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
 from dtype_sampler.sampling.axes import by_value
+from dtype_sampler.sampling.budget import spell, spell_up
 from dtype_sampler.sampling.plan import RunPlan
+from dtype_sampler.sampling.steering import Budget, Steered
 from dtype_sampler.session.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ def header(plan: RunPlan, instead_of: str = "", baseline: str = "") -> str:
     parts = [f"--dtype-seed={plan.seed} ({plan.seed_origin})"]
     if plan.all_dtypes:
         parts.append("all dtypes")
+    elif plan.run:
+        parts.append(f"--dtype-run={plan.run}")
     else:
         strategy = f"{plan.strategy} instead of {instead_of}" if instead_of else plan.strategy
         parts.append(f"strategy={strategy}, k={plan.k}{', together' * plan.together}")
@@ -48,6 +52,80 @@ def header(plan: RunPlan, instead_of: str = "", baseline: str = "") -> str:
         told = f"{number} known to fail" if number else "nothing is known to fail"
         parts.append(f"baseline={visible(baseline)} ({told})")
     return f"{SECTION}: {', '.join(parts)}"
+
+
+def budget(plan: RunPlan, steered: Steered | None) -> list[str]:
+    """The lines that say what the run takes by its budget. steered: None if no cost is known."""
+    limit = plan.budget
+    if limit is None:
+        return []
+    name = f"{SECTION}: budget={limit.text}"
+    if steered is None:
+        takes = f"each test takes k={plan.k}; the next run goes by them"
+        return [f"{name}: the ledger knows no durations yet, so {takes}"]
+    taken = steered.taken
+    if not taken.of:
+        return [f"{name}: the ledger knows none of these tests yet, so each takes k={plan.k}"]
+    parts = [f"{taken.cells:,} of {taken.of:,} cells, about {spell(limit.by_clock(taken.cost))}"]
+    if taken.cost > limit.room:
+        over = spell(limit.by_clock(taken.cost) - limit.by_clock(limit.room))
+        parts[0] += f", which is {over} more than that, as {_why_too_long(steered, limit)}"
+        parts.append(f"a budget of {spell_up(limit.by_clock(taken.enough))} would do")
+    if steered.new:
+        parts.append(f"k of each of {count_of(steered.new, 'test')} that the ledger does not know")
+    parts.append(f"every cell within {count_of(taken.runs, 'run')}")
+    lines = [f"{name}: {'; '.join(parts)}"]
+    return lines + [
+        f"{SECTION}: --dtype-max-age={limit.age}: {text}" for text in _too_old(steered, limit)
+    ]
+
+
+def _too_old(steered: Steered, limit: Budget) -> Iterator[str]:
+    """What a budget is too small for that is to keep every cell younger than some age."""
+    taken = steered.taken
+    if not steered.keeps_young:
+        old = spell(taken.runs * limit.apart)
+        text = (
+            f"runs are about {spell(limit.apart)} apart, so cells may be {old} old before they run"
+        )
+        if steered.young_by is None:
+            yield f"{text} again; no budget could hold that, only runs that are less far apart"
+        else:
+            would = spell_up(limit.by_clock(steered.young_by))
+            yield f"{text} again; a budget of {would} would hold that"
+    elif taken.late:
+        would = spell_up(limit.by_clock(taken.in_time))
+        yield (
+            f"{count_of(taken.late, 'cell')} will be older before the next run; a budget of {would}"
+            " would hold them all"
+        )
+
+
+_FRONT = "what has waited longest has its turn"
+
+
+def _why_too_long(steered: Steered, limit: Budget) -> str:
+    taken, said = steered.taken, []
+    if taken.must <= limit.room:
+        return _FRONT
+    if limit.others and limit.room <= 0:
+        said.append(f"tests without dtypes take {spell(limit.by_clock(0))}")
+    if taken.must_cells:
+        failed = count_of(taken.must_cells, "cell")
+        said.append(f"{failed} must run (failed last, hidden, or always taken)")
+    if taken.loops:
+        loops = count_of(taken.loops, "loop")
+        said.append(f"{loops} {'keeps' if taken.loops == 1 else 'keep'} one dtype each")
+    return " and ".join(said) or _FRONT
+
+
+def after(plan: RunPlan, predicted: float | None, took: float, number: int | None) -> list[str]:
+    """What a run with a budget was to take, and what it took, in seconds. number: the run's."""
+    if plan.budget is None:
+        return []
+    said = "" if predicted is None else f"predicted {spell(predicted)}, "
+    again = f"; --dtype-run={number} runs the same cells" if number else ""
+    return [f"{SECTION}: budget={plan.budget.text}: {said}took {spell(took)}{again}"]
 
 
 def listing_header(plan: RunPlan) -> str:
