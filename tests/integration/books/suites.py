@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hypothesis import strategies as st
+from books.choices import Choices
 
 # How a test goes through its dtypes.
 LOOP, SUBTESTS, UNITTEST, PRODUCT, LISTED = "loop", "subtests", "unittest", "product", "listed"
@@ -26,7 +26,9 @@ ITEMS = frozenset({MARKED, ARGUMENT, SKIPPED})
 PARAMETRIZED = frozenset({ARGUMENT, SKIPPED})
 # In these a failure ends the test, and what comes after it is not reached.
 ENDING = frozenset({LOOP, FIXTURE, LISTED})
-# Of these nobody can tell which dtype is under test.
+# These take all their dtypes at once, so that nobody can tell which one is under test.
+AHEAD = frozenset({LISTED, PRODUCT})
+# Of these nothing else tells it either: a subtest names its dtype when it ends, if it does.
 BLIND = frozenset({LISTED})
 
 PASSES, FAILS, SKIPS, XFAILS, FLAKY = "passes", "fails", "skips", "xfails", "flaky"
@@ -159,7 +161,6 @@ class It:
         tell_it("started")
         if how == "fails in teardown":
             self.request.addfinalizer(self.fail_late)
-            tell(self.test, self.item, self.attempt, None, "teardown fails")
         if how == "crashes":
             os._exit(3)
         if how == "crashes once":
@@ -185,6 +186,7 @@ class It:
         tell_it("passed")
 
     def fail_late(self):
+        tell(self.test, self.item, self.attempt, None, "teardown fails")
         raise OSError("in teardown")
 
 def begin(request, test):
@@ -228,14 +230,12 @@ def write_behaviours(folder: Path, behaviours: dict[str, dict[str, str]]) -> Non
     (folder / "behaviours.json").write_text(json.dumps(behaviours))
 
 
-@st.composite
-def tests(draw: st.DrawFn, shapes: Sequence[str]) -> list[SampledTest]:
+def tests(choices: Choices, shapes: Sequence[str]) -> list[SampledTest]:
     """Two to four tests."""
-    shapes = draw(st.lists(st.sampled_from(shapes), min_size=2, max_size=4))
     found = []
-    for number, shape in enumerate(shapes):
-        size = draw(st.integers(2, 5))
+    for number, shape in enumerate(choices.several(shapes, 2, 4)):
+        size = choices.integer(2, 5)
         # Of an argument the project says how many.
-        k = 2 if shape in PARAMETRIZED else draw(st.integers(1, min(size, 3)))
+        k = 2 if shape in PARAMETRIZED else choices.integer(1, min(size, 3))
         found.append(SampledTest(number, shape, LABELS[:size], k))
     return found
