@@ -176,6 +176,7 @@ def _report(options: argparse.Namespace) -> int:
             device=options.device,
             pattern=options.tests,
             since=None if options.max_age is None else now - options.max_age,
+            alone=store.history(verdicts=False).alone,
         )
         runs = store.runs()
         activity = store.activity() if options.format in ("json", "html") else {}
@@ -255,27 +256,30 @@ def _plan(options: argparse.Namespace) -> int:
 
     store = _open(options.ledger)
     try:
-        coverage = assess(store.tests(), store.cells(), pattern=options.tests)
+        history = store.history(verdicts=False)
+        coverage = assess(store.tests(), store.cells(), pattern=options.tests, alone=history.alone)
         runs = store.runs()
-        hidden = store.history(verdicts=False).hidden
     finally:
         store.close()
     last = outlook.last_runs(coverage, runs)
     newest = outlook.newest_in_series(runs)
     for state in coverage.tests:
-        say(f"{state.test.key} ({state.test.device})\n")
-        first, again = options.seed, []
+        device, key = state.test.device, state.test.key
+        say(f"{key} ({device})\n")
+        # As the selection that takes this test goes on, with what it takes on top.
+        run = last.get((key, device), newest)
+        first = options.seed
         if first is None:
-            # As the selection that takes this test goes on, with what it takes on top.
-            run = last.get((state.test.key, state.test.device), newest)
             first = seed_after(0) if run is None else outlook.seed_following(run, runs)
-            if not state.suspects:
-                again = [one.cell.label for one in state.failing]
-                again += hidden.get(state.test.device, {}).get(state.test.key, ())
-        for number, sample in zip(range(options.runs), samples_of(state, first), strict=False):
-            taken = (*sample, *(again if number == 0 else ()))
-            shown = ", ".join(label for label in state.test.declared if label in taken)
-            say(f"  {seed_after(first, number)}: {shown}\n")
+        strategy = "rotate" if run is None or run.strategy == "all" else run.strategy
+        again = [
+            label
+            for past in (history.failing, history.hidden)
+            for label in past.get(device, {}).get(key, ())
+        ]
+        samples = samples_of(state, first, strategy, again=again)
+        for number, sample in zip(range(options.runs), samples, strict=False):
+            say(f"  {seed_after(first, number)}: {', '.join(sample)}\n")
     return FINE
 
 

@@ -209,7 +209,9 @@ class Books:
 
         store = self._open(wait=_LAST_WAIT)
         try:
-            return assess(store.tests(), store.cells(), device=devices), store.runs()
+            alone = store.history(verdicts=False).alone
+            coverage = assess(store.tests(), store.cells(), device=devices, alone=alone)
+            return coverage, store.runs()
         finally:
             store.close()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import count
 
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import CellRecord, TestRecord
+from dtype_sampler.sampling.again import Past, take
 from dtype_sampler.sampling.candidates import family_of
 from dtype_sampler.sampling.rule import choose, seed_after
 
@@ -39,6 +40,14 @@ class CellState:
         return self.record is not None and self.record.failing
 
     @property
+    def untried(self) -> bool:
+        """Whether it is a suspect that has not been tried since: the next run takes it alone."""
+        record = self.record
+        if record is None or record.verdict is None or not record.suspect:
+            return False
+        return record.last.at <= record.verdict.at
+
+    @property
     def verdict_at(self) -> float | None:
         """When its last verdict was; None if a suspicion has come since."""
         if self.record is None or self.record.verdict is None or self.record.suspect:
@@ -54,6 +63,8 @@ class TestState:
 
     test: TestRecord
     cells: tuple[CellState, ...]
+    # The labels that run alone, as they did not pass alone after they had been suspects.
+    alone: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[CellState]:
@@ -178,11 +189,13 @@ def assess(
     device: Iterable[str] | None = None,
     pattern: str | None = None,
     since: float | None = None,
+    alone: Mapping[str, Mapping[str, Collection[str]]] | None = None,
 ) -> Coverage:
     """The state of every declared cell.
 
     device: just these types of device. pattern: just test keys that match it, as a shell would.
-    since: verdicts before that moment are too old to count; in seconds since 1970.
+    since: verdicts before that moment are too old to count; in seconds since 1970. alone: as
+    `History` has it.
     """
     known: Mapping[Cell, CellRecord] = {record.cell: record for record in cells}
     devices = None if device is None else frozenset(device)
@@ -193,8 +206,13 @@ def assess(
         if pattern is not None and not fnmatchcase(test.key, pattern):
             continue
         of_test = (Cell(test.key, label, test.device) for label in test.declared)
+        lone = (alone or {}).get(test.device, {}).get(test.key, ())
         states.append(
-            TestState(test, tuple(_state(cell, known.get(cell), since) for cell in of_test))
+            TestState(
+                test,
+                tuple(_state(cell, known.get(cell), since) for cell in of_test),
+                tuple(label for label in test.declared if label in lone),
+            )
         )
     return Coverage(tuple(states))
 
@@ -221,22 +239,28 @@ def samples_of(
     first: int,
     strategy: str = "rotate",
     reach: Collection[str] | None = None,
+    again: Sequence[str] = (),
 ) -> Iterator[tuple[str, ...]]:
     """The labels that a test takes with this seed and with the ones after it, for ever.
 
-    Suspects come first, one in each run. strategy, reach: as for `sample_of`.
+    Suspects come first, one in each run; what runs alone goes on to do so. strategy, reach: as for
+    `sample_of`. again: what the first of these runs takes on top, as it failed or was hidden.
     """
-    suspects = [one.cell.label for one in state.cells if one.state == SUSPECT]
+    test = state.test
+    suspects = [one.cell.label for one in state.cells if one.untried]
     verdicts = {one.cell.label: one.verdict_at for one in state.cells if one.verdict_at is not None}
     for run in count():
         seed = seed_after(first, run)
-        if suspects:
-            yield (suspects.pop(seed % len(suspects)),)
-        else:
-            taken = sample_of(state, seed, strategy, reach, verdicts)
-            # Newer than all that is known, and each run newer than the one before.
-            verdicts |= dict.fromkeys(taken, 1e300 + run * 1e290)
-            yield taken
+        sample = () if suspects else sample_of(state, seed, strategy, reach, verdicts)
+        on_top = again if run == 0 else ()
+        past = Past(failing=on_top, suspects=suspects, alone=state.alone)
+        taken, _ = take(
+            sample, test.declared, past, seed=seed, k=k_of(test), fixed=len(test.always)
+        )
+        suspects = [label for label in suspects if label not in taken]
+        # Newer than all that is known, and each run newer than the one before.
+        verdicts |= dict.fromkeys(taken, 1e300 + run * 1e290)
+        yield taken
 
 
 def sample_of(
