@@ -188,6 +188,9 @@ def _meant(
         # It went on after what it said last, nobody knows how far.
         doubtful = loops | {cell for cell in order if cell not in entered}
         doubtful = doubtful or entered - item
+    elif observation.when == "crash" and known.get("apart"):
+        # Which of its threads took the process along?
+        doubtful = loops
     elif "teardown" in (observation.when, known.get("phase")) or _said(observation) == XPASSED:
         doubtful = entered - item
     elif observation.subtest and any(named):

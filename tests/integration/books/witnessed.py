@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from books.suites import AHEAD, BLIND, SampledTest
+from books.suites import AHEAD, BLIND, THREADS, SampledTest
 
 PASSED, SKIPPED, XFAILED, FAILED, CRASHED = "passed", "skipped", "xfailed", "failed", "crashed"
 # Of two things that happened to one cell in one run, the heavier one is what counts.
@@ -88,7 +88,7 @@ def is_blind(test: SampledTest, outcomes: Iterable[str]) -> bool:
     """Whether nobody can tell which dtype of the test it was that did not pass."""
     if len(test.labels) == 1:
         return False
-    return test.shape in BLIND or (test.shape in AHEAD and CRASHED in outcomes)
+    return test.shape in BLIND or (test.shape in {*AHEAD, THREADS} and CRASHED in outcomes)
 
 
 def happened(
