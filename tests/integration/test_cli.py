@@ -128,10 +128,16 @@ def test_the_gate(ledger, cli):
     code, _, err = cli("report", "--fail-under", "100")
     assert code == 2
     assert "test_it.py::test_items z (cpu): skipped" in err
+    # What no run so far could reach is no debt where it is told apart.
+    code, out, err = cli("report", "--fail-under", "100", "--skipped", "apart")
+    assert (code, err) == (0, "")
+    assert "not counted, as no run can cover them: 1 skipped in every run so far" in out
     # Nothing to cover is no success.
     assert cli("report", "--fail-under", "1", "--tests", "no such*")[0] == 2
     assert cli("report", "--fail-under", "1", "--device", "cuda")[0] == 2
-    assert cli("report", "--max-age", "14d", "--tests", "*::test_items")[0] == 2
+    items = ("--max-age", "14d", "--tests", "*::test_items")
+    assert cli("report", *items)[0] == 2
+    assert cli("report", *items, "--skipped=apart")[0] == 0
     assert cli("report", "--fail-under", "0")[0] == 0
 
 
@@ -160,6 +166,33 @@ def test_a_gate_never_passes_on_less_than_it_was_asked_about(project, ledger, cl
     assert code == 2
     assert f"is missed: {why}" in err
     assert cli("report", *view)[0] == 0
+
+
+def test_a_gate_names_the_worst_and_counts_the_rest(project, cli):
+    project.file(
+        "test_it",
+        """
+        import pytest
+        @pytest.mark.parametrize("other", range(30))
+        @pytest.mark.random_dtypes("dtype", ["p", "q"], k=1)
+        def test_it(dtype, other): pass
+        """,
+    )
+    project.run("--dtype-seed=1")
+    code, _, err = cli("report", "--fail-under", "100")
+    assert code == 2
+    assert "30 are missing, the worst of them:\n" in err
+    assert err.count("never ran\n") == 20
+    assert err.endswith("  ... and 10 more: --format=json has them all\n")
+
+
+def test_nothing_is_cut_where_nobody_looks(project, cli):
+    long = "test_" + "long_" * 30
+    project.file("test_it", f"def {long}(random_dtypes): list(random_dtypes(k=1, dtypes=[*'ab']))")
+    project.run("--dtype-seed=1")
+    assert f"test_it.py::{long} (cpu)\n" in cli("report")[1]
+    assert cli("report", "-o", "report.txt")[0] == 0
+    assert f"test_it.py::{long} (cpu)\n" in (project.pytester.path / "report.txt").read_text()
 
 
 def test_a_gate_over_an_empty_ledger(project, cli, monkeypatch):

@@ -265,3 +265,40 @@ class TestAsync(unittest.IsolatedAsyncioTestCase):
         both = project.pytester.run(*python, "test_u").stdout.str()
         assert both.startswith("B ")
         assert both == project.pytester.run(*python, "test_u.Test.test_b").stdout.str()
+
+
+@pytest.mark.parametrize("ask", ["random_dtypes", "ask"])
+def test_parentheses_that_were_forgotten(project, ask):
+    project.file(
+        "test_it",
+        f"""
+        from dtype_sampler import random_dtypes as ask
+        def test_it(random_dtypes):
+            for dtype in {ask}: pass
+        """,
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["E *DtypeSamplerError: random_dtypes is to be called: write `for dtype in *`*"]
+    )
+
+
+def test_what_belongs_into_a_marker(project):
+    project.file(
+        "test_it",
+        """
+        import pytest
+        from dtype_sampler import random_dtypes
+        @pytest.mark.parametrize("dtype", random_dtypes(k=2))
+        def test_it(dtype): pass
+        """,
+    )
+    result = project.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["E *@pytest.mark.random_dtypes('dtype', k=2)*"])
+
+
+def test_candidates_in_the_place_of_k(project):
+    project.file("test_it", "def test(random_dtypes):\n    random_dtypes(['a', 'b'])\n")
+    project.run().stdout.fnmatch_lines(["E *k=?'a', 'b'?: k is how many *: the dtypes * dtypes="])

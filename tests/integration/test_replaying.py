@@ -143,20 +143,7 @@ def test_a_failing_fixture(project):
     )
 
 
-@pytest.mark.parametrize(
-    "hiding",
-    [
-        "--tb=no",
-        pytest.param(
-            "--tb=line",
-            marks=pytest.mark.skipif(
-                pytest.version_tuple >= (9,), reason="shows the sections of a failure too"
-            ),
-        ),
-        "--show-capture=no",
-        "--show-capture=stdout",
-    ],
-)
+@pytest.mark.parametrize("hiding", ["--show-capture=no", "--show-capture=stdout"])
 def test_where_pytest_hides_sections_there_is_one_at_the_end(project, hiding):
     project.file("test_it", "def test(random_dtypes):\n  for d in random_dtypes(k=1): assert False")
     result = project.run("--dtype-seed=2", hiding)
@@ -172,6 +159,32 @@ def test_where_pytest_hides_sections_there_is_one_at_the_end(project, hiding):
     assert result.stdout.str().count("same sample") == 1
 
 
+def test_without_tracebacks_there_is_one_line_for_each_failure(project):
+    project.file(
+        "test_it",
+        """
+        import pytest
+        @pytest.mark.parametrize("n", range(12))
+        def test(random_dtypes, n):
+          for d in random_dtypes(k=1, dtypes=["a"]): assert False
+        """,
+    )
+    result = project.run("--dtype-seed=2", "--tb=no")
+    lines = [f'pytest "test_it.py::test[[]{n}]" --dtype-seed=2 --dtype-only=a' for n in range(10)]
+    result.stdout.fnmatch_lines(["*= dtype-sampler: replay =*", *lines, "... and 2 more: *"])
+    assert "same sample" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("short", ["-qq", "--no-summary"])
+def test_as_short_as_pytest_was_asked_to_be(project, short):
+    project.file("test_it", "def test(random_dtypes):\n  for d in random_dtypes(k=1): assert False")
+    result = project.run("--dtype-seed=2", "--tb=no", short)
+    told = [line for line in result.outlines if "dtype-sampler:" in line or "--dtype" in line]
+    # Without the seed nothing could be replayed.
+    assert len(told) == 1
+    assert "--dtype-seed=2" in told[0]
+
+
 def test_many_subtests_of_one_dtype_have_one_replay_at_the_end(project):
     project.file(
         "test_it",
@@ -185,8 +198,7 @@ class TestIt(unittest.TestCase):
 """,
     )
     result = project.run_process("--dtype-seed=2", "--tb=no")
-    assert result.stdout.str().count("same sample") == 1
-    assert result.stdout.str().count("this dtype only") == 2
+    assert result.stdout.str().count("--dtype-only=") == 2
 
 
 def test_the_report_carries_the_section(project):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dtype_sampler.commands.exits import ERROR, FINE, GATE_MISSED
 from dtype_sampler.commands.output import say, write
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.coverage import APART, MISSING
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.reports.words import visible
 from dtype_sampler.session.settings import parse_percent, parse_runs, parse_seed
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 # So many runs are shown one by one in the HTML page, which holds them all.
 SHOWN_RUNS = 30
+# So many of the cells that a gate misses are named.
+SHOWN_MISSING = 20
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -63,6 +66,12 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         type=_of(parse_age),
         metavar="AGE",
         help="older verdicts do not count, such as 14d or 12h; alone it is a gate for all cells",
+    )
+    sub.add_argument(
+        "--skipped",
+        choices=(MISSING, APART),
+        default=MISSING,
+        help="what every run so far has skipped is missing, or kept apart; default: missing",
     )
     sub = command(
         "combine",
@@ -177,6 +186,7 @@ def _report(options: argparse.Namespace) -> int:
             pattern=options.tests,
             since=None if options.max_age is None else now - options.max_age,
             alone=store.history(verdicts=False).alone,
+            skipped=options.skipped,
         )
         runs = store.runs()
         activity = store.activity() if options.format in ("json", "html") else {}
@@ -195,7 +205,8 @@ def _report(options: argparse.Namespace) -> int:
     elif options.format == "markdown":
         shown = text.markdown(coverage, data.summary(coverage, runs), now=now)
     else:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
+        looked_at = options.output is None and sys.stdout.isatty()
+        width = shutil.get_terminal_size().columns if looked_at else None
         shown = text.text(coverage, data.summary(coverage, runs), now=now, width=width)
     write(shown, options.output)
     wanted = options.fail_under
@@ -209,11 +220,14 @@ def _report(options: argparse.Namespace) -> int:
     if coverage.percent >= wanted:
         return FINE
     missing = text.missing_lines(coverage)
+    more = len(missing) - SHOWN_MISSING
     sys.stderr.write(
         f"dtype-sampler: {coverage.percent:.2f} % of the cells are covered, which is less than"
-        f" {wanted:g} %; {len(missing)} are missing:\n"
+        f" {wanted:g} %; {len(missing)} are missing{', the worst of them' * (more > 0)}:\n"
     )
-    sys.stderr.writelines(f"  {visible(line)}\n" for line in missing)
+    sys.stderr.writelines(f"  {visible(line)}\n" for line in missing[:SHOWN_MISSING])
+    if more > 0:
+        sys.stderr.write(f"  ... and {more} more: --format=json has them all\n")
     return GATE_MISSED
 
 

@@ -17,17 +17,21 @@ COVERED = "covered"
 STALE = "stale"
 NEVER = "never ran"
 
+# What becomes of cells that every run so far has skipped.
+APART, MISSING = "apart", "missing"
+
 
 @dataclass(frozen=True, slots=True)
 class CellState:
     """A declared cell. state: covered, stale (its last verdict is too old), suspect (one of several
     of which one did not pass, it is not known which), skipped, unsupported, or never ran. record:
-    None if it has no outcome at all.
+    None if it has no outcome at all. counts: whether it is one of those that can be covered.
     """
 
     cell: Cell
     state: str
     record: CellRecord | None
+    counts: bool = True
 
     @property
     def covered(self) -> bool:
@@ -68,8 +72,8 @@ class TestState:
 
     @property
     def missing(self) -> list[CellState]:
-        """The cells that should be covered and are not; unsupported ones can't be."""
-        return [one for one in self.cells if one.state not in (COVERED, UNSUPPORTED)]
+        """The cells that should be covered and are not; those kept apart can't be."""
+        return [one for one in self.cells if one.counts and not one.covered]
 
     @property
     def never_ran(self) -> bool:
@@ -95,7 +99,7 @@ class TestState:
         """Covered cells, of those that can be covered; 0 to 100."""
         return _percent(
             sum(one.covered for one in self.cells),
-            sum(one.state != UNSUPPORTED for one in self.cells),
+            sum(one.counts for one in self.cells),
         )
 
     @property
@@ -106,7 +110,7 @@ class TestState:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """The state of every test. Unsupported cells are counted apart."""
+    """The state of every test. Cells that can't be covered are counted apart."""
 
     tests: tuple[TestState, ...]
 
@@ -119,8 +123,12 @@ class Coverage:
 
     @property
     def cells(self) -> int:
-        """How many cells can be covered: all but the unsupported ones."""
-        return sum(one.state != UNSUPPORTED for one in self._cells())
+        """How many cells can be covered: all but those kept apart."""
+        return sum(one.counts for one in self._cells())
+
+    def apart(self, state: str) -> int:
+        """How many cells in this state are not among those that can be covered."""
+        return sum(one.state == state and not one.counts for one in self._cells())
 
     @property
     def covered(self) -> int:
@@ -153,6 +161,8 @@ class Coverage:
         if not self.tests:
             return f"the ledger knows no test{matching}"
         if not self.cells:
+            if self.apart(SKIPPED):
+                return "every cell was skipped: nothing has run"
             return "the device refuses every dtype of every test"
         if not self.covered:
             skipped, stale = self.count(SKIPPED), self.count(STALE)
@@ -190,12 +200,14 @@ def assess(
     pattern: str | None = None,
     since: float | None = None,
     alone: Mapping[str, Mapping[str, Collection[str]]] | None = None,
+    skipped: str = MISSING,
 ) -> Coverage:
     """The state of every declared cell.
 
     device: just these types of device. pattern: just test keys that match it, as a shell would.
-    since: verdicts before that moment are too old to count; in seconds since 1970. alone: as
-    `History` has it.
+    since: verdicts before that moment are too old to count; in seconds since 1970. skipped: whether
+    cells that every run so far has skipped are `missing`, or kept `apart` from what can be covered,
+    as those are that the device refuses. alone: as `History` has it.
     """
     known: Mapping[Cell, CellRecord] = {record.cell: record for record in cells}
     devices = None if device is None else frozenset(device)
@@ -210,14 +222,14 @@ def assess(
         states.append(
             TestState(
                 test,
-                tuple(_state(cell, known.get(cell), since) for cell in of_test),
+                tuple(_state(cell, known.get(cell), since, skipped) for cell in of_test),
                 tuple(label for label in test.declared if label in lone),
             )
         )
     return Coverage(tuple(states))
 
 
-def _state(cell: Cell, record: CellRecord | None, since: float | None) -> CellState:
+def _state(cell: Cell, record: CellRecord | None, since: float | None, skipped: str) -> CellState:
     verdict = record.verdict if record is not None else None
     if record is not None and record.suspect:
         # Whatever came since, a skip for one, has not cleared it.
@@ -225,7 +237,10 @@ def _state(cell: Cell, record: CellRecord | None, since: float | None) -> CellSt
     if verdict is not None and (since is None or verdict.at >= since):
         return CellState(cell, COVERED, record)
     if record is not None and record.last.outcome in (SKIPPED, UNSUPPORTED):
-        return CellState(cell, record.last.outcome, record)
+        state = record.last.outcome
+        # What has had a verdict once can have one again.
+        always = verdict is None and skipped == APART
+        return CellState(cell, state, record, state == SKIPPED and not always)
     return CellState(cell, NEVER if verdict is None else STALE, record)
 
 

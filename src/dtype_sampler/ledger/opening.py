@@ -14,6 +14,8 @@ from dtype_sampler.ledger.guard import Steps, check_tables, harden, shown
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
 
 _MAGIC = b"SQLite format 3\0"
+# How pytest and the commands are told which file.
+_BY = "by --dtype-ledger of pytest, or --ledger or --into of a command"
 
 
 def connect(path: Path, wait: float, steps: Steps) -> sqlite3.Connection:
@@ -57,9 +59,7 @@ def check_header(path: Path) -> None:
     if not header:
         return  # new, or about to be written by another process
     if header[:16] != _MAGIC:
-        raise LedgerError(
-            f"{path}: is no ledger (no SQLite file): name another with --dtype-ledger"
-        )
+        raise LedgerError(f"{path}: is no ledger (no SQLite file): name another, {_BY}")
     version, application = (
         int.from_bytes(header[at : at + 4], "big", signed=True) for at in (60, 68)
     )
@@ -69,13 +69,12 @@ def check_header(path: Path) -> None:
 def _check_stamp(path: Path, application: int, version: int) -> None:
     if application != schema.APPLICATION_ID:
         raise LedgerError(
-            f"{path}: is no ledger but another program's SQLite file:"
-            " name another with --dtype-ledger"
+            f"{path}: is no ledger but another program's SQLite file: name another, {_BY}"
         )
     if version > schema.VERSION:
         raise LedgerError(
             f"{path}: was written by a newer dtype-sampler (schema {version}, this one knows"
-            f" {schema.VERSION}): upgrade, or name another file with --dtype-ledger"
+            f" {schema.VERSION}): upgrade, or name another file, {_BY}"
         )
     if version < 1:
         raise damaged(path, f"says that its schema is {version}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from collections.abc import Callable, Iterable
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.sampling.sample import DtypeSample
@@ -22,9 +23,10 @@ def current_test() -> RunningTest:
     if test is None:
         raise DtypeSamplerError(
             "random_dtypes() works inside a running test only: call it in the test's body or in a"
-            " fixture, not at import, and under pytest with the plugin active (-p dtype_sampler, or"
-            " installed and not switched off by -p no:dtype_sampler); under python -m unittest, in"
-            " the test's own thread"
+            " fixture, not at import (instead of parametrizing with it, mark the test with"
+            " @pytest.mark.random_dtypes('dtype', k=2)), and under pytest with the plugin active"
+            " (-p dtype_sampler, or installed and not switched off by -p no:dtype_sampler); under"
+            " python -m unittest, in the test's own thread"
         )
     return test
 
@@ -78,3 +80,26 @@ def random_dtypes(
     except DtypeSamplerError as error:
         # The mistake is in the caller's line: that is where the traceback is to end.
         raise error.with_traceback(None) from None
+
+
+class _Callable:
+    """A function that says so where somebody forgets to call it."""
+
+    def __init__(self, function: Callable[..., DtypeSample[Any]]) -> None:
+        update_wrapper(self, function)
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> DtypeSample[Any]:
+        __tracebackhide__ = True
+        return self._function(*args, **kwargs)
+
+    def __iter__(self) -> NoReturn:
+        __tracebackhide__ = True
+        raise DtypeSamplerError(
+            "random_dtypes is to be called: write `for dtype in random_dtypes(k=3):`; to have an"
+            " item for each dtype, mark the test with @pytest.mark.random_dtypes('dtype', k=3)"
+        )
+
+
+if not TYPE_CHECKING:
+    random_dtypes = _Callable(random_dtypes)

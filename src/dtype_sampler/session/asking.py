@@ -82,7 +82,7 @@ def _know_it(known: Mapping[str, Any]) -> bool:
 def _is_ours(value: Any) -> bool:
     if isinstance(value, ModuleType):
         return value.__name__ == "dtype_sampler"
-    return isinstance(value, FunctionType) and (value.__module__, value.__name__) == (_API, _NAME)
+    return type(value).__module__ == _API and value.__name__ == _NAME
 
 
 def _functions(value: Any) -> Iterator[FunctionType]:

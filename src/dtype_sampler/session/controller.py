@@ -362,23 +362,26 @@ class Controller:
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         if self._forked:
             return
+        # As short as pytest was asked to be: then only what is of concern.
+        brief = self.config.option.no_summary or self.config.get_verbosity() < -1
         with told(self.config, "showing replay lines"):
-            if self._replays and _sections_hidden(self.config):
+            if self._replays and _sections_hidden(self.config) and not brief:
                 terminalreporter.section(f"{terminal.SECTION}: replay")
-                for nodeid, text in self._replays.items():
-                    terminalreporter.write_line(nodeid)
-                    for line in text:
-                        terminalreporter.write_line(f"  {line}")
+                alone = self.config.option.tbstyle == "no"
+                for line in terminal.replays(self._replays, alone=alone):
+                    terminalreporter.write_line(line)
         with told(self.config, "showing what was sampled"):
             for line in terminal.summary(self.plan, self.tally, idle=self._idle):
-                terminalreporter.write_line(line)
+                if not brief:
+                    terminalreporter.write_line(line)
         if self.books is not None:
             with told(self.config, "showing what the ledger says"):
                 told_of = terminal.ledger_summary(
                     self.books, self._coverage, self.settings, self._ahead
                 )
                 for line, red in told_of:
-                    terminalreporter.write_line(line, red=red)
+                    if red or not brief:
+                        terminalreporter.write_line(line, red=red)
         with told(self.config, "looking for arguments that match nothing"):
             for message in self._unmatched_argnames():
                 message = f"{terminal.SECTION}: dtype_sampler_argnames: {message}"

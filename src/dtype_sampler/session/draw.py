@@ -87,7 +87,11 @@ def check_k(k: object, default: int) -> int:
     except TypeError:
         number = 0
     if number < 1 or isinstance(k, bool):
-        raise DtypeSamplerError(f"k={k!r}: k is how many dtypes to run with, an integer from 1 on")
+        meant = isinstance(k, Iterable) and not isinstance(k, str)
+        hint = ": the dtypes themselves are dtypes=" if meant else ""
+        raise DtypeSamplerError(
+            f"k={k!r}: k is how many dtypes to run with, an integer from 1 on{hint}"
+        )
     return int(number)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
@@ -22,6 +22,8 @@ SECTION = "dtype-sampler"
 CHECKS = "dtype_sampler/checks/"
 # So many tests are told one by one.
 _SHOWN = 5
+# So many failures have their replay lines at the end, where pytest shows none of them.
+_SHOWN_REPLAYS = 10
 
 
 def header(plan: RunPlan) -> str:
@@ -112,6 +114,29 @@ def _hidden(tally: Tally) -> Iterator[str]:
         yield f"{count_of(len(left), 'test')} left a loop before its end: {cells} not reached"
 
 
+def replays(texts: Mapping[str, Iterable[str]], *, alone: bool) -> Iterator[str]:
+    """What replays the failures that pytest shows nothing of, or no captured output of.
+
+    texts: node id -> its lines. alone: only one line for each, as short as the rest of the output.
+    """
+    shown = [*texts.items()]
+    for nodeid, lines in shown[:_SHOWN_REPLAYS]:
+        if not alone:
+            yield nodeid
+            yield from (f"  {line}" for line in lines)
+            continue
+        told = [line.partition(":") for line in lines]
+        # As little as shows the failure again; the first alternative that there is.
+        for what in (("this dtype only", "one at a time"), ("same sample",)):
+            commands = [command.strip() for words, _, command in told if words in what]
+            if commands:
+                yield from commands
+                break
+    more = len(shown) - _SHOWN_REPLAYS
+    if more > 0:
+        yield f"... and {more} more: without --tb=no or --show-capture each failure shows its own"
+
+
 def histories(
     past: Iterable[tuple[Cell, CellRecord | None, RunRecord | None]], now: float
 ) -> list[str]:
@@ -121,7 +146,7 @@ def histories(
 
 def _history(record: CellRecord | None, run: RunRecord | None, now: float) -> str:
     if record is None or record.verdict is None:
-        return "never ran before"
+        return "never ran before: this change broke it, or an older one"
     if record.passed is None:
         return "never passed before"
     text = f"last passed {ago(record.passed.at, now)}"

@@ -130,6 +130,7 @@ def _cell(
         "commit": (run.commit or None) if run is not None else None,
         "runs": times,
         "covered": state.covered,
+        "counts": state.counts,
         "one_of": one_of,
         "nodeid": (record.nodeid or None) if record is not None else None,
         "history": [list(one) for one in history],

@@ -13,8 +13,11 @@ from dtype_sampler.reports.words import ago, count_of
 STEP_SUMMARY_LIMIT = 1000 * 1000
 
 
-def text(coverage: Coverage, summary: Mapping[str, Any], *, now: float, width: int) -> str:
-    """A summary and the tests that want attention first, in lines of at most *width* columns."""
+def text(coverage: Coverage, summary: Mapping[str, Any], *, now: float, width: int | None) -> str:
+    """A summary and the tests that want attention first.
+
+    width: the most columns of a line; None, where nobody looks at them: no name is cut.
+    """
     notes = [_summary_line(summary), *_notes(coverage, summary, now)]
     lines = [part for note in notes for part in _wrapped(note, width)]
     worst = _worst(coverage)
@@ -23,7 +26,7 @@ def text(coverage: Coverage, summary: Mapping[str, Any], *, now: float, width: i
     for state in worst:
         key = f"{state.test.key} ({state.test.device})"
         # The end of a test key says more than its beginning.
-        room = max(width - 9, 20)
+        room = len(key) if width is None else max(width - 9, 20)
         shown = key if len(key) <= room else f"...{key[3 - room :]}"
         lines.append(f"{state.percent:5.0f} %  {shown}")
         for words, cells in _groups(state):
@@ -80,9 +83,11 @@ def _summary_line(summary: Mapping[str, Any]) -> str:
 
 
 def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterable[str]:
-    apart = [f"{summary[name]} {name}" for name in (SKIPPED, UNSUPPORTED) if summary[name]]
-    if apart:
-        yield f"apart from these: {', '.join(apart)}"
+    apart = [(name, coverage.apart(name)) for name in (SKIPPED, UNSUPPORTED)]
+    if any(number for _, number in apart):
+        words = {SKIPPED: "skipped in every run so far", UNSUPPORTED: "unsupported"}
+        told = ", ".join(f"{number} {words[name]}" for name, number in apart if number)
+        yield f"not counted, as no run can cover them: {told}"
     oldest = coverage.oldest
     if oldest is not None and oldest.verdict_at is not None:
         cell = oldest.cell
@@ -144,9 +149,11 @@ def _why(cell: CellState, state: TestState) -> str:
     return cell.state
 
 
-def _wrapped(line: str, width: int, indent: int = 0) -> list[str]:
+def _wrapped(line: str, width: int | None, indent: int = 0) -> list[str]:
     from textwrap import wrap
 
+    if width is None:
+        return [" " * indent + line]
     # Not at a dot or a hyphen: labels are to be found again by searching.
     parts = wrap(line, max(width - indent, 20), break_on_hyphens=False, break_long_words=False)
     return [" " * indent + part for part in parts]
