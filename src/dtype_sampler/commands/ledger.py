@@ -166,9 +166,14 @@ def _open(given: Path | None) -> SqliteStore:
             f"{path}: there is no ledger: run pytest here first, or name one with --ledger"
         )
     store = SqliteStore.open(path)
-    # What a killed run could not write any more.
-    for problem in recover(path, store, remove=True):
-        sys.stderr.write(f"dtype-sampler: {problem}\n")
+    try:
+        store.check()
+        # What a killed run could not write any more.
+        for problem in recover(path, store, remove=True):
+            sys.stderr.write(f"dtype-sampler: {problem}\n")
+    except BaseException:
+        store.close()
+        raise
     return store
 
 
@@ -209,6 +214,9 @@ def _report(options: argparse.Namespace) -> int:
         width = shutil.get_terminal_size().columns if looked_at else None
         shown = text.text(coverage, data.summary(coverage, runs), now=now, width=width)
     write(shown, options.output)
+    if not coverage.tests and (options.device or options.tests):
+        nothing = coverage.nothing_to_judge(options.device, options.tests)
+        sys.stderr.write(f"dtype-sampler: {visible(str(nothing))}\n")
     wanted = options.fail_under
     if wanted is None and options.max_age is not None:
         wanted = 100.0
@@ -240,12 +248,14 @@ def _combine(options: argparse.Namespace) -> int:
     target = SqliteStore.open(into, create=True)
     code = FINE
     try:
+        target.check()
         for path in options.sources:
             if path.exists() and into.samefile(path):
                 continue
             try:
                 source = SqliteStore.open(path)
                 try:
+                    source.check()
                     target.merge(source, options.keep_runs)
                     skipped = recover(path, target, remove=False)
                 finally:

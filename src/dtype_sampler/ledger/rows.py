@@ -20,14 +20,17 @@ from dtype_sampler.ledger.records import (
     RunRecord,
     TestRecord,
 )
-from dtype_sampler.sampling.rule import MAX_SEED
+from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES
 
 # The end of the year 9999, less a day for time zones: what Python can tell as a date.
 LATEST = 253_402_214_400.0
 # Of one test; the work that a pool makes grows with its square.
 MOST_LABELS = 10_000
 _LONGEST_JSON = 1 << 20
-_MOST = 1 << 53
+# Characters. No system takes a longer command line, and what we write is far shorter.
+_LONGEST_LINE = 1 << 22
+_STRATEGIES = frozenset({*STRATEGIES, "all"})
+MOST = 1 << 53
 
 
 def moment(value: object, what: str) -> float:
@@ -38,7 +41,7 @@ def moment(value: object, what: str) -> float:
     raise ValueError(f"{what} is no time")
 
 
-def number(value: object, what: str, most: int = _MOST) -> int:
+def number(value: object, what: str, most: int = MOST) -> int:
     """An integer from 0 on."""
     if type(value) is int and 0 <= value <= most:
         return value
@@ -84,6 +87,11 @@ def checked_run(run: RunRecord) -> RunRecord:
             text(value, f"runs.{field.name}")
         elif field.type == "bool" and type(value) is not bool:
             raise ValueError(f"runs.{field.name} is neither true nor false")
+    if run.strategy not in _STRATEGIES:
+        raise ValueError("runs.strategy is none")
+    for name, said in (("lane", run.lane or ""), ("part", run.part), ("command", run.command)):
+        if len(said) > _LONGEST_LINE:
+            raise ValueError(f"runs.{name} is too long")
     number(run.number, "runs.number")
     number(run.seed, "runs.seed", MAX_SEED)
     moment(run.started, "runs.started")
@@ -177,7 +185,7 @@ def observed_of(row: Sequence[Any], outcomes: Sequence[str]) -> Observed:
     milliseconds when since then, and how long.
     """
     key, label, device, nodeid, outcome, started, at, duration = row
-    if type(at) is not int or abs(at) > _MOST:
+    if type(at) is not int or abs(at) > MOST:
         raise ValueError("observations.at is no time")
     if duration is not None:
         duration = number(duration, "observations.duration") / 1000

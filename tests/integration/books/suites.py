@@ -95,7 +95,9 @@ class SampledTest:
         if self.shape == GIVEN:
             return (
                 f"@quickly\n@given(place=st.integers(0, {self.k - 1}))\n"
-                f"def {name}(request, place):\n    {begun}.run({called}[place])\n"
+                f"def {name}(request, place):\n    it, sample = {begun}, {called}\n"
+                # A suspect is alone in it.
+                "    it.run(sample[place % len(sample)])\n"
             )
         if self.shape == THREADS:
             return (
