@@ -33,6 +33,8 @@ _WEIGHT = {
     CRASHED: 8,
 }
 OUTCOMES = frozenset(_WEIGHT)
+# Said of one of several, these make suspects of all.
+_DOUBTS = frozenset({FAILED, CRASHED, XFAILED})
 # With these a test ends before its loop does.
 _ENDINGS = frozenset({FAILED, XFAILED, SKIPPED, CRASHED, SUSPECT})
 
@@ -103,7 +105,7 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
             continue
         sure, doubtful = _meant(observation, known[-1])
         _say(cells, sure, outcome)
-        _say(cells, doubtful, SUSPECT if outcome in (FAILED, CRASHED, XFAILED) else outcome)
+        _say(cells, doubtful, SUSPECT if outcome in _DOUBTS else outcome)
         blamed.update(sure, doubtful)
     if any(map(_ran, observations)):
         entered = (

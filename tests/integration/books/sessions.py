@@ -199,7 +199,12 @@ class Sessions:
         failing = any(suites.FAILS in one.values() for one in self.behaviours.values())
         runs = max(-(-len(test.labels) // test.k) for test in self.tests.values())
         for _ in range(runs + failing):
-            self._check(self._pytest(), reruns=False, where=(), args=())
+            ran = self._check(self._pytest(), reruns=False, where=(), args=())
+            for test in self.tests.values():
+                # What a mark skips takes no place from what can run.
+                if test.shape in ITEMS:
+                    number = len([label for key, label in ran if key == test.nodeid])
+                    assert number >= min(test.k, len(test.live)), (test, self.shown)
             if between:
                 # Another selection has seeds of its own.
                 part = (min(test.file for test in self.tests.values()),)
@@ -266,8 +271,8 @@ class Sessions:
         ledger: str = LEDGER,
         died: bool = False,
         broken: bool = False,
-    ) -> None:
-        """Hold the books to what the witness saw in the session that has just ended."""
+    ) -> dict[witnessed.Cell, witnessed.Truth]:
+        """Hold the books to what the witness saw in the session that has just ended; returns it."""
         events = witnessed.read(self.folder / "witness.jsonl")[str(self.session)]
         truth = witnessed.happened(events, self.tests, reruns=reruns)
         assert code in (0, 1, 5) or died or broken, self.shown
@@ -275,7 +280,7 @@ class Sessions:
         # Of what a lone process was running when it died, nothing is known: nobody outlives it.
         unheard = {cell[0] for cell, one in truth.items() if died and one.what == witnessed.CRASHED}
         if not {cell for cell in truth if cell[0] not in unheard} and not path.exists():
-            return
+            return truth
         assert path.exists(), self.shown
         if died:
             # What the dead process left is taken over.
@@ -287,7 +292,7 @@ class Sessions:
             assert len(new) == 1 or (not new and {key for key, _ in truth} <= unheard), self.shown
             self.runs.update(new)
             if not new:
-                return
+                return truth
             seen = {
                 (one.cell.key, one.cell.label): one.outcome for one in store.observations(new[0])
             }
@@ -319,6 +324,7 @@ class Sessions:
         self._learn({cell: truth[cell] for cell in truth if cell not in lost}, where, args)
         if ledger == LEDGER:
             self._check_state()
+        return truth
 
     def _learn(
         self,
