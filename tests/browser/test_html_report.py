@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dtype_sampler.reports.ledger.html import render
+from dtype_sampler.reports.ledger.table import support_table
 
 sync_api = pytest.importorskip("playwright.sync_api")
 
@@ -224,7 +225,7 @@ def test_all_labels_and_marks_are_there(opened):
     assert len(heads) == len(LABELS)
     marks = set(page.locator("#rows .mark").all_text_contents())
     assert marks <= set("✓✗!xXsu…–")  # noqa: RUF001 - as shown
-    assert page.locator("#legend li").count() == 9 + 1 + 4
+    assert page.locator("#legend li").count() == 10 + 1 + 4
     assert page.locator("#chart svg").get_attribute("aria-label").startswith("Coverage went from ")
 
 
@@ -527,6 +528,62 @@ def test_many_tests(opened):
     assert "test_module_042" in page.locator("#command").text_content()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 768, 1280, 2200])
+def test_the_first_screen_of_many_tests(opened, width, scheme):
+    page = opened(made_report(101, 5), width=width, scheme=scheme)
+
+    table = page.locator("#first")
+    assert table.is_visible()
+    box = page.locator("#first-section").bounding_box()
+    assert box["y"] < 200
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    assert table.locator("tbody tr").count() == 101
+    heads = table.locator("thead th").all_text_contents()
+    plain = ["float16", "torch.float16", "bfloat16", "float32", "float64"]
+    assert heads == ["Module", *plain, "float8_e4m3fnuz", "complex128"]
+    states = set(table.locator("td").evaluate_all("all => all.map((one) => one.dataset.state)"))
+    assert {"failed", "passed", "partly"} <= states
+    # Head and names stay where they are.
+    scroller = page.locator(".first-scroll")
+    scroller.evaluate("one => one.scrollTo(1e6, 1e6)")
+    corner, grid = table.locator("th").first.bounding_box(), scroller.bounding_box()
+    assert abs(corner["x"] - grid["x"]) <= 2
+    assert abs(corner["y"] - grid["y"]) <= 2
+    assert corner["width"] <= 0.6 * grid["width"] or width > 768
+    scroller.evaluate("one => one.scrollTo(0, 0)")
+    shot(page, f"first-{scheme}-{width}")
+    assert [one for one in page.evaluate(CONTRASTS) if one[0] < 4.5] == []
+
+    table.get_by_text("test_module_042.py").click()
+    count(page, "5 of 505 tests in 1 module")
+    assert names(page)[0] == "tests/models/test_module_042.py"
+    assert page.locator("#rows").is_visible()
+
+
+def test_few_tests_have_no_first_screen_unless_it_is_asked_for(opened):
+    report = made_report(100, 5)
+    assert opened(report).locator("#first").count() == 0
+    page = opened({**report, "by": support_table(report["tests"], "folder")})
+    assert page.locator("#first th").all_text_contents()[-1] == "tests/models"
+    assert page.locator("#first-title").text_content() == "Folders by dtypes"
+    page.locator("#first a").click()
+    count(page, "500 of 500 tests in 100 modules")
+
+
+def test_the_first_screen_escapes_names_and_tells_devices_apart(opened):
+    report = small_report()
+    report["tests"].append({**report["tests"][3], "device": "cuda"})
+    page = opened({**report, "by": support_table(report["tests"], "module")})
+    assert page.evaluate("window.pwned") is None
+    rows = page.locator("#first tbody tr")
+    assert rows.last.locator("td").first.text_content() == "cuda"
+    assert rows.first.locator("td").nth(1).text_content() == "✓ 2"
+    assert rows.first.locator("td").nth(2).text_content() == "✓ 1, – 1"  # noqa: RUF001 - as shown
+    rows.last.locator("a").click()
+    count(page, "1 of 5 tests in 1 module")
+
+
 def test_a_report_without_cells_says_what_to_do(opened):
     report = made_report(0, 0, runs=0)
     page = opened(report)
@@ -580,3 +637,82 @@ def test_several_devices(opened):
     page.select_option("#device", "cuda")
     count(page, "1 of 5 tests in 1 module")
     assert "cuda" in page.locator("#rows .test").text_content()
+
+
+def measured_report():
+    """The small one, some of whose cells and tests were measured."""
+    report = small_report()
+    failing, never, fine, hostile = report["tests"]
+    for test, seconds, rest, cells in (
+        (failing, 75.2, 2.0, (0.0042, 73.2)),
+        (never, 0.44, 0.2, (0.12, None)),
+        (fine, 3.5, None, (0.05, 3.45)),
+    ):
+        test.update(seconds=seconds, rest_seconds=rest)
+        for cell, takes in zip(test["cells"], cells, strict=True):
+            cell.update(seconds=takes, expected_seconds=0.12 if takes is None else takes)
+    hostile.update(seconds=None, rest_seconds=None)
+    report["summary"].update(matrix_seconds=79.14, next_seconds=None)
+    return report
+
+
+def test_without_durations_there_is_nothing_to_colour_by(opened):
+    page = opened(small_report())
+    assert not page.locator("#colour-label").is_visible()
+    assert page.locator("#sort option:not([hidden])").count() == 4
+
+
+def test_the_summary_says_what_it_takes(opened):
+    page = opened(measured_report())
+    assert page.locator("[data-figure=matrix_seconds] dd").text_content() == "1m19s"
+    assert page.locator("[data-figure=next_seconds] dd").text_content() == "unknown"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_by_cost(opened, scheme, width):
+    page = opened(measured_report(), width=width, scheme=scheme)
+    page.select_option("#colour", "cost")
+
+    cells = page.locator("#rows .test-row").filter(has_text="test_failing").locator(".cell")
+    assert [cell.get_attribute("data-cost") for cell in cells.all()] == ["0", "4"]
+    assert cells.nth(0).text_content() == "✗4.2 ms"
+    assert cells.nth(1).text_content() == "✓1m13s"
+    assert cells.nth(0).get_attribute("aria-label") == (
+        "torch.float16: failed 2 days ago, takes 4.2 ms"
+    )
+    unknown = page.locator("#rows .test-row").filter(has_text="test_never").locator(".cell").nth(1)
+    assert unknown.get_attribute("data-cost") == "unknown"
+    assert unknown.text_content() == "–"  # noqa: RUF001 - as shown
+    faint, strong = (
+        cells.nth(i).evaluate("cell => getComputedStyle(cell).backgroundColor") for i in (0, 1)
+    )
+    assert faint != strong
+    assert page.locator("#legend li").count() == 1 + 5 + 1
+    stats = page.locator("#rows .test-row").filter(has_text="test_failing").locator(".stats")
+    assert stats.text_content() == "1m15s"
+    assert page.locator("#rows .group", has_text=A).locator(".stats").text_content() == "3.9 s"
+    assert page.locator("#rows .group", has_text=H).locator(".stats").text_content() == "unknown"
+    shot(page, f"cost-{scheme}-{width}")
+
+    page.select_option("#colour", "outcome")
+    assert page.locator("#rows [data-cost]").count() == 0
+    assert page.locator("#legend li").count() == 10 + 1 + 4
+
+
+def test_the_longest_first(opened):
+    page = opened(measured_report())
+    page.select_option("#sort", "seconds")
+    assert names(page) == [B, "test_failing", A, "TestA::test_fine", "test_never", H, HOSTILE_NAME]
+
+
+def test_the_panel_says_what_a_cell_takes(opened):
+    page = opened(measured_report())
+    row = page.locator("#rows .test-row").filter(has_text="test_never")
+    row.locator(".cell").nth(1).click()
+    facts = page.locator("#panel .facts").text_content()
+    assert "Takesunknown, about 120 ms is expected" in facts
+    assert "The test besides200 ms" in facts
+    page.click("#close")
+    row.locator(".cell").nth(0).click()
+    assert "Takes120 ms" in page.locator("#panel .facts").text_content()

@@ -23,6 +23,7 @@ _VOLATILE = (
     (re.compile(r"\b\d+ (second|minute|hour|day)s?\b"), "[age]"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"), "[moment]"),
     (re.compile(r"\bcommit [0-9a-f]{7}(?=\b|\+)"), "commit [hash]"),
+    (re.compile(r" *(\b\d+m\d\ds|\b\d+(\.\d)? m?s|< 0\.1 ms)(?=[ ,;)]|$)"), " [takes]"),
     (re.compile(r"^(platform|rootdir:|plugins:) .*"), r"\1"),
     (re.compile(r"^(Ran \d+ tests?) in \d+\.\d{3}s"), r"\1"),
     (re.compile(r"(Mismatched elements|Greatest \w+ difference): .*"), r"\1"),

@@ -58,7 +58,7 @@ def planned(capsys, runs=1):
     for line in capsys.readouterr().out.splitlines():
         if name := re.match(r"(\S+) \(cpu\)$", line):
             found[name[1]] = []
-        else:
+        elif line.startswith("  "):
             found[[*found][-1]].append(line.partition(": ")[2].split(", "))
     return found
 

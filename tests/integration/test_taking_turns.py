@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from dtype_sampler.commands.main import main
+from dtype_sampler.ledger import schema
 from dtype_sampler.ledger.sqlite import SqliteStore
 
 LEDGER = ".dtype-ledger.sqlite"
@@ -173,12 +174,12 @@ class TestOlderLedgers:
         two.run("--dtype-seed=41")
         path = two.pytester.path / LEDGER
         with closing(sqlite3.connect(path)) as connection:
-            for table, columns in (
-                ("runs", ("lane", "part", "in_series")),
-                ("tests", ("whole_at", "times")),
-            ):
-                for column in columns:
-                    connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+            for number, statements in schema.MIGRATIONS.items():
+                for verb, _, table, *rest in map(str.split, statements if number >= 2 else ()):
+                    if verb == "ALTER":
+                        connection.execute(f"ALTER TABLE {table} DROP COLUMN {rest[2]}")
+                    else:
+                        connection.execute(f"DROP TABLE {table}")
             connection.execute("PRAGMA user_version = 2")
             connection.commit()
         assert seed_of(two.run("a")) == 42

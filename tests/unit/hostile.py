@@ -9,8 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 from dtype_sampler.commands.main import main
+from dtype_sampler.ledger import schema
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.ledger.coverage import sample_of
+from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import OUTCOMES, Cell
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
@@ -30,7 +32,10 @@ def make(path):
             tests = [TestRecord(key, "cpu", LABELS, at, 2, LABELS[:1]) for key in KEYS]
             tests.append(TestRecord(KEYS[0], "cuda", LABELS[:2], at, 1, whole_at=0.0))
             seen = [
-                Observed(Cell(key, label, "cpu"), key, outcomes.pop(), at + place, 0.5)
+                Observed(
+                    *(Cell(key, label, "cpu"), key, outcomes.pop(), at + place, 0.5),
+                    failure=Failure(("ValueError",), f"no {label}") if number % 2 == 0 else None,
+                )
                 for key in KEYS
                 for place, label in enumerate(LABELS)
             ]
@@ -45,6 +50,16 @@ def change(path, *statements):
         connection.execute("PRAGMA ignore_check_constraints = ON")
         for statement in statements:
             connection.execute(*((statement,) if isinstance(statement, str) else statement))
+
+
+def set_back(path, version):
+    """Make of a ledger what a program of an older version of the schema has written."""
+    for number in sorted(schema.MIGRATIONS, reverse=True):
+        for statement in reversed(schema.MIGRATIONS[number] if number >= version else ()):
+            verb, _, table, *rest = statement.split()
+            drop = f"DROP COLUMN {rest[2]}" if verb == "ALTER" else ""
+            change(path, f"ALTER TABLE {table} {drop}" if drop else f"DROP TABLE {table}")
+    change(path, f"PRAGMA user_version = {version}")
 
 
 def one_line(error):
@@ -64,7 +79,8 @@ def read_all(path):
         return [one_line(error)]
     with closing(store):
         reads = [
-            *(store.runs, store.tests, store.cells, store.activity),
+            *(store.runs, store.tests, store.cells, store.activity, store.costs),
+            *(store.failures, store.known_failures),
             *(lambda key=key: store.cells(key) for key in KEYS),
             lambda: store.history(verdicts=True),
             *(lambda uid=f"run{number}": store.observations(uid) for number in range(3)),
@@ -165,12 +181,16 @@ COLUMNS = {
     ),
     "tests": (
         *("key", "device", "declared", "seen_at", "k", "always", "met_at", "whole_at", "times"),
+        "rests",
     ),
     "cells": (
         *("test", "label", "nodeid", "last_at", "last_run", "last", "verdict_at", "verdict_run"),
         *("verdict", "passed_at", "passed_run", "passed", "failed_at", "failed_run", "failed"),
+        "costs",
     ),
     "observations": ("run", "cell", "outcome", "at", "duration"),
+    "kinds": ("kind", "message"),
+    "failures": ("cell", "run", "at", "kind"),
 }
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dtype_sampler.ledger.costs import lasted
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import CellRecord, Mark, RunRecord, TestRecord, later
 
@@ -20,23 +21,32 @@ moments = st.sampled_from([0.0, 1.0, 2.0])
 names = st.sampled_from(["", "a", "b"])
 outcomes = st.sampled_from(OUTCOMES)
 marks = st.builds(Mark, moments, names, outcomes)
+durations = st.none() | st.integers(0, 2)
 cells = st.builds(
-    lambda nodeid, marks: _merged([CellRecord.of(CELL, nodeid, mark) for mark in marks]),
+    lambda nodeid, marks: _merged(
+        [CellRecord.of(CELL, nodeid, mark, lasted(at, took)) for mark, at, took in marks]
+    ),
     names,
-    st.lists(marks, min_size=1, max_size=3),
+    # More runs than there are durations kept.
+    st.lists(st.tuples(marks, st.integers(0, 7), durations), min_size=1, max_size=9),
 )
 views = st.builds(
-    lambda whole, **given: TestRecord(
-        key=CELL.key, device=CELL.device, whole_at=given["seen_at"] if whole else 0.0, **given
+    lambda whole, rest, **given: TestRecord(
+        key=CELL.key,
+        device=CELL.device,
+        whole_at=given["seen_at"] if whole else 0.0,
+        rests=lasted(*rest),
+        **given,
     ),
     whole=st.booleans(),
+    rest=st.tuples(st.integers(0, 7), durations),
     declared=st.lists(names, max_size=3, unique=True).map(tuple),
     seen_at=moments,
     k=st.integers(1, 2),
     always=st.lists(names, max_size=1).map(tuple),
     met_at=moments,
 )
-tests = st.lists(views, min_size=1, max_size=3).map(lambda views: _merged(views))
+tests = st.lists(views, min_size=1, max_size=9).map(lambda views: _merged(views))
 runs = st.builds(
     RunRecord,
     uid=st.just("u"),

@@ -11,11 +11,14 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import hostile
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtype_sampler.ledger import opening, schema
+from dtype_sampler.ledger.costs import Costs, lasted
+from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
@@ -69,6 +72,8 @@ def dump(path):
             "tests": store.tests(),
             "cells": sorted(store.cells(), key=str),
             "observations": {run.uid: sorted(store.observations(run.uid), key=str) for run in runs},
+            "failures": sorted(store.failures(), key=str),
+            "known": sorted(store.known_failures(), key=str),
         }
 
 
@@ -193,6 +198,67 @@ def test_a_duration_that_is_known_stands_against_none(path, known_first):
         store.open_run(a_run("u"))
         store.append("u", [a_test()], [known, unknown] if known_first else [unknown, known])
         assert store.observations("u") == [known]
+
+
+def runs_of(durations, *, first=0, rests=None):
+    """For each run, a hundred seconds after the one before, how long a cell and a test took."""
+    for number, duration in enumerate(durations, first):
+        started = 1000.0 + 100 * number
+        told = lasted(started, None if rests is None else rests[number - first])
+        test = a_test(seen_at=started, rests=told)
+        yield (
+            a_run(f"u{number}", started),
+            [an_outcome("a", "passed", started, duration=duration)],
+            test,
+        )
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["forth", "back"])
+@pytest.mark.parametrize("keep", [1, KEEP_ALL])
+def test_the_newest_five_durations_stay_whatever_is_folded_away(path, order, keep):
+    told = list(runs_of([9.0, 9.0, 1.0, 5.0, 2.0, None, 4.0, 0.0], rests=[7.0] * 5 + [1.0] * 3))
+    for run, seen, test in told[::order]:
+        record(path, run, seen, tests=[test], keep=keep)
+    with opened(path) as store:
+        (cell,), (test,) = store.cells(), store.tests()
+        costs = store.costs()
+    assert [micros / 1e6 for _, micros in cell.costs] == [0.0, 4.0, 2.0, 5.0, 1.0]
+    assert [at for at, _ in cell.costs] == [1_700_000, 1_600_000, 1_400_000, 1_300_000, 1_200_000]
+    assert [micros / 1e6 for _, micros in test.rests] == [1.0, 1.0, 1.0, 7.0, 7.0]
+    assert costs.of(Cell("t", "a", "cpu")) == 2.0
+    assert costs.rest("t", "cpu") == 1.0
+
+
+def test_of_several_durations_in_one_run_the_longest_stands(path):
+    # As of a test that another plugin repeats.
+    seen = [an_outcome("a", "passed", 1001.0 + i, duration=one) for i, one in enumerate((1, 3, 2))]
+    record(path, a_run("u"), seen)
+    with opened(path) as store:
+        assert store.costs().of(Cell("t", "a", "cpu")) == 3.0
+
+
+def test_durations_of_several_ledgers_are_combined(tmp_path):
+    told = list(runs_of([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], rests=[0.5] * 7))
+    for name, some in (("one", told[::2]), ("two", told[1::2]), ("all", told)):
+        for run, seen, test in some:
+            record(tmp_path / name, run, seen, tests=[test])
+    for names in (("one", "two"), ("two", "one", "two")):
+        with opened(tmp_path / "".join(names)) as into:
+            for name in names:
+                with opened(tmp_path / name, create=False) as source:
+                    into.merge(source, 1)
+        (cell,), (whole,) = dump(into.path)["cells"], dump(tmp_path / "all")["cells"]
+        assert cell.costs == whole.costs
+        assert len(cell.costs) == 5
+        assert dump(into.path)["tests"] == dump(tmp_path / "all")["tests"]
+
+
+def test_what_was_never_measured_is_unknown(path):
+    record(path, a_run("u"), [an_outcome("a", "passed", 1001.0)])
+    with opened(path) as store:
+        assert store.costs() == Costs({}, {})
+        assert store.costs().of(Cell("t", "a", "cpu")) is None
+        assert store.costs().rest("t", "cpu") is None
 
 
 def test_observations_of_one_test(path):
@@ -508,7 +574,10 @@ def build(path, runs, seen_of, keep):
             for moment, key, label, outcome, duration in outcomes[:length]:
                 at = started + moment * 0.0004
                 tests.append(a_test(key, declared=("a", "b")[: 1 + moment % 2], seen_at=at))
-                seen.append(an_outcome(label, outcome, at, key=key, duration=duration))
+                one = an_outcome(label, outcome, at, key=key, duration=duration)
+                if outcome in ("failed", "crashed"):
+                    one = replace(one, failure=Failure((outcome,), f"{number} {key} {moment % 3}"))
+                seen.append(one)
             # At once in some copies, one by one in others.
             step = 1 if length % 2 else len(seen) + 1
             for i in range(0, len(seen), step):
@@ -1003,23 +1072,14 @@ def version_of(path):
         return connection.execute("PRAGMA user_version").fetchone()[0]
 
 
-# Version -> the columns of `tests` that it has not yet.
-LACKING = {1: ("met_at", "whole_at", "times"), 2: ("whole_at", "times")}
-
-
-@pytest.mark.parametrize("version", LACKING)
+@pytest.mark.parametrize("version", schema.MIGRATIONS)
 def test_a_file_of_an_older_version_is_read_on(path, version):
     record(path, a_run("u"), [an_outcome("a", "passed", 1001.0)])
     expected = dump(path)
-    with closing(sqlite3.connect(path)) as connection:
-        for column in ("lane", "part", "in_series"):
-            connection.execute(f"ALTER TABLE runs DROP COLUMN {column}")
-        for column in LACKING[version]:
-            connection.execute(f"ALTER TABLE tests DROP COLUMN {column}")
-        connection.execute(f"PRAGMA user_version = {version}")
-        connection.commit()
-    # Whether it saw all that the test declares, nobody knows any more.
-    expected["tests"] = [replace(test, whole_at=0.0) for test in expected["tests"]]
+    hostile.set_back(path, version)
+    if version < 3:
+        # Whether it saw all that the test declares, nobody knows any more.
+        expected["tests"] = [replace(test, whole_at=0.0) for test in expected["tests"]]
     assert dump(path) == expected
     assert version_of(path) == NOW
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from dtype_sampler.ledger.costs import Lasted, newest
+from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import CRASHED, FAILED, PASSED, SUSPECT, VERDICTS, Cell
 
 FAILURES = frozenset({FAILED, CRASHED})
@@ -39,7 +41,8 @@ class CellRecord:
 
     nodeid: what ran it last; empty if its mark says that it is not to run. last: its last outcome,
     whatever it was. verdict: the last one that says something about the code, or a suspicion that
-    came later. passed, failed: the last of these; a crash is a failure.
+    came later. passed, failed: the last of these; a crash is a failure. costs: its newest
+    durations.
     """
 
     cell: Cell
@@ -48,9 +51,10 @@ class CellRecord:
     verdict: Mark | None = None
     passed: Mark | None = None
     failed: Mark | None = None
+    costs: Lasted = ()
 
     @classmethod
-    def of(cls, cell: Cell, nodeid: str, mark: Mark) -> CellRecord:
+    def of(cls, cell: Cell, nodeid: str, mark: Mark, costs: Lasted = ()) -> CellRecord:
         """The record of one outcome."""
         return cls(
             cell,
@@ -59,6 +63,7 @@ class CellRecord:
             verdict=mark if mark.outcome in DECISIVE else None,
             passed=mark if mark.outcome == PASSED else None,
             failed=mark if mark.outcome in FAILURES else None,
+            costs=costs,
         )
 
     def merged(self, other: CellRecord) -> CellRecord:
@@ -71,6 +76,7 @@ class CellRecord:
             later(self.verdict, other.verdict),
             later(self.passed, other.passed),
             later(self.failed, other.failed),
+            newest(self.costs, other.costs),
         )
 
     @property
@@ -105,6 +111,9 @@ class TestRecord:
     those always taken. met_at: when a run last met it but was not told what it declares: it was
     skipped or deselected. whole_at: when it was last seen whole; 0: never. times: for each label
     when it was seen last, and at which place; empty if all were at `seen_at`, in this order.
+    arguments: how many its candidates combine; 1 for single ones. circle: the key that their order
+    is made from; empty for the test key. rests: the newest durations of what it needs besides its
+    dtypes.
     """
 
     __test__ = False  # pytest would collect it where a test imports it
@@ -118,6 +127,9 @@ class TestRecord:
     met_at: float = 0.0
     whole_at: float = _AS_SEEN
     times: tuple[tuple[float, int], ...] = ()
+    rests: Lasted = ()
+    arguments: int = 1
+    circle: str = ""
 
     def __post_init__(self) -> None:
         if len(set(self.declared)) < len(self.declared):
@@ -156,7 +168,14 @@ class TestRecord:
         newer = max(
             self,
             other,
-            key=lambda one: (one.whole_at, one.whole_at or one.seen_at, one.k, one.always),
+            key=lambda one: (
+                one.whole_at,
+                one.whole_at or one.seen_at,
+                one.k,
+                one.always,
+                one.arguments,
+                one.circle,
+            ),
         )
         return TestRecord(
             self.key,
@@ -168,6 +187,9 @@ class TestRecord:
             max(self.met_at, other.met_at),
             whole_at,
             () if alike else times,
+            newest(self.rests, other.rests),
+            newer.arguments,
+            newer.circle,
         )
 
 
@@ -222,10 +244,40 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The outcome of one cell in one run. duration: seconds, where known."""
+    """The outcome of one cell in one run. duration: seconds, None where that can't be told.
+
+    failure: in which way it failed, where that is known; the store gives it by `failures`.
+    """
 
     cell: Cell
     nodeid: str
     outcome: str
     at: float
     duration: float | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """How a cell failed in one run. run: its uid. at: seconds since 1970."""
+
+    cell: Cell
+    run: str
+    at: float
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFailure:
+    """A cell whose last verdict was a failure, not a crash.
+
+    nodeid: what ran it last. failure: in which way; None if that was not kept. since: the first run
+    in which it failed after it had passed last, as far as runs are kept; exact: whether there can't
+    have been one before.
+    """
+
+    cell: Cell
+    nodeid: str
+    failure: Failure | None
+    since: RunRecord
+    exact: bool

@@ -6,21 +6,25 @@ What is wrong raises ValueError, in words that follow the name of the file.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from dtype_sampler.ledger.costs import NEWEST, Lasted
+from dtype_sampler.ledger.failures import LONGEST, Failure
 from dtype_sampler.ledger.outcomes import OUTCOMES, Cell
 from dtype_sampler.ledger.records import (
     DECISIVE,
     FAILURES,
     CellRecord,
+    FailureRecord,
     Mark,
     Observed,
     RunRecord,
     TestRecord,
 )
-from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES
+from dtype_sampler.sampling.rule import MAX_SEED
 
 # The end of the year 9999, less a day for time zones: what Python can tell as a date.
 LATEST = 253_402_214_400.0
@@ -29,7 +33,8 @@ MOST_LABELS = 10_000
 _LONGEST_JSON = 1 << 20
 # Characters. No system takes a longer command line, and what we write is far shorter.
 _LONGEST_LINE = 1 << 22
-_STRATEGIES = frozenset({*STRATEGIES, "all"})
+# Not just those of today: there may be more of them without another schema.
+_STRATEGY = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 MOST = 1 << 53
 
 
@@ -79,6 +84,28 @@ def _json(value: object, what: str) -> Any:
         raise ValueError(f"{what} is no JSON of a ledger's") from None
 
 
+def lasted_of(value: object, what: str) -> Lasted:
+    """The newest durations, of a JSON list or the text of one."""
+    if value == "[]":
+        return ()
+    found = _json(value, what)
+    if not isinstance(found, list | tuple) or len(found) > NEWEST:
+        raise ValueError(f"{what} are no durations")
+    told, before = [], MOST
+    for pair in found:
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ValueError(f"{what} are no durations")
+        run, micros = pair
+        # As `number` does it, which would take as long again: a suite has 200,000 cells.
+        if not (
+            type(run) is int and type(micros) is int and 0 <= run < before and 0 <= micros < MOST
+        ):
+            raise ValueError(f"{what} are no durations, the newest first")
+        before = run
+        told.append((run, micros))
+    return tuple(told)
+
+
 def checked_run(run: RunRecord) -> RunRecord:
     """The record itself, if all of its values can be there."""
     for field in fields(run):
@@ -87,7 +114,7 @@ def checked_run(run: RunRecord) -> RunRecord:
             text(value, f"runs.{field.name}")
         elif field.type == "bool" and type(value) is not bool:
             raise ValueError(f"runs.{field.name} is neither true nor false")
-    if run.strategy not in _STRATEGIES:
+    if _STRATEGY.fullmatch(run.strategy) is None:
         raise ValueError("runs.strategy is none")
     for name, said in (("lane", run.lane or ""), ("part", run.part), ("command", run.command)):
         if len(said) > _LONGEST_LINE:
@@ -125,8 +152,11 @@ def test_of(
     met_at: object,
     whole_at: object,
     times: object,
+    rests: object,
+    arguments: object,
+    circle: object,
 ) -> TestRecord:
-    """declared, always, times: a list, or the JSON of one."""
+    """declared, always, times, rests: a list, or the JSON of one."""
     told = labels(declared, "tests.declared")
     found = _json(times, "tests.times")
     if not isinstance(found, list | tuple) or len(found) not in (0, len(told)):
@@ -146,6 +176,9 @@ def test_of(
         moment(met_at, "tests.met_at"),
         moment(whole_at, "tests.whole_at"),
         tuple(pairs),
+        lasted_of(rests, "tests.rests"),
+        number(arguments, "tests.arguments", MOST_LABELS),
+        text(circle, "tests.circle"),
     )
 
 
@@ -153,8 +186,8 @@ test_of.__test__ = False  # type: ignore[attr-defined]  # pytest would collect i
 
 
 def cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
-    """row: key, label, device and node id, then when, in which run and what, of each mark."""
-    key, label, device, nodeid, *rest = row
+    """row: key, label, device, node id, costs; then when, in which run and what, of each mark."""
+    key, label, device, nodeid, costs, *rest = row
     cell = Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device"))
     last, verdict, passed, failed = (
         _mark(at, uids.get(run), outcome, meant)
@@ -164,7 +197,8 @@ def cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
     )
     if last is None:
         raise ValueError("cells.last_at is no time")
-    return CellRecord(cell, text(nodeid, "cells.nodeid"), last, verdict, passed, failed)
+    marks = (last, verdict, passed, failed)
+    return CellRecord(cell, text(nodeid, "cells.nodeid"), *marks, lasted_of(costs, "cells.costs"))
 
 
 MARKS_MEAN = (OUTCOMES, DECISIVE, frozenset({"passed"}), FAILURES)
@@ -195,4 +229,26 @@ def observed_of(row: Sequence[Any], outcomes: Sequence[str]) -> Observed:
         outcomes[number(outcome, "observations.outcome", len(outcomes) - 1)],
         moment(moment(started, "runs.started") + at / 1000, "observations.at"),
         duration,
+    )
+
+
+def failure_of(kind: object, message: object) -> Failure:
+    """In which way something failed."""
+    told, line = text(kind, "kinds.kind"), text(message, "kinds.message")
+    # Written as an escape, one character has up to ten.
+    if not told or len(told) > 100 * LONGEST or len(line) > 10 * LONGEST:
+        raise ValueError("kinds is no kind of failure")
+    return Failure.of(told, line[:LONGEST])
+
+
+def failed_of(row: Sequence[Any]) -> FailureRecord:
+    """row: key, label, device, uid and start of the run, milliseconds since then, kind, message."""
+    key, label, device, uid, started, at, kind, message = row
+    if type(at) is not int or abs(at) > MOST:
+        raise ValueError("failures.at is no time")
+    return FailureRecord(
+        Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device")),
+        text(uid, "runs.uid"),
+        moment(moment(started, "runs.started") + at / 1000, "failures.at"),
+        failure_of(kind, message),
     )

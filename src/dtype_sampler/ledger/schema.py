@@ -5,6 +5,10 @@ Version 2: `tests.met_at`, when a run last met a test that it took no sample of.
 Version 3: `tests.whole_at` and `tests.times`, which tell a view of all that a test declares from
 one of a part; what was written before may be either. The outcome `suspect`, which older programs
 can't read. `runs.lane`, `runs.part` and `runs.in_series`: whose seeds a run's seed is one of.
+Version 4: `cells.costs` and `tests.rests`, the newest durations of a cell, and of what a test needs
+besides its cells. `tests.arguments`, how many its candidates combine, and `tests.circle`, the key
+of their order where it is not the test's own. `failures` and `kinds`: in which way a cell failed in
+a run.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -14,9 +18,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-VERSION = 3
+VERSION = 4
 # "dtsl" in SQLite's own header field for the application that a file belongs to.
 APPLICATION_ID = 0x6474736C
+
+# Many cells fail in one way: so the text of each is kept once.
+_KINDS = """CREATE TABLE kinds (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL, -- the types of the exceptions, with ' + ' between them
+        message TEXT NOT NULL, -- the first line
+        UNIQUE (kind, message)
+    )"""
+# Of the whole runs, and of the run of each cell's mark `failed`.
+_FAILURES = """CREATE TABLE failures (
+        cell INTEGER NOT NULL,
+        run INTEGER NOT NULL,
+        at INTEGER NOT NULL, -- milliseconds since the start of the run
+        kind INTEGER NOT NULL,
+        PRIMARY KEY (cell, run)
+    ) WITHOUT ROWID"""
 
 TABLES = (
     """CREATE TABLE runs (
@@ -51,6 +71,9 @@ TABLES = (
         met_at REAL NOT NULL DEFAULT 0, -- 0: never without a sample
         whole_at REAL NOT NULL DEFAULT 0, -- 0: never seen whole
         times TEXT NOT NULL DEFAULT '[]', -- JSON: of each label when seen last, and at which place
+        rests TEXT NOT NULL DEFAULT '[]', -- JSON: start of a run in milliseconds, microseconds
+        arguments INTEGER NOT NULL DEFAULT 1, -- how many the candidates combine
+        circle TEXT NOT NULL DEFAULT '', -- the key of their order; empty: the test's own
         UNIQUE (key, device)
     )""",
     """CREATE TABLE cells (
@@ -62,6 +85,7 @@ TABLES = (
         verdict_at REAL, verdict_run INTEGER, verdict TEXT,
         passed_at REAL, passed_run INTEGER, passed TEXT,
         failed_at REAL, failed_run INTEGER, failed TEXT,
+        costs TEXT NOT NULL DEFAULT '[]', -- JSON: as `tests.rests`
         UNIQUE (test, label)
     )""",
     # Times in milliseconds: `at` since the start of the run. Integers, as these rows are the many.
@@ -73,6 +97,8 @@ TABLES = (
         duration INTEGER,
         PRIMARY KEY (run, cell)
     ) WITHOUT ROWID""",
+    _KINDS,
+    _FAILURES,
 )
 
 # From which version -> the statements that lead to the next one.
@@ -84,5 +110,13 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
         "ALTER TABLE runs ADD COLUMN in_series INTEGER NOT NULL DEFAULT 1",
         "ALTER TABLE tests ADD COLUMN whole_at REAL NOT NULL DEFAULT 0",
         "ALTER TABLE tests ADD COLUMN times TEXT NOT NULL DEFAULT '[]'",
+    ),
+    3: (
+        "ALTER TABLE cells ADD COLUMN costs TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE tests ADD COLUMN rests TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE tests ADD COLUMN arguments INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE tests ADD COLUMN circle TEXT NOT NULL DEFAULT ''",
+        _KINDS,
+        _FAILURES,
     ),
 }

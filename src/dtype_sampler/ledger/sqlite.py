@@ -10,8 +10,10 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from dtype_sampler.ledger.costs import Costs, Lasted, Name, estimate, lasted, newest
+from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.guard import Steps, authorize, shown
 from dtype_sampler.ledger.opening import (
     check_header,
@@ -36,13 +38,25 @@ from dtype_sampler.ledger.outcomes import (
     XPASSED,
     Cell,
 )
-from dtype_sampler.ledger.records import FAILURES, CellRecord, Mark, Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.records import (
+    FAILURES,
+    CellRecord,
+    FailureRecord,
+    KnownFailure,
+    Mark,
+    Observed,
+    RunRecord,
+    TestRecord,
+)
 from dtype_sampler.ledger.rows import (
     LATEST,
     MARKS_MEAN,
     MOST,
     MOST_LABELS,
     cell_of,
+    failed_of,
+    failure_of,
+    lasted_of,
     moment,
     number,
     observed_of,
@@ -71,8 +85,9 @@ _MARKS = ("last", "verdict", "passed", "failed")
 _MARK_COLUMNS = tuple(f"{mark}{part}" for mark in _MARKS for part in ("_at", "_run", ""))
 _TEST_COLUMNS = (
     *("key", "device", "declared", "seen_at", "k", "always", "met_at"),
-    *("whole_at", "times"),
+    *("whole_at", "times", "rests", "arguments", "circle"),
 )
+_RESTS = _TEST_COLUMNS.index("rests")
 _NEWEST = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 # The newest run of each lane.
 _LANES = (
@@ -91,7 +106,8 @@ _HIDDEN = (
     f" WHERE last = ? AND EXISTS ({_STOPPED}) ORDER BY key, verdict_at, label"
 )
 _CELLS_OF_TEST = (
-    f"SELECT id, label, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells WHERE test = ?"
+    f"SELECT id, label, costs, {', '.join(f'{mark}_at' for mark in _MARKS)} FROM cells"
+    " WHERE test = ?"
 )
 # Whether a run, which the text is to name, took another cell of the test.
 _BESIDE = (
@@ -116,12 +132,23 @@ _WORRYING = (
     f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), XFAILED, SUSPECT))})"
     " ORDER BY key, verdict_at, label"
 )
+# The kind of a cell's last failure, and the first run since its last pass in which it failed.
+# CROSS: else SQLite looks at all observations for each cell.
+_FAILING = (
+    "SELECT key, label, device, nodeid, kinds.kind, kinds.message, passed_at, coalesce((SELECT"
+    " runs.id FROM runs CROSS JOIN observations ON run = runs.id AND cell = cells.id"
+    f" WHERE outcome IN ({_NUMBERS[FAILED]}, {_NUMBERS[CRASHED]})"
+    " AND started + at / 1000.0 > coalesce(passed_at, 0) ORDER BY started, uid LIMIT 1),"
+    " failed_run) FROM cells JOIN tests ON tests.id = test"
+    " LEFT JOIN failures ON failures.cell = cells.id AND failures.run = failed_run"
+    " LEFT JOIN kinds ON kinds.id = failures.kind WHERE verdict = ? ORDER BY key, verdict_at, label"
+)
 _MARKS_MEAN = dict(zip(_MARKS, MARKS_MEAN, strict=True))
 # SQLite's names of a value's types, and what none of a cell's marks can be.
 _WRONG_CELLS = "SELECT cells.id FROM cells WHERE {} LIMIT 1".format(
     " OR ".join(
         [
-            *(f"typeof({name}) <> 'text'" for name in ("label", "nodeid")),
+            *(f"typeof({name}) <> 'text'" for name in ("label", "nodeid", "costs")),
             "last_at IS NULL",
             "test NOT IN (SELECT id FROM tests)",
             *(
@@ -142,6 +169,12 @@ _WRONG_OBSERVATIONS = (
     f" OR typeof(at) <> 'integer' OR at NOT BETWEEN -{MOST} AND {MOST}"
     f" OR started + at / 1000.0 NOT BETWEEN 0 AND {LATEST!r}"
     f" OR duration < 0 OR duration > {MOST} OR typeof(duration) NOT IN ('integer', 'null') LIMIT 1"
+)
+_WRONG_FAILURES = (
+    "SELECT failures.cell FROM failures LEFT JOIN kinds ON kinds.id = failures.kind"
+    " LEFT JOIN cells ON cells.id = cell LEFT JOIN runs ON runs.id = run"
+    " WHERE typeof(at) <> 'integer' OR typeof(kinds.kind) <> 'text'"
+    " OR typeof(message) <> 'text' OR cells.id IS NULL OR runs.id IS NULL LIMIT 1"
 )
 # The files, by device and inode, that this process has open. What opens and closes such a file by
 # other means than SQLite's lets go of all of SQLite's locks on it (POSIX).
@@ -311,9 +344,11 @@ class SqliteStore(Store):
                 test_id = test_ids.get(where) or self._test_id(*where)
                 of_test.setdefault(test_id, []).append(one)
             for test_id, some in of_test.items():
-                cell_ids = self._put_newer_cells(test_id, uid, some)
+                cell_ids = self._put_newer_cells(test_id, uid, started, some)
                 for one, cell_id in zip(some, cell_ids, strict=True):
                     self._put_observation(run_id, cell_id, started, one)
+                    if one.failure is not None:
+                        self._put_failure(run_id, cell_id, started, one.at, one.failure)
 
     def close_run(self, run: RunRecord, keep: int) -> None:
         """Write down that a run has ended, and fold away all but the newest *keep* runs."""
@@ -366,6 +401,8 @@ class SqliteStore(Store):
         for run_id, cell_id in self._rows(_WRONG_OBSERVATIONS):
             what = f"observations holds of run {run_id} and cell {cell_id} what none can"
             raise damaged(self.path, what)
+        for _ in self._rows(_WRONG_FAILURES):
+            raise damaged(self.path, "failures holds what none can")
 
     def newest(self) -> float:
         """The latest moment that anything here speaks of; 0 if there is nothing."""
@@ -396,7 +433,7 @@ class SqliteStore(Store):
         where, values = ("", ()) if key is None else (" WHERE key = ?", (key,))
         with self.snapshot():
             rows = self._rows(
-                f"SELECT key, label, device, nodeid, {', '.join(_MARK_COLUMNS)} FROM cells"
+                f"SELECT key, label, device, nodeid, costs, {', '.join(_MARK_COLUMNS)} FROM cells"
                 f" JOIN tests ON tests.id = test{where} ORDER BY key, device, cells.id",
                 *values,
             )
@@ -416,6 +453,54 @@ class SqliteStore(Store):
         )
         return self._all(lambda row: observed_of(row, _OUTCOMES), rows)
 
+    def failures(self, key: str | None = None, *, last: bool = False) -> list[FailureRecord]:
+        """How cells failed, of one test or of all: in the whole runs, and in each one's last.
+
+        last: each cell's last failure alone.
+        """
+        where, values = ("", ()) if key is None else (" AND key = ?", (key,))
+        where = f" WHERE (run = failed_run OR ?){where}"
+        values = (not last, *values)
+        rows = self._rows(
+            "SELECT key, label, tests.device, uid, started, at, kinds.kind, message FROM failures"
+            # What is not there is found out, instead of being passed over.
+            " LEFT JOIN kinds ON kinds.id = failures.kind LEFT JOIN runs ON runs.id = run"
+            " LEFT JOIN cells ON cells.id = cell LEFT JOIN tests ON tests.id = test"
+            f"{where} ORDER BY cell, started, uid",
+            *values,
+        )
+        return self._all(failed_of, rows)
+
+    def known_failures(self) -> list[KnownFailure]:
+        """The cells whose last verdict was a failure, by test, the oldest such verdict first."""
+        with self.snapshot():
+            rows = self._rows(_FAILING, FAILED)
+            runs = {
+                row[0]: self._checked(run_of, _RUN_COLUMNS, row[1:])
+                for row in self._rows(f"SELECT id, {', '.join(_RUN_COLUMNS)} FROM runs")
+            }
+            whole = self._rows(
+                "SELECT started, number FROM runs WHERE EXISTS"
+                " (SELECT 1 FROM observations WHERE run = runs.id) ORDER BY started, uid LIMIT 1"
+            )
+        # From the oldest run that is whole on, nothing is missing; before it, runs may be.
+        first, oldest = (whole[0][0], whole[0][1]) if whole else (LATEST, 0)
+
+        def known(row: Sequence[Any]) -> KnownFailure:
+            key, label, device, nodeid, kind, message, passed_at, run_id = row
+            if run_id not in runs:
+                raise ValueError("cells speaks of a run that is not there")
+            passed = 0.0 if passed_at is None else moment(passed_at, "cells.passed_at")
+            return KnownFailure(
+                Cell(*_names_of((device, key, label))[1:], text(device, "tests.device")),
+                text(nodeid, "cells.nodeid"),
+                None if kind is None else failure_of(kind, message),
+                runs[run_id],
+                exact=oldest == 1 or passed >= first,
+            )
+
+        return self._all(known, rows)
+
     def activity(self) -> dict[Cell, tuple[int, float]]:
         """In how many whole runs each cell had a verdict, and when the first of these began."""
         numbers = ", ".join(str(_NUMBERS[outcome]) for outcome in sorted(VERDICTS))
@@ -426,6 +511,23 @@ class SqliteStore(Store):
             " JOIN cells ON cells.id = cell JOIN tests ON tests.id = test"
         )
         return dict(self._all(_activity_of, rows))
+
+    def costs(self) -> Costs:
+        """What is to be expected of each cell, and of each test besides its cells."""
+        with self.snapshot():
+            tests = self._rows("SELECT id, key, device, rests FROM tests")
+            rows = self._rows("SELECT test, label, costs FROM cells WHERE costs <> '[]'")
+        names: dict[object, Name] = {}
+        rests: dict[Name, float] = {}
+        for test_id, name, seconds in self._all(_rest_of, tests):
+            names[test_id] = name
+            if seconds is not None:
+                rests[name] = seconds
+        cells: dict[Name, dict[str, float]] = {}
+        for test_id, label, seconds in self._all(_cost_of, rows):
+            if test_id in names and seconds is not None:
+                cells.setdefault(names[test_id], {})[label] = seconds
+        return Costs(cells, rests)
 
     def seeds(self, key: str, device: str, newest: int) -> list[tuple[int, bool]]:
         """The seeds of the newest whole runs of `rotate` that took a sample of this test, and
@@ -455,12 +557,24 @@ class SqliteStore(Store):
         test_ids = {(test.key, test.device): self._put_test(test) for test in other.tests()}
         cell_ids: dict[Cell, int] = {}
         for record in other.cells():
-            test_id = test_ids[record.cell.key, record.cell.device]
+            test_id = test_ids.get((record.cell.key, record.cell.device))
+            if test_id is None:
+                # A damaged file may say one thing by one way, and another by another.
+                raise self._damaged_source(other, "cells speaks of a test that is not there")
             cell_ids[record.cell] = self._put_cell(test_id, record)
         for run in runs:
             run_id = self._run_id(run.uid)
             for one in other.observations(run.uid):
                 self._put_observation(run_id, cell_ids[one.cell], run.started, one)
+        started = {run.uid: run.started for run in runs}
+        for failed in other.failures():
+            if failed.cell not in cell_ids or failed.run not in started:
+                raise self._damaged_source(other, "failures speaks of what is not there")
+            run_id, cell_id = self._run_id(failed.run), cell_ids[failed.cell]
+            self._put_failure(run_id, cell_id, started[failed.run], failed.at, failed.failure)
+
+    def _damaged_source(self, other: Store, what: str) -> LedgerError:
+        return damaged(getattr(other, "path", self.path), what)
 
     def forget(self, tests: Sequence[TestRecord]) -> None:
         """Forget these tests and their cells."""
@@ -470,8 +584,10 @@ class SqliteStore(Store):
                 of_cell = f"(SELECT id FROM cells WHERE test = {of_test})"
                 names = (test.key, test.device)
                 self._rows(f"DELETE FROM observations WHERE cell IN {of_cell}", *names)
+                self._rows(f"DELETE FROM failures WHERE cell IN {of_cell}", *names)
                 self._rows(f"DELETE FROM cells WHERE test = {of_test}", *names)
                 self._rows("DELETE FROM tests WHERE key = ? AND device = ?", *names)
+            self._forget_kinds()
 
     def still_there(self, nodeids: Container[str], at: float) -> None:
         """At that moment there are those tests whose key, or whose items, are among *nodeids*."""
@@ -511,8 +627,17 @@ class SqliteStore(Store):
             f" (SELECT id FROM runs WHERE id NOT IN ({_NEWEST}))",
             keep,
         )
+        self._rows(
+            f"DELETE FROM failures WHERE run NOT IN ({_NEWEST}) AND NOT EXISTS"
+            " (SELECT 1 FROM cells WHERE cells.id = cell AND failed_run = run)",
+            keep,
+        )
+        self._forget_kinds()
         self._rows(f"DELETE FROM runs WHERE id NOT IN ({_NEWEST}) AND id NOT IN ({used})", keep)
         self._run_ids.clear()
+
+    def _forget_kinds(self) -> None:
+        self._rows("DELETE FROM kinds WHERE id NOT IN (SELECT kind FROM failures)")
 
     def _run_id(self, uid: str) -> int:
         if uid not in self._run_ids:
@@ -557,14 +682,18 @@ class SqliteStore(Store):
         )
         if known:
             *fields, test_id = known[0]
-            # Most are whole and newer than what is known: then there is nothing to compare.
+            # Most are whole and newer than what is known: then there is little to compare.
             if not test.is_whole or test.seen_at <= self._checked(
                 moment, fields[3], "tests.seen_at"
             ):
                 test = test.merged(self._checked(test_of, *fields))
+            else:
+                before = self._checked(lasted_of, fields[_RESTS], "tests.rests")
+                test = replace(test, rests=newest(test.rests, before))
             self._rows(
                 "UPDATE tests SET declared = ?, seen_at = ?, k = ?, always = ?,"
-                " met_at = max(met_at, ?), whole_at = ?, times = ? WHERE id = ?",
+                " met_at = max(met_at, ?), whole_at = ?, times = ?, rests = ?, arguments = ?,"
+                " circle = ? WHERE id = ?",
                 *_test_values(test)[2:],
                 test_id,
             )
@@ -576,33 +705,40 @@ class SqliteStore(Store):
         )
         return self._test_id(test.key, test.device)
 
-    def _put_newer_cells(self, test_id: int, uid: str, seen: Sequence[Observed]) -> list[int]:
+    def _put_newer_cells(
+        self, test_id: int, uid: str, started: float, seen: Sequence[Observed]
+    ) -> list[int]:
         """As `_put_cell` for cells of one test, fast where they are newer than what is known.
 
-        That is the rule while tests run, and 5,000 tests may end in five seconds.
+        That is the rule while tests run, and 5,000 tests may end in five seconds. uid, started: of
+        the run.
         """
         rows = self._rows(_CELLS_OF_TEST, test_id)
-        known = {label: (cell_id, ats) for cell_id, label, *ats in self._all(_times_of, rows)}
+        known = {one.label: one for one in self._all(_times_of, rows)}
         cell_ids = []
         for one in seen:
-            record = CellRecord.of(one.cell, one.nodeid, Mark(one.at, uid, one.outcome))
+            costs = lasted(started, one.duration)
+            record = CellRecord.of(one.cell, one.nodeid, Mark(one.at, uid, one.outcome), costs)
             # Once: of two outcomes of one cell, the second is compared with the first.
-            cell_id, ats = known.pop(one.cell.label, (None, ()))
-            if cell_id is None or any(at is not None and at >= one.at for at in ats):
+            before = known.pop(one.cell.label, None)
+            if before is None or any(at is not None and at >= one.at for at in before.ats):
                 cell_ids.append(self._put_cell(test_id, record))
                 continue
             marks = [name for name in _MARKS if getattr(record, name) is not None]
             columns = ", ".join(f"{name}_at = ?, {name}_run = ?, {name} = ?" for name in marks)
             self._rows(
-                f"UPDATE cells SET nodeid = ?, {columns} WHERE id = ?",
+                f"UPDATE cells SET nodeid = ?, costs = ?, {columns} WHERE id = ?",
+                one.nodeid,
+                _json_of(newest(costs, before.costs)),
                 # Not by numbered placeholders: Python 3.12 warns of these, bound in sequence.
-                *(one.nodeid, *len(marks) * (one.at, self._run_id(uid), one.outcome), cell_id),
+                *len(marks) * (one.at, self._run_id(uid), one.outcome),
+                before.cell_id,
             )
-            cell_ids.append(cell_id)
+            cell_ids.append(before.cell_id)
         return cell_ids
 
     def _put_cell(self, test_id: int, record: CellRecord) -> int:
-        columns = ("nodeid", *_MARK_COLUMNS)
+        columns = ("nodeid", "costs", *_MARK_COLUMNS)
         known = self._rows(
             f"SELECT id, {', '.join(columns)} FROM cells WHERE test = ? AND label = ?",
             test_id,
@@ -620,7 +756,7 @@ class SqliteStore(Store):
             ((cell_id,),) = self._rows("SELECT last_insert_rowid()")
             return int(cell_id)
         cell_id, *fields = known[0]
-        uids = {run_id: self._uid(run_id) for run_id in fields[2::3] if run_id is not None}
+        uids = {run_id: self._uid(run_id) for run_id in fields[3::3] if run_id is not None}
         old = self._checked(cell_of, (*record.cell, *fields), uids)
         merged = record.merged(old)
         if merged != old:
@@ -643,7 +779,7 @@ class SqliteStore(Store):
         return uid
 
     def _cell_values(self, record: CellRecord) -> list[object]:
-        values: list[object] = [record.nodeid]
+        values: list[object] = [record.nodeid, _json_of(record.costs)]
         for name in _MARKS:
             mark: Mark | None = getattr(record, name)
             if mark is None:
@@ -666,6 +802,22 @@ class SqliteStore(Store):
             _NUMBERS[one.outcome],
             at,
             None if one.duration is None else round(1000 * one.duration),
+        )
+
+    def _put_failure(
+        self, run_id: int, cell_id: int, started: float, at: float, failure: Failure
+    ) -> None:
+        words = (failure.kind, failure.message)
+        self._rows("INSERT INTO kinds (kind, message) VALUES (?, ?) ON CONFLICT DO NOTHING", *words)
+        self._rows(
+            "INSERT INTO failures (cell, run, at, kind) SELECT ?, ?, ?, id FROM kinds"
+            " WHERE kinds.kind = ? AND message = ? ON CONFLICT (cell, run) DO UPDATE SET"
+            " at = excluded.at, kind = excluded.kind WHERE excluded.at > at"
+            # Of two at one millisecond always the same one, whichever came first.
+            " OR (excluded.at = at AND (SELECT kinds.kind || kinds.message FROM kinds"
+            " WHERE id = excluded.kind) > (SELECT kinds.kind || kinds.message FROM kinds"
+            " WHERE id = failures.kind))",
+            *(cell_id, run_id, round(1000 * (at - started)), *words),
         )
 
 
@@ -712,16 +864,39 @@ def _activity_of(row: Sequence[Any]) -> tuple[Cell, tuple[int, float]]:
     return cell, (often, moment(at, "runs.started"))
 
 
-def _times_of(row: Sequence[Any]) -> Sequence[Any]:
+class _Times(NamedTuple):
+    label: str
+    cell_id: int
+    costs: Lasted
+    ats: Sequence[float | None]
+
+
+def _times_of(row: Sequence[Any]) -> _Times:
     # Of every test that ends.
-    for at in row[2:]:
+    cell_id, label, costs, *ats = row
+    for at in ats:
         if at is not None:
             moment(at, "cells")
-    text(row[1], "cells.label")
-    return row
+    return _Times(text(label, "cells.label"), cell_id, lasted_of(costs, "cells.costs"), ats)
+
+
+def _rest_of(row: Sequence[Any]) -> tuple[object, Name, float | None]:
+    test_id, key, device, rests = row
+    name = text(key, "tests.key"), text(device, "tests.device")
+    return test_id, name, estimate(lasted_of(rests, "tests.rests"))
+
+
+def _cost_of(row: Sequence[Any]) -> tuple[object, str, float | None]:
+    test_id, label, costs = row
+    return test_id, text(label, "cells.label"), estimate(lasted_of(costs, "cells.costs"))
+
+
+def _json_of(some: Lasted) -> str:
+    return json.dumps(some, separators=(",", ":")) if some else "[]"
 
 
 def _test_values(test: TestRecord) -> tuple[object, ...]:
     declared, always = (json.dumps([*map(_text, some)]) for some in (test.declared, test.always))
     since = (test.met_at, test.whole_at, json.dumps(test.times))
-    return test.key, test.device, declared, test.seen_at, test.k, always, *since
+    later = (_json_of(test.rests), test.arguments, _text(test.circle))
+    return test.key, test.device, declared, test.seen_at, test.k, always, *since, *later

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from unicodedata import category
+
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.records import KnownFailure
 
 
 def count_of(number: int, what: str) -> str:
@@ -19,6 +23,25 @@ def age(seconds: float) -> str:
     return count_of(max(int(seconds), 0), "second")
 
 
+def lasting(seconds: float | None) -> str:
+    """How long something takes, such as `9m40s` or `3.2 s`; `unknown` for None."""
+    if seconds is None:
+        return "unknown"
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    if whole >= 60:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if seconds >= 9.95:
+        return f"{whole} s"
+    if seconds >= 0.9995:
+        return f"{seconds:.1f} s"
+    millis = 1000 * seconds
+    if millis >= 9.95:
+        return f"{millis:.0f} ms"
+    return f"{millis:.1f} ms" if millis >= 0.1 else "< 0.1 ms"
+
+
 def ago(at: float, now: float) -> str:
     """How long ago that was, for people."""
     return f"{age(now - at)} ago"
@@ -27,6 +50,14 @@ def ago(at: float, now: float) -> str:
 def short_commit(commit: str) -> str:
     """The first seven digits of a commit, with the `+` of a dirty tree."""
     return commit[:7] + "+" * commit.endswith("+")
+
+
+def since(known: KnownFailure, now: float) -> str:
+    """Since when a cell fails, such as `since run 12, 41 days, commit abc1234`."""
+    run = known.since
+    text = f"since run {run.number}{'' if known.exact else ' or before'}"
+    text += f", {age(now - run.started)}"
+    return f"{text}, commit {visible(short_commit(run.commit))}" if run.commit else text
 
 
 def visible(text: str) -> str:

@@ -13,7 +13,7 @@ from dtype_sampler.sampling.lanes import Lane
 WIRE = "dtype_sampler"
 # Where pytest's cache keeps the seed for `--dtype-seed=last`.
 CACHE_SEED = "dtype_sampler/seed"
-_AS_TEXT = ("recheck", "suspects", "alone", "hidden", "verdicts")
+_AS_TEXT = ("recheck", "suspects", "alone", "hidden", "verdicts", "known", "known_as")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +21,20 @@ class RunPlan:
     """The settings of a run with its seed chosen.
 
     seed_origin: words for the header that say where the seed came from. k: of tests that name none,
-    a number or a share such as "1/3" (`candidates.number_of`). only: names as
-    `--dtype-only` takes them; empty means every dtype. device: None means the current accelerator,
-    else cpu. attempt: which attempt's random data each test begins with. kept: node ids that are
-    never left out, as somebody asked for them by name or they failed last. recheck: device type ->
-    test key -> the labels whose last verdict was a failure, the oldest such verdict first.
-    suspects: likewise, those of which one did not pass and which one is not known: they are taken
-    one at a time. alone: likewise, those of which that was told so: they did not pass alone, be it
-    as expected. hidden: likewise,
-    the labels that a loop did not get to the last time, as it was stopped there.
+    a number or a share such as "1/3" (`candidates.number_of`). together: whether tests with
+    the same candidates take the same ones. only: names as `--dtype-only` takes them; empty means
+    every dtype. device: None means the current accelerator, else cpu. attempt: which attempt's
+    random data each test begins with. kept: node ids that are never left out, as somebody asked for
+    them by name or they failed last. recheck: device type -> test key -> the labels whose last
+    verdict was a failure, the oldest such verdict first. suspects: likewise, those of which one
+    did not pass and which one is not known: they are taken one at a time. alone: likewise, those of
+    which that was told so: they did not pass alone, be it as expected. hidden: likewise, the labels
+    that a loop did not get to the last time, as it was stopped there.
     verdicts: device type -> test key -> label -> when its last verdict was, for `oldest`.
+    known: device type -> test key -> the labels that are known to fail, in the order in which a
+    loop is handed them -> the place of what is known of that in known_as: in which way, as the
+    types of the exceptions, and since when, in words. vague: of how many failing cells the way is
+    not known.
     lane, part: see `lanes.Lane`. in_series: whether the seed is the lane's next one, from which the
     lane's next run will count on; a seed that was given, or drawn, is not.
     """
@@ -38,6 +42,7 @@ class RunPlan:
     seed: int
     seed_origin: str
     strategy: str = "rotate"
+    together: bool = False
     k: int | str = 3
     all_dtypes: bool = False
     only: tuple[str, ...] = ()
@@ -52,9 +57,17 @@ class RunPlan:
     alone: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     hidden: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     verdicts: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    known: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+    known_as: Sequence[tuple[Sequence[str], str]] = ()
+    vague: int = 0
     lane: str = ""
     part: str = ""
     in_series: bool = True
+
+    def known_failure(self, device: str, key: str, label: str) -> tuple[Sequence[str], str] | None:
+        """In which way a cell is known to fail, and since when; None if it is not."""
+        place = self.known.get(device, {}).get(key, {}).get(label)
+        return None if place is None else self.known_as[place]
 
     def to_wire(self) -> dict[str, Any]:
         """Plain builtins, fit for xdist's `workerinput`."""
@@ -65,7 +78,9 @@ class RunPlan:
     @classmethod
     def from_wire(cls, data: Mapping[str, Any]) -> RunPlan:
         """The plan that `to_wire` packed."""
-        return cls(**{**data, **{name: loads(data[name]) for name in _AS_TEXT}})
+        read = {name: loads(data[name]) for name in _AS_TEXT}
+        read["known_as"] = tuple((tuple(types), words) for types, words in read["known_as"])
+        return cls(**{**data, **read})
 
 
 @dataclass(frozen=True, slots=True)

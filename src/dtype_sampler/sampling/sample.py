@@ -8,6 +8,8 @@ from threading import local
 from typing import Any, Generic, TypeVar, overload
 from weakref import ref
 
+from dtype_sampler.sampling.stopwatch import Holder, Stopwatch
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -22,8 +24,9 @@ class SampleRecord:
     `chosen` is but the item's own label. by_name: the seed alone does not give this sample.
     whole: of items, whether all that the test was parametrized with is known; None for what a test
     asks for while it runs, which may be more if it ends otherwise. entered: the labels handed out
-    so far, in that order. order: the seed and the key that the order of the candidates was made
-    from.
+    so far, in that order. took: label -> how long it was in hand so far, in seconds. order: the
+    seed and the key that the order of the candidates was made from. arguments: how many the
+    candidates combine; 1 for single ones.
     """
 
     key: str
@@ -39,7 +42,18 @@ class SampleRecord:
     skipped: dict[str, str] = field(default_factory=dict)
     whole: bool | None = None
     entered: dict[str, None] = field(default_factory=dict)
+    took: dict[str, float] = field(default_factory=dict)
     order: tuple[int, str] = (0, "")
+    arguments: int = 1
+
+    @property
+    def circle(self) -> str:
+        """The key that the order was made from; empty where that is the test key.
+
+        A loop inside a loop has another one each time, which foretells nothing: empty too.
+        """
+        key = self.order[1]
+        return "" if key == self.key or "\0" in key else key
 
     def to_wire(self) -> dict[str, Any]:
         """A snapshot in plain builtins, fit for a report that crosses a process border."""
@@ -57,6 +71,9 @@ class SampleRecord:
             "by_name": self.by_name,
             "whole": self.whole,
             "entered": tuple(self.entered),
+            "arguments": self.arguments,
+            "circle": self.circle,
+            "took": {label: round(seconds, 6) for label, seconds in self.took.items()},
         }
 
 
@@ -73,11 +90,14 @@ class UnderTest:
     next may be another task, and whoever started it raises later what the first one raised.
     """
 
-    __slots__ = ("_here", "_moved", "_tests_own", "_threads")
+    __slots__ = ("_here", "_moved", "_tests_own", "_threads", "_watch")
 
-    def __init__(self, moved: Callable[[], object] | None = None) -> None:
-        """moved: called whenever what is under test has changed."""
+    def __init__(
+        self, moved: Callable[[], object] | None = None, watch: Stopwatch | None = None
+    ) -> None:
+        """moved: called whenever what is under test has changed. watch: of the test."""
         self._moved = moved
+        self._watch = watch
         self.clear()
 
     def clear(self) -> None:
@@ -121,6 +141,8 @@ class UnderTest:
         """This thread is out of all loops that it has entered since then."""
         loops = self._loops()
         loops[:] = [entry for entry in loops if id(entry) in before]
+        if self._watch is not None:
+            self._watch.back_to(_innermost(loops))
 
     def around(self, loop: object = None) -> list[tuple[str, SampleRecord | None]]:
         """The label and the sample of each loop that is going on around *loop*, outermost first.
@@ -141,14 +163,27 @@ class UnderTest:
         """Whether *loop* has handed out something, and is not over."""
         return any(owner() is loop for owner, _, _ in self._loops())
 
-    def enter(self, loop: object, label: str, record: SampleRecord | None = None) -> None:
-        """*loop* hands out *label*, which is of the sample *record*."""
+    def enter(
+        self,
+        loop: object,
+        label: str,
+        record: SampleRecord | None = None,
+        since: float | None = None,
+    ) -> None:
+        """*loop* hands out *label*, which is of the sample *record*.
+
+        since: when it began to, by the clock of the test's watch.
+        """
         self._drop(loop)
         loops = self._loops()
         if loops is self._tests_own:
             # Loops whose iterator is gone were left early, and the test went on.
             loops[:] = [entry for entry in loops if entry[0]() is not None]
         loops.append((ref(loop), label, record))
+        if self._watch is not None and record is not None and since is not None:
+            numbered = loop is record
+            some = _innermost(loops) if numbered else ((record.took, label),)
+            self._watch.hand(loop, some, since, numbered=numbered)
         if self._moved is not None:
             self._moved()
 
@@ -159,6 +194,8 @@ class UnderTest:
     def leave(self, loop: object) -> None:
         """*loop* is over, and so are those inside it."""
         self._drop(loop)
+        if self._watch is not None:
+            self._watch.leave(loop, _innermost(self._loops()))
         if self._moved is not None:
             self._moved()
 
@@ -168,6 +205,21 @@ class UnderTest:
             if owner() is loop:
                 del loops[depth:]
                 return
+
+
+def _innermost(loops: Sequence[_Entry]) -> tuple[Holder, ...]:
+    """What the time belongs to: the innermost loop's label, or those that were taken by number."""
+    holders: tuple[Holder, ...] = ()
+    for owner, label, record in reversed(loops):
+        loop = owner()
+        if record is None:
+            break
+        holder = (record.took, label)
+        if loop is record:
+            holders = (holder, *holders)
+        elif loop is not None:
+            return holders or (holder,)
+    return holders
 
 
 class DtypeSample(Sequence[T_co], Generic[T_co]):

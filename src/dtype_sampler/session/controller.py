@@ -13,11 +13,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally, blamed, heavier
+from dtype_sampler.ledger.outcomes import (
+    CRASHED,
+    FAILED,
+    SUSPECT,
+    Cell,
+    Finished,
+    Observation,
+    Tally,
+    blamed,
+    failure_on_wire,
+    heavier,
+)
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.session import terminal
+from dtype_sampler.session.expected import KNOWN
 from dtype_sampler.session.faults import LOST, guarded, told
+from dtype_sampler.session.known import Compared, compare
 from dtype_sampler.session.nodeids import argument_of_nodeid
 from dtype_sampler.session.settings import INI, Settings
 from dtype_sampler.session.subtests import name_dtypes
@@ -25,6 +38,7 @@ from dtype_sampler.session.subtests import name_dtypes
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.ledger.coverage import Coverage
+    from dtype_sampler.ledger.failures import Failure
     from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 
 # Characters of a command line that the ledger keeps: it may name thousands of tests.
@@ -66,9 +80,10 @@ class Controller:
         self._pid = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
-        self._durations: dict[str, float] = {}
-        # What was said last of each cell, and the node id of the item that said it.
-        self._said: dict[Cell, tuple[str, str]] = {}
+        # What was said last of each cell, in which way it failed, and the node id of the item that
+        # said it.
+        self._said: dict[Cell, tuple[str, str, Failure | None]] = {}
+        self._compared: Compared | None = None
         # The node ids of what was called and came to its end: it has asked for all it asks for.
         self._came_to_end: set[str] = set()
         self._coverage: Coverage | None = None
@@ -90,7 +105,11 @@ class Controller:
     def pytest_report_header(self) -> str:
         if self.config.getoption("collectonly"):
             return terminal.listing_header(self.plan)
-        return terminal.header(self.plan)
+        return terminal.header(self.plan, self.settings.instead_of, self._baseline)
+
+    @property
+    def _baseline(self) -> str:
+        return str(self.settings.baseline) if self.settings.compared else ""
 
     @property
     def _forked(self) -> bool:
@@ -105,7 +124,7 @@ class Controller:
         if writer is None or self.config.get_verbosity() >= 0:
             return
         if not (self.config.getoption("no_header") or self.config.getoption("collectonly")):
-            writer.write_line(terminal.header(self.plan))
+            writer.write_line(terminal.header(self.plan, self.settings.instead_of, self._baseline))
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
@@ -138,7 +157,7 @@ class Controller:
         except Exception:
             self._lose(nodeid)
             raise
-        if payload is not None and observation.outcome == "failed":
+        if payload is not None and observation.outcome == "failed" and not hasattr(report, KNOWN):
             with told(self.config, "making replay lines"):
                 sure, doubtful = blamed(observation)
                 blame = {"under_test": sure, "one_of": doubtful}
@@ -146,8 +165,6 @@ class Controller:
         if self.books is None:
             return
         self._met.add(nodeid)
-        if payload is not None and report.when == "call" and payload["function"] is not None:
-            self._durations[nodeid] = report.duration
         if payload is not None and report.when == "call" and not observation.subtest:
             self._came_to_end.discard(nodeid)
             if observation.outcome == "passed":
@@ -158,18 +175,24 @@ class Controller:
                 left = sample["declared"] if sample["left"] is None else sample["left"]
                 reach = self._reach.setdefault((sample["key"], sample["device"]), {})
                 reach.update(dict.fromkeys(left))
-            duration = self._durations.pop(nodeid, None)
-            at_end = nodeid in self._came_to_end
-            self.books.record(*_records(finished, self.books.now(), duration, came_to_end=at_end))
+            self._record(finished, self.books.now(), came_to_end=nodeid in self._came_to_end)
+
+    def _record(self, finished: Finished, now: float, *, came_to_end: bool) -> None:
+        assert self.books is not None
+        started = now if self.books.run is None else self.books.run.started
+        self.books.record(*_records(finished, started, now, came_to_end=came_to_end))
 
     def _with_repetitions(self, nodeid: str, finished: Finished) -> Finished:
         """A cell that several items speak of, as repetitions of a test do, has the worst of it."""
-        cells = {}
+        cells, failures = {}, {}
         for cell, outcome in finished.cells.items():
-            source, before = self._said.get(cell, (nodeid, outcome))
-            cells[cell] = outcome if source == nodeid else heavier(before, outcome)
-            self._said[cell] = nodeid, cells[cell]
-        return replace(finished, cells=cells)
+            failure = finished.failures.get(cell)
+            source, before, failed = self._said.get(cell, (nodeid, outcome, failure))
+            cells[cell], failures[cell] = outcome, failure
+            if source != nodeid and heavier(before, outcome) != outcome:
+                cells[cell], failures[cell] = before, failed
+            self._said[cell] = nodeid, cells[cell], failures[cell]
+        return replace(finished, cells=cells, failures=failures)
 
     def _lose(self, nodeid: str) -> None:
         self._lost.add(nodeid)
@@ -276,14 +299,23 @@ class Controller:
         left: list[Finished] = []
         with told(self.config, "folding what has not ended"):
             left = self.tally.close()
+        if self.settings.compared:
+            with told(self.config, "comparing with the baseline"):
+                self._compared = compare(self.plan, self.tally)
+            self._gate_mended(session)
         if self.books is not None:
             with told(self.config, "closing the books"):
                 now = self.books.now()
                 for finished in left:
-                    self.books.record(*_records(finished, now, None, came_to_end=False))
+                    self._record(finished, now, came_to_end=False)
             with told(self.config, "closing the books"):
                 self.books.end(self._met)
             self._gate(session)
+
+    def _gate_mended(self, session: pytest.Session) -> None:
+        mended = self._compared is None or self._compared.mended
+        if mended and self.settings.fail_on_mended and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _gate(self, session: pytest.Session) -> None:
         assert self.books is not None
@@ -347,11 +379,13 @@ class Controller:
         from dtype_sampler.reports.ledger import data, text
 
         now = self.books.now()
-        summary = data.summary(coverage, runs)
+        costs = self.books.costs()
+        summary = data.summary(coverage, runs, costs)
         try:
             with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
                 room = text.STEP_SUMMARY_LIMIT - file.tell()
-                file.write(text.markdown(coverage, summary, now=now, limit=room))
+                shown = text.markdown(coverage, summary, now=now, limit=room, costs=costs)
+                file.write(shown)
         except OSError as error:
             self.books.problems.append(f"{path}: can't be written: {error.strerror}")
 
@@ -377,6 +411,12 @@ class Controller:
             for line in terminal.summary(self.plan, self.tally, idle=self._idle):
                 if not brief:
                     terminalreporter.write_line(line)
+        if self._compared is not None and self.tally.used:
+            with told(self.config, "showing what is known to fail"):
+                lines = terminal.comparison(self._compared, self.plan, self.tally, self.settings)
+                for line, red in lines:
+                    if red or not brief:
+                        terminalreporter.write_line(line, red=red)
         if self.books is not None:
             with told(self.config, "showing what the ledger says"):
                 told_of = terminal.ledger_summary(
@@ -442,14 +482,16 @@ def open_books(config: pytest.Config, settings: Settings) -> Books | None:
 
 
 def _records(
-    finished: Finished, now: float, duration: float | None, *, came_to_end: bool
+    finished: Finished, started: float, now: float, *, came_to_end: bool
 ) -> tuple[list[TestRecord], list[Observed]]:
     """What the ledger is told of a test that has ended.
 
-    came_to_end: it passed, so that it has asked for all it asks for.
+    started: of the run. came_to_end: it passed, so that it has asked for all it asks for.
     """
+    from dtype_sampler.ledger.costs import durations, lasted
     from dtype_sampler.ledger.records import Observed, TestRecord
 
+    took, rests = durations(finished)
     tests: dict[tuple[str, str], TestRecord] = {}
     for sample in finished.samples:
         key, device = sample["key"], sample["device"]
@@ -465,6 +507,9 @@ def _records(
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
             whole_at=now if whole else 0.0,
+            arguments=max(sample["arguments"], before.arguments if before else 1),
+            circle=before.circle if before else sample["circle"],
+            rests=lasted(started, rests.get((key, device))),
         )
     marked = {
         Cell(sample["key"], label, sample["device"])
@@ -472,8 +517,15 @@ def _records(
         for label in sample.get("skipped", ())
     }
     seen = [
-        # No node id for what a mark skips: nothing ran it.
-        Observed(cell, "" if cell in marked else finished.nodeid, outcome, now, duration)
+        Observed(
+            cell,
+            # No node id for what a mark skips: nothing ran it.
+            "" if cell in marked else finished.nodeid,
+            outcome,
+            now,
+            took.get(cell),
+            finished.failures.get(cell) if outcome in (FAILED, CRASHED, SUSPECT) else None,
+        )
         for cell, outcome in finished.cells.items()
     ]
     return list(tests.values()), seen
@@ -500,12 +552,14 @@ def _is_of_a_test(report: object) -> bool:
 def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> Observation:
     # pytest 9 and pytest-subtests both say by a context that a report is a subtest's.
     subtest = hasattr(getattr(report, "context", None), "kwargs")
-    outcome: str = report.outcome
+    # To the books, what is known to fail has failed, whatever pytest is told of it.
+    known = hasattr(report, KNOWN)
+    outcome: str = "failed" if known else report.outcome
     rerun = outcome == "rerun"
     if payload is not None and (rerun or outcome == "failed") and not subtest:
         # What made it fail on the way here are its subtests, which have their own reports.
         outcome = payload.get("outcome", outcome)
-    xfail = hasattr(report, "wasxfail")
+    xfail = hasattr(report, "wasxfail") and not known
     if xfail and str(report.wasxfail).removeprefix("reason: ").startswith("[NOTRUN]"):
         # `xfail(run=False)`: pytest calls it an expected failure, though nothing has run.
         xfail = False
@@ -518,6 +572,7 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
         samples=payload,
         rerun=rerun,
         worker=worker,
+        failure=failure_on_wire((payload or {}).get("failure")),
     )
 
 

@@ -28,6 +28,7 @@ from dtype_sampler.sampling.candidates import (
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import choose, turn_of
 from dtype_sampler.sampling.sample import SampleRecord
+from dtype_sampler.sampling.together import circle_of
 from dtype_sampler.sampling.turns import as_named, in_turn
 
 
@@ -119,8 +120,9 @@ def draw(
     why, of those that the suite's own marks skip: they are passed over too, unless nothing is left
     out: then pytest skips them, and shows each. probe: whether to pass over what the device
     refuses. order: the seed and the key that the order of the candidates is made from; None means
-    the run's seed and the test key. sharing: the test keys whose history `oldest` goes by; none
-    means *key*. loop: whether one dtype can hide the next, so that it matters which comes first.
+    the run's seed, and the test key or, where all tests take the same, the candidates' own.
+    sharing: the test keys whose history `oldest` goes by; none means *key*. loop: whether one dtype
+    can hide the next, so that it matters which comes first.
     """
     everything = full or bool(plan.only)
     sampled = not everything and k < len(pool.labels)
@@ -151,12 +153,15 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
-    if plan.verdicts or plan.recheck or plan.suspects or plan.alone or plan.hidden:
+    if any((plan.verdicts, plan.recheck, plan.suspects, plan.alone, plan.hidden, plan.known)):
         # The device decides whose history counts, and importing torch, as this does for a pool of
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
+    arguments = pool.arguments
     seed, order_key = order or (plan.seed, key)
+    if plan.together and order_key == key:
+        order_key = circle_of(pool.labels)
     chosen = choose(
         seed=seed,
         strategy=plan.strategy,
@@ -168,6 +173,7 @@ def draw(
         always=always,
         available=available,
         verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,)),
+        arguments=arguments,
     )
 
     def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
@@ -179,12 +185,15 @@ def draw(
         # A loop, which takes several in one go.
         suspects, alone = known(plan.suspects), known(plan.alone)
         past = replace(past, suspects=in_order(pool, suspects), alone=in_order(pool, alone))
-    declared, again = take(chosen, pool.labels, past, seed=plan.seed, k=k, fixed=len(always))
+    declared, by_past = take(chosen, pool.labels, past, seed=plan.seed, k=k, fixed=len(always))
     turns = declared
+    expected = tuple(plan.known.get(where, {}).get(key, ()))
     if loop and plan.only:
-        turns = as_named(declared, plan.only)
+        named = as_named(declared, plan.only)
+        turns = in_turn(named, known=expected)
+        by_past = by_past or turns != named
     elif loop:
-        turns = in_turn(declared, hidden=past.hidden, failing=past.failing)
+        turns = in_turn(declared, hidden=past.hidden, failing=past.failing, known=expected)
     return SampleRecord(
         key,
         where,
@@ -195,11 +204,12 @@ def draw(
         always=always,
         left=_left(plan, pool, left),
         skipped=dict(skipped or {}),
-        # With --dtype-only, the command line says all of it.
-        by_name=again
+        # With --dtype-only, the command line says all of it, but for what is known to fail.
+        by_name=by_past
         or (turns != declared and not plan.only)
         or (plan.strategy == "oldest" and not everything),
         order=(seed, order_key),
+        arguments=arguments,
     )
 
 
@@ -251,6 +261,7 @@ def draw_within(plan: RunPlan, outer: SampleRecord, label: str) -> tuple[int, st
             families=tuple(map(family_of, outer.declared)),
             k=outer.k,
             always=outer.always,
+            arguments=outer.arguments,
         )
     # No test key has this character.
     return seed, f"{key}\0{label}"

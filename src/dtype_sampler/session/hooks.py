@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from time import perf_counter
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ RESEEDED = pytest.StashKey[bool]()
 TRACE: pytest.StashKey[Trace] = pytest.StashKey()
 # How many items this process has begun to run, one that is run again counted again.
 EXECUTIONS = pytest.StashKey[int]()
+# What tests are measured by, in seconds; `time.perf_counter` where this is not set.
+CLOCK = pytest.StashKey[Callable[[], float]]()
 ASKING = pytest.StashKey[dict[tuple[int, str], bool]]()
 OTHERS = pytest.StashKey[bool]()
 
@@ -109,6 +112,7 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[PLAN] = RunPlan.from_wire(wire)
             config.pluginmanager.register(WorkerReports(config), "dtype-sampler-worker")
             _leave_traces(config)
+            _expect_failures(config)
         return
     from dtype_sampler.session.controller import Controller, open_books
     from dtype_sampler.session.startup import read_plan, read_settings
@@ -123,6 +127,14 @@ def pytest_configure(config: pytest.Config) -> None:
     controller = Controller(config, settings, plan, books, idle=idle)
     config.pluginmanager.register(controller, "dtype-sampler-controller")
     _leave_traces(config)
+    _expect_failures(config)
+
+
+def _expect_failures(config: pytest.Config) -> None:
+    if config.stash[PLAN].known:
+        from dtype_sampler.session.expected import KnownFailures
+
+        config.pluginmanager.register(KnownFailures(config, _running), KnownFailures.NAME)
 
 
 def _leave_traces(config: pytest.Config) -> None:
@@ -298,6 +310,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     plan = _plan_of(item)
     if plan is None:
         return (yield)
+    from dtype_sampler.sampling.stopwatch import Stopwatch
     from dtype_sampler.session.running import RunningTest
 
     stash = item.config.stash
@@ -313,6 +326,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         repetition=_repetition(item),
         execution=stash[EXECUTIONS],
         note=None if trace is None else partial(trace.note, item.nodeid),
+        watch=Stopwatch(stash.get(CLOCK, perf_counter)),
     )
     with running(test):
         result = yield
@@ -459,8 +473,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     test = _running(item)
     if test is None:
         return (yield)
-    with test.examples.watching(getattr(item, "obj", None)), _seeds_kept(item):
-        return (yield)
+    try:
+        with test.examples.watching(getattr(item, "obj", None)), _seeds_kept(item):
+            return (yield)
+    finally:
+        test.watch.call_over()
 
 
 @contextmanager
@@ -506,8 +523,23 @@ def pytest_runtest_makereport(
         raise
     if payload is not None:
         # A worker's pytest makes a test with failed subtests a failure itself, later than this.
-        setattr(report, WIRE, payload | {"outcome": report.outcome})
+        setattr(report, WIRE, payload | _said_by(report, call, test))
     return report
+
+
+def _said_by(
+    report: pytest.TestReport, call: pytest.CallInfo[None], test: RunningTest
+) -> dict[str, Any]:
+    """What the books are told of a report: whatever pytest is told of what is known to fail."""
+    if report.outcome != "failed" and not test.plan.known:
+        return {"outcome": report.outcome}
+    from dtype_sampler.session.expected import KNOWN, expect, failure_in
+
+    if test.plan.known:
+        expect(test, call, report)
+    outcome = "failed" if hasattr(report, KNOWN) else report.outcome
+    failure = failure_in(report, call)
+    return {"outcome": outcome} | ({"failure": tuple(failure)} if failure is not None else {})
 
 
 @pytest.fixture(scope="session", name="random_dtypes")

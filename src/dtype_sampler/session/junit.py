@@ -32,3 +32,5 @@ def add_properties(config: pytest.Config, plan: RunPlan, tally: Tally) -> None:
         ("device", ",".join(devices) or plan.device or "auto"),
     ):
         xml.add_global_property(f"dtype_sampler_{name}", str(value))
+    if plan.together:
+        xml.add_global_property("dtype_sampler_together", "true")

@@ -102,6 +102,7 @@ def _options_of_samples(settings: Settings) -> Iterator[tuple[str, str]]:
     for name, flag in (
         ("k", "--dtype-k"),
         ("strategy", "--dtype-strategy"),
+        ("together", "--dtype-together"),
         ("device", "--dtype-device"),
         ("only", "--dtype-only"),
         ("all_dtypes", "--all-dtypes"),

@@ -7,6 +7,7 @@ import os
 from dtype_sampler.sampling.lanes import Lane, next_seed
 from dtype_sampler.sampling.plan import History, RunPlan
 from dtype_sampler.sampling.rule import seed_after
+from dtype_sampler.session.known import Known
 from dtype_sampler.session.settings import CLI, DEFAULT, ENV, INI, Settings
 
 
@@ -18,13 +19,15 @@ def make_plan(
     history: History | None = None,
     lane: Lane | None = None,
     by_nodeid: bool = False,
+    known: Known | None = None,
 ) -> RunPlan:
     """Choose the seed and fix everything that decides a sample.
 
     last_seed: the seed of the run before, if it is known. history: what the ledger knows; None if
     there is none. lane: whose seeds are gone through. by_nodeid: whether nothing but node ids was
     asked for: if a seed was given too, the run replays what these tests did with it, and what the
-    ledger has come to know since has no part in it.
+    ledger has come to know since has no part in it. known: what is known to fail; None if that is
+    not compared.
 
     Raises LookupError with the word that asks for a seed, if what it needs is not known: another
     seed would not replay what the person wants to see again.
@@ -34,10 +37,12 @@ def make_plan(
     given = settings.came_from("seed") in (CLI, ENV) and settings.seed not in ("next", "random")
     past = (history if not (by_nodeid and given) else None) or History()
     again = past if settings.recheck_failed else History()
+    known = known or Known()
     return RunPlan(
         seed=seed,
         seed_origin=words,
         strategy=settings.strategy,
+        together=settings.together,
         k=settings.k,
         all_dtypes=settings.all_dtypes,
         only=settings.only,
@@ -47,11 +52,14 @@ def make_plan(
         reseed=settings.reseed,
         attempt=settings.attempt,
         kept=kept,
-        recheck=again.failing,
+        recheck=known.without(again.failing),
         suspects=again.suspect,
         alone=again.alone,
         hidden=past.hidden,
         verdicts=history.verdicts if history is not None else {},
+        known=known.cells,
+        known_as=known.ways,
+        vague=known.vague,
         lane=lane.selection,
         part=lane.part,
         in_series=settings.seed == "next",

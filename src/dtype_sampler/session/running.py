@@ -13,6 +13,7 @@ from unittest import SkipTest
 from dtype_sampler.sampling.candidates import short_name
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
+from dtype_sampler.sampling.stopwatch import Stopwatch
 from dtype_sampler.sampling.turns import in_turn
 from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.draw import draw, draw_within, make_request, own_device, why_nothing
@@ -35,7 +36,8 @@ class RunningTest:
     raising something, for a reason. shared: it is no test but a fixture that many tests share.
     repetition: counts from 1 on, where another plugin runs the test several times.
     execution: the number of this execution in its process, as one item may be run again. note:
-    called with this test, and what it sets up, whenever what it does has changed.
+    called with this test, and what it sets up, whenever what it does has changed. watch: measures
+    it; a fixture has that of the test which sets it up.
     """
 
     __slots__ = (
@@ -63,6 +65,7 @@ class RunningTest:
         "seeding",
         "subtests",
         "under_test",
+        "watch",
     )
 
     def __init__(
@@ -76,6 +79,7 @@ class RunningTest:
         repetition: int = 1,
         execution: int = 0,
         note: Callable[..., object] | None = None,
+        watch: Stopwatch | None = None,
     ) -> None:
         self.plan = plan
         self.nodeid = nodeid
@@ -83,7 +87,8 @@ class RunningTest:
         self._skip = skip
         self._shared = shared
         self._note = note
-        self.under_test = UnderTest(None if note is None else self._noted)
+        self.watch = Stopwatch() if watch is None else watch
+        self.under_test = UnderTest(None if note is None else self._noted, self.watch)
         self.examples = Examples(self.under_test)
         self.execution = execution
         # Setup, call or teardown; known only where somebody takes note of it.
@@ -131,6 +136,7 @@ class RunningTest:
         """Forget what an earlier attempt took: a retry starts anew, with the same samples."""
         self.attempt += 1
         self.phase = "setup"
+        self.watch.begin()
         self.under_test.clear()
         self.examples = Examples(self.under_test)
         self._records.clear()
@@ -165,9 +171,11 @@ class RunningTest:
             self._order = draw_within(self.plan, record, label)[0], self.nodeid
         self._function = function
         self._item = record.key, label
-        self._records.append(
-            replace(record, chosen=(label,), together=record.chosen, entered={label: None})
+        own = replace(
+            record, chosen=(label,), together=record.chosen, entered={label: None}, took={}
         )
+        self._records.append(own)
+        self.watch.item(own.took, label)
         # The test itself is the loop here: it is there as long as the attempt lasts.
         self.under_test.enter(self, label)
 
@@ -191,6 +199,7 @@ class RunningTest:
         if not records:
             return None
         blamed = self.examples.blamed(error)
+        self.watch.look()
         return {
             "samples": [
                 record.to_wire() | {"entered": self._entered(record)} for record in records
@@ -203,6 +212,8 @@ class RunningTest:
             "repetition": self.repetition,
             "draws_as": self.draws_as,
             "subtests": list(self.subtests),
+            "rest": round(self.watch.rest, 6),
+            "lasted": round(self.watch.total, 6),
         }
 
     def _entered(self, record: SampleRecord) -> tuple[str, ...]:
@@ -247,6 +258,21 @@ class RunningTest:
         """
         # A skip is shown where the test asked.
         __tracebackhide__ = True
+        begun = self.watch.now()
+        try:
+            return self._sample(k, dtypes, always, exclude, device)
+        finally:
+            self.watch.drawn(begun)
+
+    def _sample(
+        self,
+        k: int | None,
+        dtypes: Iterable[object] | str | None,
+        always: Iterable[object],
+        exclude: Iterable[object],
+        device: str | torch.device | None,
+    ) -> DtypeSample[Any]:
+        __tracebackhide__ = True
         pool, fixed, k = make_request(self.plan, k, dtypes, always, exclude)
         named = own_device(device)
         # Everything but the seed, the strategy and the key, which stay the same while a test runs.
@@ -288,12 +314,13 @@ class RunningTest:
         def hand_out(loop: object, label: str) -> UnderTest:
             # A sample that a fixture has drawn for many tests is taken by the test that runs.
             test = running_test() or self if self._shared else self
+            since = test.watch.now()
             taken = record if test is self else test._adopt(record)  # noqa: SLF001
             test.examples.take(taken, label)
             taken.entered[label] = None
             if not test.examples.drawing:
                 test._start(taken, loop, label)  # noqa: SLF001  # of its own kind
-            test.under_test.enter(loop, label, taken)
+            test.under_test.enter(loop, label, taken, since)
             return test.under_test
 
         return hand_out
@@ -323,20 +350,21 @@ class RunningTest:
         """This test's own record of a sample that a fixture of a wider scope has drawn."""
         with self._lock:
             if id(record) not in self._adopted:
-                own = self._in_turn(replace(record, key=self.nodeid, entered={}))
+                own = self._in_turn(replace(record, key=self.nodeid, entered={}, took={}))
                 self._adopted[id(record)] = record, own
                 self._records.append(own)
         return self._adopted[id(record)][1]
 
     def _in_turn(self, record: SampleRecord) -> SampleRecord:
         """The record in this test's own order: what it hid and failed with is its own matter."""
+        known = tuple(self.plan.known.get(record.device, {}).get(self.nodeid, ()))
         if self.plan.only:
-            return record
+            return replace(record, chosen=in_turn(record.chosen, known=known))
         hidden, failing = (
             past.get(record.device, {}).get(self.nodeid, ())
             for past in (self.plan.hidden, self.plan.recheck)
         )
-        turns = in_turn(record.chosen, hidden=hidden, failing=failing)
+        turns = in_turn(record.chosen, hidden=hidden, failing=failing, known=known)
         by_name = record.by_name or turns != record.chosen
         return replace(record, chosen=turns, by_name=by_name)
 
@@ -349,14 +377,16 @@ class RunningTest:
         """
         outer = self._note
         note = None if outer is None else lambda *inner: outer(self, *inner)
-        fixture = RunningTest(self.plan, key, skip=self._skip, shared=True, note=note)
+        fixture = RunningTest(
+            self.plan, key, skip=self._skip, shared=True, note=note, watch=self.watch
+        )
         # Only the test that comes first sets it up: the others' data must not be others for it.
         restore = save() if self.seeding.primed else None
         if self.is_item and self.plan.reseed:
             # Its own parameter alone: the rest of the item is that of the test that comes first.
             reseed(self.plan.seed, key, "" if param is None else str(param))
         try:
-            with running(fixture):
+            with self.watch.aside(), running(fixture):
                 yield
         finally:
             if restore is not None:

@@ -12,6 +12,8 @@ from dtype_sampler.sampling.candidates import parse_device
 from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES
 
 SEED_WORDS = ("random", "last", "next")
+# What `--dtype-baseline` takes besides a path.
+OWN_BASELINE, NO_BASELINE = "ledger", "none"
 
 CLI = "command line"
 ENV = "environment"
@@ -84,6 +86,13 @@ def parse_path(text: str) -> str:
     """A path of a file."""
     if not text.strip():
         raise DtypeSamplerError("it is empty: name a file, or use --no-dtype-ledger")
+    return text
+
+
+def parse_baseline(text: str) -> str:
+    """A path of a ledger, or the word `ledger` or `none`."""
+    if not text.strip():
+        raise DtypeSamplerError("it is empty: name a ledger, or write ledger for the run's own")
     return text
 
 
@@ -211,6 +220,17 @@ OPTIONS = (
         ini="dtype_sampler_strategy",
     ),
     Option(
+        "together",
+        parse_switch,
+        False,
+        "Have all tests that declare the same candidates run with the same ones of them, which"
+        " rotate from run to run: for suites in which the first use of a dtype is dear.",
+        flag="--dtype-together",
+        env="DTYPE_SAMPLER_TOGETHER",
+        ini="dtype_sampler_together",
+        ini_type="bool",
+    ),
+    Option(
         "device",
         parse_device,
         None,
@@ -299,6 +319,27 @@ OPTIONS = (
         metavar="PCT",
     ),
     Option(
+        "baseline",
+        parse_baseline,
+        None,
+        "Report what is known to fail as an expected failure: each cell whose last verdict in this"
+        " ledger was a failure of the same type. A path, or 'ledger' for the run's own, or 'none'."
+        " Default: none.",
+        flag="--dtype-baseline",
+        metavar="LEDGER",
+        env="DTYPE_SAMPLER_BASELINE",
+        ini="dtype_sampler_baseline",
+    ),
+    Option(
+        "fail_on_mended",
+        parse_switch,
+        False,
+        "Fail the run if something passes that is known to fail, so that the list stays strict.",
+        flag="--dtype-fail-on-mended",
+        ini="dtype_sampler_fail_on_mended",
+        ini_type="bool",
+    ),
+    Option(
         "known_issues",
         parse_file,
         None,
@@ -319,13 +360,17 @@ OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run was told, each value with where it came from (`origins`, by option name)."""
+    """What a run was told, each value with where it came from (`origins`, by option name).
+
+    instead_of: the strategy that was asked for, where another option has another one.
+    """
 
     seed: int | str = "next"
     all_dtypes: bool = False
     k: int | str = 3
     only: tuple[str, ...] = ()
     strategy: str = "rotate"
+    together: bool = False
     device: str | None = None
     pool: tuple[str, ...] = ("floating",)
     argnames: tuple[str, ...] = ()
@@ -336,13 +381,21 @@ class Settings:
     ledger_runs: int = 200
     recheck_failed: bool = True
     fail_under: float | None = None
+    baseline: str | None = None
+    fail_on_mended: bool = False
     known_issues: str | None = None
     step_summary: bool = False
+    instead_of: str = ""
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def came_from(self, name: str) -> str:
         """Where a value came from: `CLI`, `ENV`, `INI` or `DEFAULT`."""
         return self.origins.get(name, DEFAULT)
+
+    @property
+    def compared(self) -> bool:
+        """Whether failures are compared with a baseline."""
+        return self.baseline not in (None, NO_BASELINE)
 
 
 def resolve(cli: Mapping[str, Any], env: Mapping[str, str], ini: Mapping[str, Any]) -> Settings:
@@ -371,6 +424,10 @@ def resolve(cli: Mapping[str, Any], env: Mapping[str, str], ini: Mapping[str, An
                     raise DtypeSamplerError(located(option, origin, raw, error)) from None
             origins[option.name] = origin
             break
+    if values.get("together") and values.get("strategy") == "oldest":
+        # It goes by the history of each test, and what failed or is new for one is not for another.
+        # Of what all take in turn, that which comes next is what has waited longest.
+        values |= {"strategy": "rotate", "instead_of": "oldest"}
     return Settings(**values, origins=origins)
 
 

@@ -47,16 +47,25 @@ def read_plan(
             check_device(settings.device)
         except DtypeSamplerError as error:
             raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
+    from dtype_sampler.session.baseline import check, known_failures
     from dtype_sampler.session.lane import by_nodeid, lane_of
 
+    check(settings)
     history = None
     if books is not None:
         history = History()
         look = books.peek if idle else books.read
         with told(config, "reading the ledger"):
-            history = look(verdicts=settings.strategy == "oldest")
+            history = look(verdicts=settings.strategy == "oldest", failing=settings.compared)
     elif settings.strategy == "oldest":
         raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
+    try:
+        known = known_failures(config, settings, books, history)
+    except DtypeSamplerError:
+        # Who asks for help, or for a list of tests, is not to be told of this.
+        if not idle:
+            raise
+        known = None
     kept: tuple[str, ...] = ()
     with told(config, "reading pytest's cache"):
         kept = _kept(config)
@@ -71,6 +80,7 @@ def read_plan(
             history=history,
             lane=lane,
             by_nodeid=by_nodeid(config),
+            known=known,
         )
     except LookupError as error:
         word = str(error.args[0])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
 from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
+from dtype_sampler.sampling.axes import by_value
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.session.settings import Settings
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.coverage import Coverage
     from dtype_sampler.ledger.outlook import Outlook, OutOfStep
     from dtype_sampler.ledger.records import CellRecord, RunRecord
+    from dtype_sampler.session.known import Compared
 
 SECTION = "dtype-sampler"
 # How the test keys of the checks that come with the plugin begin.
@@ -26,16 +28,25 @@ _SHOWN = 5
 _SHOWN_REPLAYS = 10
 
 
-def header(plan: RunPlan) -> str:
-    """The line that says what decides this run's samples."""
+def header(plan: RunPlan, instead_of: str = "", baseline: str = "") -> str:
+    """The line that says what decides this run's samples.
+
+    instead_of: the strategy that was asked for, where another option has another one. baseline:
+    what failures are compared with.
+    """
     parts = [f"--dtype-seed={plan.seed} ({plan.seed_origin})"]
     if plan.all_dtypes:
         parts.append("all dtypes")
     else:
-        parts.append(f"strategy={plan.strategy}, k={plan.k}")
+        strategy = f"{plan.strategy} instead of {instead_of}" if instead_of else plan.strategy
+        parts.append(f"strategy={strategy}, k={plan.k}{', together' * plan.together}")
     if plan.only:
         parts.append(f"only={','.join(plan.only)}")
     parts.append(f"device={plan.device or 'auto'}")
+    if baseline:
+        number = sum(len(labels) for tests in plan.known.values() for labels in tests.values())
+        told = f"{number} known to fail" if number else "nothing is known to fail"
+        parts.append(f"baseline={visible(baseline)} ({told})")
     return f"{SECTION}: {', '.join(parts)}"
 
 
@@ -64,6 +75,8 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[str]:
             f"{SECTION}: {count_of(tests, 'test')} {words}, {ran} of {count_of(len(cells), 'cell')}"
             f" ran on {devices} (--dtype-seed={plan.seed})"
         )
+    if tally.arguments:
+        lines.append(f"{SECTION}: {_combined(tally, cells)}")
     checked = any(cell.key.startswith(CHECKS) for cell in cells)
     if checked and devices == "cpu" and plan.device is None:
         lines.append(f"{SECTION}: the checks ran for cpu only: torch finds no accelerator here")
@@ -100,6 +113,28 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[str]:
     return lines
 
 
+def _combined(tally: Tally, cells: Mapping[Cell, str | None]) -> str:
+    """What ran of tests with several dtype arguments, whose cells are combinations."""
+    combinations: dict[tuple[str, str], dict[str, bool]] = {}
+    for cell, outcome in cells.items():
+        if (cell.key, cell.device) in tally.arguments:
+            ran = outcome in VERDICTS or outcome == SUSPECT
+            combinations.setdefault((cell.key, cell.device), {})[cell.label] = ran
+    values = [
+        any(ran[label] for label in labels)
+        for test, ran in combinations.items()
+        for of_argument in by_value(ran, tally.arguments[test])
+        for labels in of_argument.values()
+    ]
+    number = sum(sum(one.values()) for one in combinations.values())
+    there = sum(map(len, combinations.values()))
+    return (
+        f"{count_of(len(combinations), 'test')} with several dtype arguments: {number} of"
+        f" {count_of(there, 'combination')} ran, {sum(values)} of"
+        f" {count_of(len(values), 'single dtype')} in one of them"
+    )
+
+
 def _hidden(tally: Tally) -> Iterator[str]:
     """What loops did not come to: it counts for nothing, and the next run takes it first."""
     stopped = {nodeid: both for nodeid, both in tally.hidden.items() if both[0]}
@@ -112,6 +147,35 @@ def _hidden(tally: Tally) -> Iterator[str]:
     if left:
         cells = count_of(sum(map(len, left)), "cell")
         yield f"{count_of(len(left), 'test')} left a loop before its end: {cells} not reached"
+
+
+def comparison(
+    compared: Compared, plan: RunPlan, tally: Tally, settings: Settings
+) -> list[tuple[str, bool]]:
+    """What the run comes to against its baseline: lines, and whether each is of concern."""
+    lines = [(f"{SECTION}: {compared.line}", False)]
+    cells = [f"{cell.key} with {cell.label}" for cell in compared.mended]
+    lines += [(f"{SECTION}: mended: {cell}", False) for cell in cells[:_SHOWN]]
+    if len(cells) > _SHOWN:
+        more = count_of(len(cells) - _SHOWN, "more cell")
+        lines.append((f"{SECTION}: ... and {more} passed that {_were(more)} known to fail", False))
+    here = {cell.device for cell in tally.cells()}
+    if plan.known and not here.intersection(plan.known):
+        elsewhere = ", ".join(sorted(plan.known))
+        told = f"the baseline knows no failure on {', '.join(sorted(here))}, only on {elsewhere}"
+        lines.append((f"{SECTION}: {told}", True))
+    if plan.vague:
+        told = f"of {count_of(plan.vague, 'failing cell')} the baseline does not say in which way"
+        told += " it fails: each is new until a run has written that down there"
+        lines.append((f"{SECTION}: {told}", True))
+    if compared.mended and settings.fail_on_mended:
+        number = count_of(len(cells), "cell")
+        lines.append((f"ERROR: --dtype-fail-on-mended: {number} known to fail passed", True))
+    return lines
+
+
+def _were(number: str) -> str:
+    return "was" if number.startswith("1 ") else "were"
 
 
 def replays(texts: Mapping[str, Iterable[str]], *, alone: bool) -> Iterator[str]:
@@ -194,6 +258,12 @@ def _covered(books: Books, coverage: Coverage) -> Iterator[str]:
         f"{coverage.covered} of {count_of(coverage.cells, 'cell')} covered on {devices},"
         f" {books.added} for the first time in this run"
     )
+    covered, there = coverage.values
+    if there:
+        yield (
+            f"{covered} of {count_of(there, 'single dtype')} covered in a combination, of tests"
+            " with several dtype arguments"
+        )
     oldest = coverage.oldest
     at = oldest.verdict_at if oldest is not None else None
     # What this run itself found out needs no word.
@@ -221,6 +291,15 @@ def looking_ahead(
             more += " covers them" if ahead.runs == 1 else " cover them"
             more += ", if no loop ends before them again" if ahead.hidden else ""
         lines.append((f"{tests} cells that never ran; {more}", False))
+    if ahead.combining:
+        tests = f"{count_of(ahead.combining, 'test')} {'has' if ahead.combining == 1 else 'have'}"
+        if ahead.values is None:
+            more = "how many more runs that takes can't be told"
+        else:
+            more = count_of(ahead.values, "more run")
+            more += " reaches them" if ahead.values == 1 else " reach them"
+        text = f"{tests} single dtypes that never ran in any combination; {more}"
+        lines.append((text, False))
     if ahead.outside:
         tests = f"{count_of(ahead.outside, 'test')} {'has' if ahead.outside == 1 else 'have'}"
         lines.append((f"{tests} cells that never ran and that this run left out", False))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from dtype_sampler.errors import not_installed
 from dtype_sampler.weights.filling import paired
 from dtype_sampler.weights.folders import SUFFIX, SUFFIXES
 from dtype_sampler.weights.header import CheckpointError
@@ -204,7 +205,11 @@ def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
             temporary.unlink()
         if not isinstance(error, Exception):
             raise
-        reason = (
-            error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        )
+        if isinstance(error, OSError):
+            reason = error.strerror
+        elif isinstance(error, ModuleNotFoundError) and error.name == "numpy":
+            # The library needs it to write.
+            reason = not_installed(error.name)
+        else:
+            reason = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{path}: can't be written: {reason}") from error

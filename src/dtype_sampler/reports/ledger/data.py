@@ -9,12 +9,22 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
+from dtype_sampler.ledger.costs import UNMEASURED, Costs
 from dtype_sampler.ledger.coverage import NEVER, CellState, Coverage, TestState
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, Cell
-from dtype_sampler.ledger.outlook import foresee_all, lanes_of, newest_in_series, seed_following
+from dtype_sampler.ledger.outlook import (
+    Hidden,
+    foresee_all,
+    lanes_of,
+    newest_in_series,
+    next_sample,
+    seed_following,
+)
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord
+from dtype_sampler.reports.ledger.costs import every_cell, figures, name_of, rounded
 
 FORMAT = 1
 
@@ -29,11 +39,18 @@ def _iso(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def summary(coverage: Coverage, runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """What every report begins with. runs: oldest first."""
+def summary(
+    coverage: Coverage,
+    runs: Sequence[RunRecord],
+    costs: Costs = UNMEASURED,
+    hidden: Hidden = MappingProxyType({}),
+) -> dict[str, Any]:
+    """What every report begins with. runs: oldest first. hidden: as `History` has it."""
     # Of the selection that ran last; each goes through the seeds by itself.
     last = newest_in_series(runs)
     ahead = foresee_all(coverage, runs)
+    covered, there = coverage.values
+    singles = {"covered": covered, "all": there, "runs_needed": ahead.values}
     return {
         "cells": coverage.cells,
         "covered": coverage.covered,
@@ -48,6 +65,8 @@ def summary(coverage: Coverage, runs: Sequence[RunRecord]) -> dict[str, Any]:
         "next_seed": None if last is None else seed_following(last, runs),
         "runs_needed": ahead.runs if last is not None else None,
         "left_out": ahead.outside,
+        **figures(coverage, costs, next_sample(coverage, runs, hidden)),
+        **({"single_dtypes": singles} if there else {}),
     }
 
 
@@ -58,11 +77,14 @@ def report(
     recent: Mapping[str, Iterable[Observed]],
     *,
     now: float,
+    costs: Costs = UNMEASURED,
+    hidden: Hidden = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Everything that a report shows, the tests that want attention first.
 
     runs: oldest first. activity: as `Store.activity` gives it. recent: the observations of the runs
-    whose outcomes are to be shown one by one, by the run's uid; may be empty.
+    whose outcomes are to be shown one by one, by the run's uid; may be empty. hidden: as `History`
+    has it.
     """
     known = list(runs)
     by_uid = {run.uid: run for run in known}
@@ -73,14 +95,17 @@ def report(
     return {
         "format": FORMAT,
         "generated": iso(now),
-        "summary": summary(coverage, known),
+        "summary": summary(coverage, known, costs, hidden),
         "tests": [
             {
                 "key": state.test.key,
                 "device": state.test.device,
+                "seconds": rounded(costs.total(every_cell([state])).seconds),
+                "rest_seconds": rounded(costs.rests.get(name_of(state))),
                 "cells": [
                     _cell(
                         cell,
+                        costs,
                         by_uid,
                         activity.get(cell.cell, (0, 0.0))[0],
                         histories.get(cell.cell, []),
@@ -88,12 +113,30 @@ def report(
                     )
                     for cell in state.cells
                 ],
+                **_arguments(state),
             }
             for state in coverage.worst_first()
             for one_of in (_one_of(state),)
         ],
         "runs": _runs(coverage, known, activity),
     }
+
+
+def _arguments(state: TestState) -> dict[str, Any]:
+    """The single dtypes of a test with several arguments, whose cells are combinations of them."""
+    arguments = [
+        [
+            {
+                "value": value,
+                "covered": any(one.covered for one in cells),
+                "combinations": len(cells),
+                "combinations_covered": sum(one.covered for one in cells),
+            }
+            for value, cells in of_argument.items()
+        ]
+        for of_argument in state.values
+    ]
+    return {"arguments": arguments} if arguments else {}
 
 
 def _one_of(state: TestState) -> dict[Cell, list[str]]:
@@ -107,6 +150,7 @@ def _one_of(state: TestState) -> dict[Cell, list[str]]:
 
 def _cell(
     state: CellState,
+    costs: Costs,
     runs: Mapping[str, RunRecord],
     times: int,
     history: list[tuple[int, str]],
@@ -126,11 +170,16 @@ def _cell(
         "last_verdict_at": iso(verdict.at if verdict is not None else None),
         "last_passed_at": iso(_at(record.passed if record is not None else None)),
         "last_failed_at": iso(_at(record.failed if record is not None else None)),
+        "failure": None
+        if state.failure is None
+        else {"types": list(state.failure.types), "message": state.failure.message},
         "seed": run.seed if run is not None else None,
         "commit": (run.commit or None) if run is not None else None,
         "runs": times,
         "covered": state.covered,
         "counts": state.counts,
+        "seconds": rounded(costs.measured(state.cell)),
+        "expected_seconds": rounded(costs.of(state.cell)),
         "one_of": one_of,
         "nodeid": (record.nodeid or None) if record is not None else None,
         "history": [list(one) for one in history],

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dtype_sampler.ledger.coverage import NEVER, STALE, CellState, Coverage, TestState
+from dtype_sampler.ledger.costs import UNMEASURED, Costs
+from dtype_sampler.ledger.coverage import NEVER, STALE, CellState, Coverage, TestState, k_of
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED
-from dtype_sampler.reports.words import ago, count_of
+from dtype_sampler.reports.ledger.costs import dearest, note
+from dtype_sampler.reports.words import ago, count_of, lasting
+from dtype_sampler.sampling.axes import runs_for_values
+from dtype_sampler.sampling.rule import runs_to_cover
 
 # GitHub takes at most 1 MiB of step summary; some of it may be written already.
 STEP_SUMMARY_LIMIT = 1000 * 1000
+_FAILING = "failing"
 
 
-def text(coverage: Coverage, summary: Mapping[str, Any], *, now: float, width: int | None) -> str:
+def text(
+    coverage: Coverage,
+    summary: Mapping[str, Any],
+    *,
+    now: float,
+    width: int | None,
+    costs: Costs = UNMEASURED,
+) -> str:
     """A summary and the tests that want attention first.
 
     width: the most columns of a line; None, where nobody looks at them: no name is cut.
@@ -24,17 +36,36 @@ def text(coverage: Coverage, summary: Mapping[str, Any], *, now: float, width: i
     if worst:
         lines.append("")
     for state in worst:
-        key = f"{state.test.key} ({state.test.device})"
-        # The end of a test key says more than its beginning.
-        room = len(key) if width is None else max(width - 9, 20)
-        shown = key if len(key) <= room else f"...{key[3 - room :]}"
-        lines.append(f"{state.percent:5.0f} %  {shown}")
+        lines.append(f"{state.percent:5.0f} %  {_key(state, width)}")
         for words, cells in _groups(state):
             labels = ", ".join(cell.cell.label for cell in cells)
             lines += _wrapped(f"{words}: {labels}", width, indent=9)
+            if words == _FAILING:
+                for how, which in _ways(cells):
+                    lines += _wrapped(f"{', '.join(which)}: {how}", width, indent=11)
     if not worst and coverage.tests:
         lines += ["", "Every cell is covered, and none is failing."]
+    lines += _dearest(coverage, costs, width)
     return "\n".join(lines) + "\n"
+
+
+def _dearest(coverage: Coverage, costs: Costs, width: int | None) -> Iterable[str]:
+    """Where the time goes, in lines."""
+    some = dearest(coverage, costs)
+    if some:
+        yield ""
+        yield "What takes longest, with all its dtypes:"
+    for state, seconds, parts in some:
+        yield f"{lasting(seconds):>8}  {_key(state, width)}"
+        yield from _wrapped(parts, width, indent=10)
+
+
+def _key(state: TestState, width: int | None) -> str:
+    """A test's name, as far as there is room."""
+    key = f"{state.test.key} ({state.test.device})"
+    # The end of a test key says more than its beginning.
+    room = len(key) if width is None else max(width - 10, 20)
+    return key if len(key) <= room else f"...{key[3 - room :]}"
 
 
 def markdown(
@@ -43,24 +74,36 @@ def markdown(
     *,
     now: float,
     limit: int = STEP_SUMMARY_LIMIT,
+    costs: Costs = UNMEASURED,
 ) -> str:
     """The same as a Markdown table of at most *limit* bytes of UTF-8; the worst rows come first."""
     head = ["## Dtypes covered", "", _summary_line(summary), ""]
     head += [f"- {note}" for note in _notes(coverage, summary, now)]
+    some = dearest(coverage, costs)
+    if some:
+        head += ["", "| takes | test, with all its dtypes | of which |", "| ---: | --- | --- |"]
+    for state, seconds, parts in some:
+        key = f"{escaped(state.test.key)} ({state.test.device})"
+        head.append(f"| {escaped(lasting(seconds))} | {key} | {escaped(parts)} |")
     worst = _worst(coverage)
     if not worst:
         closing = "Every cell is covered, and none is failing." if coverage.tests else ""
         return "\n".join([*head, "", closing]).strip() + "\n"
     head += ["", "| covered | test | what is missing |", "| ---: | --- | --- |"]
-    lines, size = head, sum(map(_size, head))
+    lines, size = head, sum(map(size_of, head))
     for number, state in enumerate(worst):
         missing = "; ".join(
-            f"{words}: {', '.join(cell.cell.label for cell in cells)}"
-            for words, cells in _groups(state)
+            [
+                *(
+                    f"{words}: {', '.join(cell.cell.label for cell in cells)}"
+                    for words, cells in _groups(state)
+                ),
+                *(f"{', '.join(which)}: {how}" for how, which in _ways(state.failing)),
+            ]
         )
-        key = f"{_escaped(state.test.key)} ({state.test.device})"
-        line = f"| {state.percent:.0f} % | {key} | {_escaped(missing)} |"
-        size += _size(line)
+        key = f"{escaped(state.test.key)} ({state.test.device})"
+        line = f"| {state.percent:.0f} % | {key} | {escaped(missing)} |"
+        size += size_of(line)
         if size > limit - 100:
             lines.append(f"\n... and {len(worst) - number} more tests.")
             break
@@ -68,7 +111,8 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _size(line: str) -> int:
+def size_of(line: str) -> int:
+    """The bytes that a line takes."""
     # Of a label that is no text, as it is written then.
     return len(line.encode(errors="backslashreplace")) + 1
 
@@ -84,11 +128,18 @@ def _summary_line(summary: Mapping[str, Any]) -> str:
 
 
 def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterable[str]:
+    if (takes := note(summary)) is not None:
+        yield takes
     apart = [(name, coverage.apart(name)) for name in (SKIPPED, UNSUPPORTED)]
     if any(number for _, number in apart):
         words = {SKIPPED: "skipped in every run so far", UNSUPPORTED: "unsupported"}
         told = ", ".join(f"{number} {words[name]}" for name, number in apart if number)
         yield f"not counted, as no run can cover them: {told}"
+    if (singles := summary.get("single_dtypes")) is not None:
+        yield (
+            f"of tests with several dtype arguments, whose cells are combinations:"
+            f" {singles['covered']} of {count_of(singles['all'], 'single dtype')} covered in one"
+        )
     oldest = coverage.oldest
     if oldest is not None and oldest.verdict_at is not None:
         cell = oldest.cell
@@ -106,6 +157,9 @@ def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterab
         elif more:
             known += f"; runs until all that never ran are reached: {more}"
             known += " of each selection" if summary["selections"] > 1 else ""
+            singles = summary.get("single_dtypes")
+            if singles is not None and singles["runs_needed"]:
+                known += f" (until all single dtypes are: {singles['runs_needed']})"
         yield known
         if summary["left_out"]:
             left = count_of(summary["left_out"], "test")
@@ -119,7 +173,7 @@ def _worst(coverage: Coverage) -> list[TestState]:
 
 def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
     for words, cells in (
-        ("failing", state.failing),
+        (_FAILING, state.failing),
         *((_one_of(len(group)), group) for group in state.suspects),
         ("never ran", [cell for cell in state.cells if cell.state == NEVER]),
         ("too old", [cell for cell in state.cells if cell.state == STALE]),
@@ -129,9 +183,37 @@ def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
             yield words, cells
 
 
+def _ways(cells: Iterable[CellState]) -> Iterable[tuple[str, list[str]]]:
+    """In which ways cells fail, each with the labels of those that do, where it is known."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.failure is not None:
+            found.setdefault(str(cell.failure), []).append(cell.cell.label)
+    return found.items()
+
+
 def _one_of(number: int) -> str:
     # An expected failure is one that did not pass, too.
     return "one of these did not pass" if number > 1 else "may not pass"
+
+
+def combined(state: TestState) -> str:
+    """Within how many consecutive seeds a test with several arguments meets what."""
+    test, k = state.test, k_of(state.test)
+    rest = [label for label in test.declared if label not in test.always]
+    sizes = [len(of_argument) for of_argument in state.values]
+    within = runs_for_values(rest, test.arguments, k - len(test.always)) if rest else (1,)
+    runs = runs_to_cover(len(test.declared), k, len(test.always))
+    return (
+        f"{len(sizes)} arguments of {_listed(sizes)} dtypes: every single one within"
+        f" {_listed(within)} runs, each of {count_of(len(test.declared), 'combination')} within"
+        f" {runs}"
+    )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def missing_lines(coverage: Coverage) -> list[str]:
@@ -160,8 +242,8 @@ def _wrapped(line: str, width: int | None, indent: int = 0) -> list[str]:
     return [" " * indent + part for part in parts]
 
 
-def _escaped(words: str) -> str:
+def escaped(words: str) -> str:
     """Words for a cell of a Markdown table."""
-    for character in "\\`*_{}[]<>#|":
+    for character in "\\`*_{}[]<>#|&~$":
         words = words.replace(character, f"\\{character}")
-    return words.replace("\n", " ")
+    return " ".join(words.splitlines())
