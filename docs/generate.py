@@ -100,13 +100,17 @@ LABELS = (
     *("float16", "bfloat16", "float32", "auto"),
     *("torch.float16", "torch.bfloat16", "torch.float32"),
 )
+FIRST = ("float16", "bfloat16", "float32", "float64")
+SECOND = ("float32", "int8", "bool")
 SEEDS = (0, 1, 2, 1234, 2**63 - 1)
 
 
 def golden() -> Iterator[str]:
     """Samples of 3 of 7 candidates that will never be others."""
     families = [family_of(label) for label in LABELS]
-    yield f"Rule version {RULE_VERSION}, test key `{KEY}`, k = 3, candidates and their families:"
+    yield f"Rule version {RULE_VERSION}, test key `{KEY}`, k = 3."
+    yield ""
+    yield "One argument: candidates and their families:"
     yield ""
     yield from (f"- `{label}`: {family}" for label, family in zip(LABELS, families, strict=True))
     yield ""
@@ -120,6 +124,25 @@ def golden() -> Iterator[str]:
             for name in ("rotate", "random")
         ]
         yield f"| {seed} | {_code(samples[0])} | {_code(samples[1])} |"
+    yield ""
+    yield f"Two arguments: all of {_code(FIRST)} with all of {_code(SECOND)}. Circular order:"
+    pairs = tuple(f"{first},{second}" for first in FIRST for second in SECOND)
+    families = [family_of(label) for label in pairs]
+    yield f"{_code(circular_order(KEY, pairs, families, 2))}."
+    yield ""
+    yield "| seed | `rotate` |"
+    yield "| ---: | --- |"
+    for seed in SEEDS:
+        sample = choose(
+            seed=seed,
+            strategy="rotate",
+            key=KEY,
+            labels=pairs,
+            families=families,
+            k=3,
+            arguments=2,
+        )
+        yield f"| {seed} | {_code(sample)} |"
 
 
 def _code(labels: tuple[str, ...]) -> str:

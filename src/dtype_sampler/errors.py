@@ -27,3 +27,8 @@ def unknown(what: str, name: str, known: tuple[str, ...], short: tuple[str, ...]
     guess = nearest(name, (*known, *short))
     hint = f"did you mean {guess!r}?" if guess else f"known: {', '.join(known)}"
     return f"unknown {what} {name!r}: {hint}"
+
+
+def not_installed(package: str) -> str:
+    """That a package is missing, and how to mend it."""
+    return f"{package} is not installed (pip install {package})"

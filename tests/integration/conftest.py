@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,7 +12,10 @@ from pathlib import Path
 import numpy.random  # noqa: F401
 import pytest
 import torch  # noqa: F401
+from clones import Clone
 from hypothesis import settings
+
+from dtype_sampler.commands.main import main
 
 # No clock decides about success: a busy machine may take any time for an example.
 settings.register_profile("suite", settings(), deadline=None)
@@ -140,3 +145,49 @@ def ids(project: Project) -> Callable[..., list[str]]:
         return staying.ids
 
     return ids
+
+
+@pytest.fixture
+def bisect(capsys, monkeypatch):
+    """Runs `dtype-sampler bisect`: its exit code, output and errors."""
+    for name in ("DTYPE_SAMPLER_LEDGER", "DTYPE_SAMPLER_SEED", "PYTEST_ADDOPTS", "PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+    # Each replay is a process, which has no use for the plugins of this environment.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+    def bisect(*arguments):
+        capsys.readouterr()
+        try:
+            code = main(["bisect", *map(str, arguments)])
+        except SystemExit as end:
+            code = end.code
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return bisect
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Makes a repository and goes there; its temporary files go where they can be counted."""
+    if not shutil.which("git"):
+        pytest.skip("needs git")
+    # What is there of git's is the test's own.
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    room = tmp_path / "room"
+    room.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(room))
+    monkeypatch.setenv("TMPDIR", str(room))
+
+    def made(*history):
+        folder = tmp_path / "clone"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        return Clone(folder, list(history))
+
+    yield made
+    # But for what pytest itself leaves.
+    assert [path for path in room.iterdir() if not path.name.startswith("pytest-of-")] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -96,6 +97,45 @@ def test_json_is_as_its_schema_says(ledger, cli):
     assert cells["x"]["nodeid"] == "test_it.py::test_items[x]"
     assert report["summary"]["covered"] == sum(cell["covered"] for cell in cells.values())
     assert report["summary"]["skipped"] == 1
+
+
+def test_a_table_of_modules_and_folders(ledger, cli, tmp_path):
+    code, out, err = cli("report", "--by", "module", "--format", "markdown")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "| module | a | b | c | d | e | f | g | x | y | z |"
+    assert lines[2].startswith("| test\\_it.py | ✓ 1 | ✓ 1 | ✗ 1 |")
+    assert lines[2].endswith("| s 1 |")
+    assert lines[-1].startswith("✗ failed, ✓ passed, ")
+    code, out, _ = cli("report", "--by=folder")
+    assert code == 0
+    assert out.splitlines()[0] == "2 tests in 1 folder"
+    code, out, _ = cli("report", "--by=module", "--format=json", "--tests=*items")
+    report = json.loads(out)
+    folder = Path(dtype_sampler.__file__).parent / "reports" / "ledger"
+    jsonschema.validate(report, json.loads((folder / "report.schema.json").read_text()))
+    assert report["by"]["labels"] == ["x", "y", "z"]
+    (row,) = report["by"]["rows"]
+    assert (row["name"], row["tests"], row["cells"]["z"]) == ("test_it.py", 1, {"skipped": 1})
+    path = tmp_path / "page.html"
+    assert cli("report", "--by=folder", "--format=html", "-o", path) == (0, "", "")
+    assert "Folders by dtypes" in path.read_text(encoding="utf-8")
+    # A gate is a gate, whatever is shown.
+    assert cli("report", "--by=module", "--tests=none", "--fail-under=0")[0] == 2
+    code, _, err = cli("report", "--by=dtype")
+    assert code == 1
+    assert "argument --by: invalid choice: 'dtype'" in err
+
+
+def test_a_table_for_an_output_of_ascii(ledger):
+    done = subprocess.run(
+        [sys.executable, "-m", "dtype_sampler", "report", "--by=module"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert b"F 1" in done.stdout
+    assert b"\\u" not in done.stdout
 
 
 @pytest.mark.parametrize("form", ["markdown", "html"])
@@ -268,7 +308,7 @@ def test_plan_of_what_was_never_measured_says_so(tmp_path, cli):
     store.append("u", [TestRecord("t", "cpu", ("a", "b"), 1000.0, 1)], [])
     store.close()
     _, out, _ = cli("plan", "--ledger", path)
-    assert out.splitlines()[-1] == "run 1: about unknown, of unknown for every dtype"
+    assert out.splitlines()[-1] == "run 1: unknown how long: no cell was measured yet"
     assert "unknown: no cell was measured yet" in cli("report", "--ledger", path)[1]
 
 
@@ -438,6 +478,28 @@ def test_mistakes_are_one_line_and_exit_with_1(cli, tmp_path, monkeypatch, argum
     assert (code, out) == (1, "")
     (line,) = (line for line in err.splitlines() if line.startswith("dtype-sampler"))
     assert message in line
+
+
+def test_version(cli):
+    assert cli("--version") == (0, f"dtype-sampler {dtype_sampler.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [
+        ("jinja2", ["report", "--format=html"]),
+        ("torch", ["weights", "compare", "a.safetensors", "a.safetensors"]),
+    ],
+)
+def test_a_package_that_is_not_installed(ledger, package, arguments):
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from dtype_sampler.commands.main import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    said = f"dtype-sampler: {package} is not installed (pip install {package})\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
 
 @pytest.mark.parametrize("name", ["report", "combine", "plan", "history", "prune"])

@@ -1,8 +1,10 @@
 """Builds the sdist and the wheel, and tries them as somebody does who has no checkout.
 
 The wheel is built from the sdist alone. Then: does the metadata, README included, render where it
-is published; is no file missing or astray; do the entry points work; and does the whole suite, as
-the sdist brings it along, pass with the wheel that is installed and no sources in sight.
+is published; is no file missing or astray; do the entry points work; does every block of the README
+do as it says where there is nothing but the wheel and what it asks for; are books merged where
+there is no torch; and does the whole suite, as the sdist brings it along, pass with the wheel that
+is installed and no sources in sight.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         install(wheel)
         away = unpacked(sdist, Path(folder))
         check_installed(away)
+        check_alone(wheel, Path(folder) / "alone", away)
+        check_light(wheel, Path(folder) / "books")
         if not options.quick:
             guard = ("-p", "tests.packaging.installed")
             run("pytest", *guard, *(options.pytest or ("-n", "auto")), cwd=away)
@@ -56,13 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"kept: {options.keep / file.name}")
 
 
-def run(module: str, *arguments: object, cwd: Path = ROOT) -> None:
-    """Run a module of this environment; exit if it fails."""
+def run(
+    module: str,
+    *arguments: object,
+    cwd: Path = ROOT,
+    python: Path | str = sys.executable,
+    **more: str,
+) -> None:
+    """Run a module; exit if it fails. python: of which environment. more: of the process's own."""
     # Nothing of the caller's may lead to the sources.
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    command = [sys.executable, "-m", module, *map(str, arguments)]
+    command = [str(python), "-m", module, *map(str, arguments)]
     print("$", *command[1:], flush=True)
-    if code := subprocess.run(command, cwd=cwd, env=env).returncode:
+    if code := subprocess.run(command, cwd=cwd, env=env | more).returncode:
         raise SystemExit(f"{module} ended with {code}")
 
 
@@ -118,6 +129,57 @@ def unpacked(sdist: Path, folder: Path) -> Path:
     (away,) = (folder / "away").iterdir()
     shutil.rmtree(away / "src")
     return away
+
+
+def check_alone(wheel: Path, folder: Path, away: Path) -> None:
+    """Run the README where pip has brought the wheel and what it asks for, and nothing else."""
+    run("venv", folder)
+    python = python_of(folder)
+    # Of all torches the one that is here: the newest may be gigabytes.
+    torch = f"torch=={version('torch').partition('+')[0]}"
+    run("pip", "install", "--quiet", wheel, torch, python=python)
+    run("pip", "check", python=python)
+    run(PACKAGE, "--version", cwd=away, python=python)
+    guard = ("-p", "tests.packaging.installed")
+    readme = "tests/docs/test_pages.py::test_page[README.md]"
+    run("pytest", *guard, readme, cwd=away, python=python, ALONE="1")
+
+
+BOOKS = """
+import pytest, torch
+
+def test_books(random_dtypes):
+    for dtype in random_dtypes(k=2):
+        torch.ones(1, dtype=dtype)
+"""
+
+
+def check_light(wheel: Path, folder: Path) -> None:
+    """Merge and show books as docs/how-to/github-actions.md has it, where there is no torch."""
+    folder.mkdir()
+    (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    (folder / "test_books.py").write_text(BOOKS, encoding="utf-8")
+    ledgers = [f"{seed}.sqlite" for seed in (1, 2)]
+    for seed, ledger in enumerate(ledgers, start=1):
+        run("pytest", "-q", f"--dtype-seed={seed}", f"--dtype-ledger={ledger}", cwd=folder)
+    run("venv", folder / "light")
+    python = python_of(folder / "light")
+    run("pip", "install", "--quiet", "pytest", "jinja2", python=python)
+    run("pip", "install", "--quiet", "--no-deps", wheel, python=python)
+    for arguments in (
+        ("combine", *ledgers, "--into", "all.sqlite"),
+        ("report", "--ledger=all.sqlite", "--fail-under=100"),
+        ("report", "--ledger=all.sqlite", "--format=markdown"),
+        ("report", "--ledger=all.sqlite", "--format=html", "--output=all.html"),
+        ("plan", "--ledger=all.sqlite"),
+    ):
+        run(PACKAGE, *arguments, cwd=folder, python=python)
+
+
+def python_of(environment: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    (found,) = (*environment.glob("bin/python"), *environment.glob("Scripts/python.exe"))
+    return found
 
 
 def check_installed(away: Path) -> None:

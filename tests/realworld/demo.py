@@ -1,6 +1,7 @@
 """Tests of real models in three runs of consecutive seeds, and once with all dtypes.
 
-From the root of the repository: `python -m tests.realworld.demo [--first-seed=INT]`.
+All of it several times, as a clock tells little by one. From the root of the repository:
+`python -m tests.realworld.demo [--first-seed=INT] [--rounds=INT]`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from tempfile import TemporaryDirectory
 from textwrap import fill
 
@@ -124,25 +125,40 @@ def show_dtypes(sampled: Sequence[Run], full: Run) -> None:
     _print_row(f"runs {sampled[0].name} to {sampled[-1].name}", covered)
 
 
-def show_times(loading: Run, sampled: Sequence[Run], full: Run) -> None:
-    """Print a table: rows are runs, columns whole processes, all tests, each test."""
+def show_times(loading: Run, rounds: Sequence[Sequence[Run]]) -> None:
+    """Print a table: rows are runs, columns whole processes, all tests, each test.
+
+    rounds: in each the same runs, the last of them that of all dtypes. Shown are medians, and how
+    far the times of one run are apart: what is not longer than that by more says nothing.
+    """
+    *sampled, full = rounds[0]
+    names = list(full.tests)
 
     def times(run: Run) -> list[float]:
-        tests = [run.tests[name].seconds for name in full.tests]
+        tests = [run.tests[name].seconds for name in names]
         return [run.seconds, sum(tests), *tests]
 
     def show(label: str, numbers: Iterable[float], unit: str = " ") -> None:
         _print_row(label, [f"{number:8.2f}{unit}" for number in numbers])
 
-    average = [mean(column) for column in zip(*map(times, sampled), strict=True)]
-    print("\nHow long it took, in seconds by the clock\n")
-    _print_row("", [f"{head:>9}" for head in ("process", "all tests", *full.tests)])
-    for run in sampled:
-        show(f"run {run.name}", times(run))
+    # Of each run, a column for each time of which there is one in every round.
+    columns = [list(zip(*map(times, same), strict=True)) for same in zip(*rounds, strict=True)]
+    medians = [[median(column) for column in run] for run in columns]
+    average = [mean(column) for column in zip(*medians[:-1], strict=True)]
+    ratios = [a / b for a, b in zip(medians[-1], average, strict=True)]
+    noise = [
+        max(max(column) / min(column) for column in same) for same in zip(*columns, strict=True)
+    ]
+    print(f"\nHow long it took, in seconds by the clock: medians of {len(rounds)} rounds\n")
+    _print_row("", [f"{head:>9}" for head in ("process", "all tests", *names)])
+    for run, of_run in zip(sampled, medians[:-1], strict=True):
+        show(f"run {run.name}", of_run)
     show(f"mean of {sampled[0].name} to {sampled[-1].name}", average)
-    show(f"run {full.name}", times(full))
-    show(f"{full.name} / mean", [a / b for a, b in zip(times(full), average, strict=True)], "x")
-    ran = [sum(len(run.entered(name)) for name in full.tests) for run in (full, sampled[0])]
+    show(f"run {full.name}", medians[-1])
+    show(f"{full.name} / mean", ratios, "x")
+    if len(rounds) > 1:
+        show("noise", noise, "x")
+    ran = [sum(len(run.entered(name)) for name in names) for run in (full, sampled[0])]
     print()
     _print_text(
         f"Run {full.name} took {ran[0]} / {ran[1]} = {ran[0] / ran[1]:.2f}x as many dtypes as a"
@@ -150,6 +166,22 @@ def show_times(loading: Run, sampled: Sequence[Run], full: Run) -> None:
         f" torch and transformers: run {loading.name}, which ran no test, took"
         f" {loading.seconds:.2f} s."
     )
+    print()
+    if len(rounds) == 1:
+        _print_text("One round can't tell what the plugin saves from what the machine did besides.")
+    elif drowned := [
+        name
+        for name, ratio, spread in zip(("process", "all tests"), ratios, noise, strict=False)
+        if ratio <= spread
+    ]:
+        _print_text(
+            f"Noise, how far the times of one run are apart, is as large as what sampling saves"
+            f" ({' and '.join(drowned)}): this machine is too busy for its times to say anything."
+        )
+    else:
+        _print_text(
+            "Noise is how far the times of one run are apart, at most: less than what is saved."
+        )
 
 
 def _print_row(label: str, cells: Iterable[str]) -> None:
@@ -161,14 +193,18 @@ def _print_text(text: str, indent: int = 0) -> None:
     print(fill(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * 2 * indent))
 
 
-def _take(name: str, *options: str) -> Run:
-    """Run pytest, and print what it says about dtypes, or all it says if it fails."""
-    print(f"\nrun {name}: pytest -p dtype_sampler {TESTS} {' '.join(options)}")
+def _take(name: str, *options: str, again: bool = False) -> Run:
+    """Run pytest, and print what it says about dtypes, or all it says if it fails.
+
+    again: it was told before, and is only timed.
+    """
+    if not again:
+        print(f"\nrun {name}: pytest -p dtype_sampler {TESTS} {' '.join(options)}")
     run = run_pytest(name, *options)
     lines = run.output.splitlines()
     if run.exit_code:
         print(run.output)
-    else:
+    elif not again:
         for line in (*(line for line in lines if line.startswith("dtype-sampler:")), lines[-1]):
             _print_text(line.strip("= "), indent=4)
     return run
@@ -177,7 +213,11 @@ def _take(name: str, *options: str) -> Run:
 def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.realworld.demo", description=__doc__)
     parser.add_argument("--first-seed", type=int, default=1, metavar="INT", help="default: 1")
-    seed = parser.parse_args(args).first_seed
+    parser.add_argument("--rounds", type=int, default=3, metavar="INT", help="default: 3")
+    options = parser.parse_args(args)
+    seed = options.first_seed
+    if options.rounds < 1:
+        parser.error("--rounds: at least 1")
     # Whatever is piped is to be read as it comes: the runs take a while.
     sys.stdout.reconfigure(line_buffering=True)
 
@@ -185,18 +225,31 @@ def main(args: Sequence[str] | None = None) -> int:
         f"Models of transformers {version('transformers')} on torch {version('torch')}: each test"
         " saves a model and loads it back in each of its dtypes, checking every bit. Three runs of"
         " consecutive seeds take a sample of the dtypes each, the last run takes all."
+        f" Times are medians of {options.rounds} such rounds."
     )
     # First without a test: no run shall wait for a cold disk, or compile modules for the others.
     loading = _take("0", "--collect-only", "-q")
     if loading.exit_code:
         return 1
-    sampled = [_take(str(n), f"--dtype-seed={seed + n - 1}") for n in (1, 2, 3)]
-    full = _take("all", "--all-dtypes")
-    wrong = problems(sampled, full)
-    if full.tests:
-        show_dtypes(sampled, full)
+    rounds = []
+    for number in range(options.rounds):
+        again = number > 0
+        if again:
+            print(f"\nround {number + 1} of {options.rounds}")
+        rounds.append(
+            [
+                *(_take(str(n), f"--dtype-seed={seed + n - 1}", again=again) for n in (1, 2, 3)),
+                _take("all", "--all-dtypes", again=again),
+            ]
+        )
+        *sampled, full = rounds[-1]
+        wrong = problems(sampled, full)
+        if not again and full.tests:
+            show_dtypes(sampled, full)
+        if wrong:
+            break
     if not wrong:
-        show_times(loading, sampled, full)
+        show_times(loading, rounds)
     print()
     for problem in wrong:
         print(f"PROBLEM: {problem}")

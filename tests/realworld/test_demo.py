@@ -10,9 +10,9 @@ pytest.importorskip("transformers", reason="tox run -e realworld brings it")
 POOL = ("float16", "auto", "torch.float16")
 
 
-def a_run(name, *entered, exit_code=0):
-    tests = {"ViTTest": demo.Result(POOL, entered, seconds=1.0)} if entered else {}
-    return demo.Run(name, exit_code, 2.0, "", tests)
+def a_run(name, *entered, exit_code=0, seconds=1.0):
+    tests = {"ViTTest": demo.Result(POOL, entered, seconds=seconds)} if entered else {}
+    return demo.Run(name, exit_code, 1 + seconds, "", tests)
 
 
 ONE, TWO, THREE = (a_run(str(n), label) for n, label in enumerate(POOL, start=1))
@@ -46,7 +46,32 @@ def test_problem(runs, problem):
 
 def test_report(capsys):
     demo.show_dtypes([ONE, TWO, THREE], FULL)
-    demo.show_times(a_run("0"), [ONE, TWO, THREE], FULL)
+    demo.show_times(a_run("0"), [[ONE, TWO, THREE, FULL]] * 2)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= demo.WIDTH
     assert "  auto              . x . x" in lines
+
+
+@pytest.mark.parametrize(
+    ("rounds", "words"),
+    [
+        # Seconds of each sampled run, and of the full one.
+        ([(1, 3), (1.1, 3.1), (1, 3)], "less than what is saved"),
+        ([(1, 3), (5, 3), (1, 3)], "(process and all tests): this machine is too busy"),
+        ([(1, 1), (1, 1)], "(process and all tests): this machine is too busy"),
+        ([(1, 3)], "One round can't tell"),
+    ],
+)
+def test_noise_is_told(capsys, rounds, words):
+    made = [
+        [a_run("1", POOL[0], seconds=sample), a_run("all", *POOL, seconds=full)]
+        for sample, full in rounds
+    ]
+    demo.show_times(a_run("0"), made)
+    out = capsys.readouterr().out
+    assert words in " ".join(out.split())
+    assert f"medians of {len(rounds)} rounds" in out
+    (row,) = (line for line in out.splitlines() if "all / mean" in line)
+    if len(rounds) == 3:
+        # Whatever one round took, the medians are 1 and 3.
+        assert row.split()[-1] == "3.00x"

@@ -12,6 +12,7 @@ from dtype_sampler.commands.main import main
 from dtype_sampler.ledger import schema
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.ledger.coverage import sample_of
+from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import OUTCOMES, Cell
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
@@ -31,7 +32,10 @@ def make(path):
             tests = [TestRecord(key, "cpu", LABELS, at, 2, LABELS[:1]) for key in KEYS]
             tests.append(TestRecord(KEYS[0], "cuda", LABELS[:2], at, 1, whole_at=0.0))
             seen = [
-                Observed(Cell(key, label, "cpu"), key, outcomes.pop(), at + place, 0.5)
+                Observed(
+                    *(Cell(key, label, "cpu"), key, outcomes.pop(), at + place, 0.5),
+                    failure=Failure(("ValueError",), f"no {label}") if number % 2 == 0 else None,
+                )
                 for key in KEYS
                 for place, label in enumerate(LABELS)
             ]
@@ -76,6 +80,7 @@ def read_all(path):
     with closing(store):
         reads = [
             *(store.runs, store.tests, store.cells, store.activity, store.costs),
+            *(store.failures, store.known_failures),
             *(lambda key=key: store.cells(key) for key in KEYS),
             lambda: store.history(verdicts=True),
             *(lambda uid=f"run{number}": store.observations(uid) for number in range(3)),
@@ -184,6 +189,8 @@ COLUMNS = {
         "costs",
     ),
     "observations": ("run", "cell", "outcome", "at", "duration"),
+    "kinds": ("kind", "message"),
+    "failures": ("cell", "run", "at", "kind"),
 }
 
 

@@ -9,7 +9,15 @@ from packaging.specifiers import SpecifierSet
 
 from dtype_sampler.checks.judging import FAILED, PASSED, SKIPPED, XFAILED, XPASSED, judge
 from dtype_sampler.roundtrip.known import Issue, mark
-from dtype_sampler.roundtrip.model import BROKEN, CRASHED, OK, UNSUPPORTED, Outcome, Survey
+from dtype_sampler.roundtrip.model import (
+    BROKEN,
+    CRASHED,
+    OK,
+    UNSUPPORTED,
+    UNTRIED,
+    Outcome,
+    Survey,
+)
 
 LINK = "https://example.org/issues/1"
 ISSUES = [Issue(("bfloat16",), ("pickle", "narrowing"), "lost", link=LINK)]
@@ -95,6 +103,17 @@ def test_what_is_refused_is_skipped():
     said = judged(outcome(UNSUPPORTED, words="no copies"), outcome(UNSUPPORTED, "numpy", words="?"))
     assert said == (SKIPPED, "copy: no copies; numpy: ?")
     assert judged(kind="claims").outcome == SKIPPED
+
+
+def test_what_was_not_tried_is_not_passed():
+    untried = [
+        outcome(UNTRIED, trip, words="numpy is not installed") for trip in ("numpy", "dlpack")
+    ]
+    words = "not tried: numpy is not installed: numpy, dlpack"
+    assert judged(outcome(OK), *untried) == (SKIPPED, words)
+    # It hides neither a fault nor what is known.
+    assert judged(outcome(BROKEN, words="a"), *untried) == (FAILED, "bfloat16 cpu→cpu: a")
+    assert judged(outcome(BROKEN, "pickle"), *untried) == (XFAILED, f"lost ({LINK}); {words}")
 
 
 @pytest.mark.parametrize("kind", ["embedding", "names"])

@@ -108,6 +108,11 @@ VALUES = {
     "an outcome of the future": "UPDATE observations SET outcome = 99",
     "text for a moment": "UPDATE observations SET at = 'at'",
     "a duration below 0": "UPDATE observations SET duration = -5",
+    "a kind of failure that is not there": "DELETE FROM kinds",
+    "bytes for a kind": "UPDATE kinds SET kind = x'ff'",
+    "a message without end": ("UPDATE kinds SET message = ? WHERE id = 1", ("x" * 100_000,)),
+    "a failure of no cell": "UPDATE failures SET cell = cell + 1000",
+    "a failure at no time": "UPDATE failures SET at = 'at'",
     "costs of another kind": "UPDATE cells SET costs = '{\"a\": 1}'",
     "costs that are numbers": "UPDATE cells SET costs = '[1]'",
     "costs below 0": "UPDATE cells SET costs = '[[1000, -5]]'",
@@ -118,9 +123,12 @@ VALUES = {
     "a number of a run that is too large": "UPDATE runs SET number = 9223372036854775807",
 }
 # What a session need not read to do its work, or what it puts right as it writes.
-UNSEEN = {"an outcome below 0", "an outcome of the future", "text for a moment"} | {
-    "a duration below 0"
-}
+UNSEEN = {
+    "a message without end",
+    "an outcome below 0",
+    "an outcome of the future",
+    "text for a moment",
+} | {"a duration below 0"}
 
 
 @pytest.fixture
@@ -234,7 +242,7 @@ def test_pages_that_point_to_each_other_do_not_make_it_read_for_ever(path):
 
 
 HEAD = asdict(RunRecord("killed", 1000.0, 1, "given", "rotate"))
-TEST = ["t", "cpu", ["a", "b"], 1000.0, 1, [], 0.0, 1000.0, [], [[1000, 5]]]
+TEST = ["t", "cpu", ["a", "b"], 1000.0, 1, [], 0.0, 1000.0, [], [[1000, 5]], 1, ""]
 SEEN = ["t", "a", "cpu", "t", "passed", 1000.0, 0.5]
 
 
@@ -260,6 +268,8 @@ JOURNALS = {
     "times that are none": lines(test=[*TEST[:8], [[1.0, 0]], []]),
     "rests that are none": lines(test=[*TEST[:9], [[1000, "long"]]]),
     "rests that are too many": lines(test=[*TEST[:9], [[i, 1] for i in range(6, 0, -1)]]),
+    "arguments that are none": lines(test=[*TEST[:10], "two", ""]),
+    "an order that is none": lines(test=[*TEST[:11], 7]),
     "a field more": lines(test=[*TEST, 1]),
     "a bomb": json.dumps(HEAD) + "\n" + "[" * 100_000 + "\n",
     "no lines": "x" * 1000 + "\n",

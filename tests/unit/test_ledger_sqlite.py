@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from dtype_sampler.ledger import opening, schema
 from dtype_sampler.ledger.costs import Costs, lasted
+from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
@@ -71,6 +72,8 @@ def dump(path):
             "tests": store.tests(),
             "cells": sorted(store.cells(), key=str),
             "observations": {run.uid: sorted(store.observations(run.uid), key=str) for run in runs},
+            "failures": sorted(store.failures(), key=str),
+            "known": sorted(store.known_failures(), key=str),
         }
 
 
@@ -571,7 +574,10 @@ def build(path, runs, seen_of, keep):
             for moment, key, label, outcome, duration in outcomes[:length]:
                 at = started + moment * 0.0004
                 tests.append(a_test(key, declared=("a", "b")[: 1 + moment % 2], seen_at=at))
-                seen.append(an_outcome(label, outcome, at, key=key, duration=duration))
+                one = an_outcome(label, outcome, at, key=key, duration=duration)
+                if outcome in ("failed", "crashed"):
+                    one = replace(one, failure=Failure((outcome,), f"{number} {key} {moment % 3}"))
+                seen.append(one)
             # At once in some copies, one by one in others.
             step = 1 if length % 2 else len(seen) + 1
             for i in range(0, len(seen), step):

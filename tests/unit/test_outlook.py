@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtype_sampler.ledger.coverage import assess
+from dtype_sampler.ledger.coverage import assess, sample_of
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.outlook import (
     Outlook,
@@ -20,6 +20,7 @@ from dtype_sampler.ledger.outlook import (
     out_of_step,
     runs_until,
     seed_following,
+    values_never_ran,
 )
 from dtype_sampler.ledger.records import CellRecord, Mark, RunRecord, TestRecord
 from dtype_sampler.sampling.candidates import family_of
@@ -32,6 +33,15 @@ KEY = ("t", "cpu")
 def state_of(declared="abcd", ran=(), k=2, always=(), outcome="passed", key="t", run="u"):
     test = TestRecord(key, "cpu", tuple(declared), 100.0, k, tuple(always))
     cells = [CellRecord.of(Cell(key, label, "cpu"), key, Mark(90.0, run, outcome)) for label in ran]
+    (state,) = assess([test], cells).tests
+    return state
+
+
+def pairs_of(ran=(), k=3, outcome="passed", circle="", key="t"):
+    """A test with two arguments, of six and of four values."""
+    labels = tuple(f"{a},{b}" for a in "abcdef" for b in "wxyz")
+    test = TestRecord(key, "cpu", labels, 100.0, k, arguments=2, circle=circle)
+    cells = [CellRecord.of(Cell(key, label, "cpu"), key, Mark(90.0, "u", outcome)) for label in ran]
     (state,) = assess([test], cells).tests
     return state
 
@@ -236,3 +246,47 @@ class TestOutOfStep:
         never = set(state.test.declared) - met.union(*later)
         found = out_of_step(state, [seed + i * step for i in range(3)])
         assert set(found.labels if found else ()) == never
+
+
+class TestSeveralArguments:
+    @given(st.integers(0, 2**40), st.integers(1, 7))
+    def test_single_dtypes_come_as_soon_as_it_is_told(self, seed, k):
+        state = pairs_of(k=k)
+        all_of_it = {(state.test.key, state.test.device): state.test.declared}
+        ahead = foresee(coverage_of(state), all_of_it, seed, "rotate")
+        assert (ahead.tests, ahead.combining) == (1, 1)
+        # The rule's own bounds: ten values, within the longer one of the two windows.
+        assert ahead.runs == -(-24 // k)
+        assert ahead.values <= max(-(-6 // k), -(-5 // k))
+        taken = {one for n in range(ahead.values) for one in sample_of(state, seed + n)}
+        assert {label[0] for label in taken} == set("abcdef")
+        assert {label[2] for label in taken} == set("wxyz")
+
+    def test_what_ran_in_any_combination_is_not_waited_for(self):
+        state = pairs_of(["a,w", "b,x", "c,y", "d,z", "e,w"])
+        assert values_never_ran(state) == [["f,w", "f,x", "f,y", "f,z"]]
+        assert values_never_ran(state, ["f,w", "a,x"]) == [["f,w"]]
+        assert values_never_ran(state, ["a,x"]) == []
+        # What the device refuses will not come, and what has a verdict needs none.
+        assert values_never_ran(pairs_of([f"f,{b}" for b in "wxyz"], outcome="unsupported")) != []
+        never = values_never_ran(pairs_of(["f,w", "f,x"], outcome="skipped"))
+        assert ["f,y", "f,z"] in never
+        assert values_never_ran(state_of("abcd")) == []
+
+    def test_the_values_of_several_tests(self):
+        run = a_run("u", 90.0, 3)
+        # Three combinations each, of six values.
+        ran = [sample_of(pairs_of(key=key), 3) for key in "tu"]
+        one, other = (pairs_of(some, key=key) for some, key in zip(ran, "tu", strict=True))
+        states = one, other, state_of("abcd", sample(state_of("abcd", key="v"), 3), key="v")
+        ahead = foresee_all(coverage_of(*states), [run])
+        assert (ahead.tests, ahead.combining) == (3, 2)
+        # The next window has the rest of the first argument's, and of the second's.
+        assert ahead.values == 1
+        assert coverage_of(*states).values == (12, 20)
+        assert coverage_of(state_of("abcd", "a")).values == (0, 0)
+
+    def test_the_order_is_that_of_the_circle_that_is_kept(self):
+        own, shared = pairs_of(), pairs_of(circle="together:1")
+        assert sample_of(own, 5) != sample_of(shared, 5)
+        assert sample_of(shared, 5) == sample_of(pairs_of(circle="together:1", key="x"), 5)

@@ -87,6 +87,17 @@ def test_what_the_environment_says_is():
     assert replay(payload(), env=env)[1].endswith("--dtype-seed=7 --all-dtypes")
 
 
+def test_that_tests_take_the_same_is():
+    same = "--dtype-seed=7 --dtype-together"
+    assert replay(payload(), {"together": True})[1].endswith(same)
+    assert replay(payload(), env={"DTYPE_SAMPLER_TOGETHER": "1"})[1].endswith(same)
+    # And that they don't, where the configuration would have them.
+    ini = {"dtype_sampler_together": True}
+    off = replay(payload(), env={"DTYPE_SAMPLER_TOGETHER": "0"}, ini=ini)[1]
+    assert off.endswith("--dtype-seed=7 -o dtype_sampler_together=false")
+    assert replay(payload(), ini=ini)[1].endswith("--dtype-seed=7")
+
+
 def test_a_string_beside_a_dtype_of_its_name():
     text = replay(payload(("bfloat16",), declared=("bfloat16", "torch.bfloat16")))
     assert text[2].endswith("""--dtype-only="'bfloat16'\"""")

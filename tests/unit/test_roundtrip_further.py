@@ -242,7 +242,10 @@ def forget():
 
 
 def test_a_library_in_a_process_of_its_own(forget, monkeypatch, tmp_path):
-    """A jax of our own, which spoils int8, refuses bool and dies of uint8."""
+    """A jax of our own, which spoils int8, refuses bool and dies of uint8.
+
+    Of 64 bits it makes 32 unless it is told not to, as the real one does.
+    """
     fake = tmp_path / "jax"
     fake.mkdir()
     (fake / "__init__.py").write_text("")
@@ -252,13 +255,14 @@ def test_a_library_in_a_process_of_its_own(forget, monkeypatch, tmp_path):
         "    if tensor.dtype is torch.bool: raise TypeError('no bool')\n"
         "    if tensor.dtype is torch.uint8: os.abort()\n"
         "    if tensor.dtype is torch.int8: return tensor ^ 1\n"
+        "    if 'JAX_ENABLE_X64' not in os.environ: return tensor.float()\n"
         "    return tensor\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(exchange, "_TRIED", ("float32", "int8", "bool", "uint8", "int32"))
-    found = survey("cpu", dtypes=["float32", "int8", "bool", "uint8"], kinds=[EXCHANGE])
+    monkeypatch.setattr(exchange, "_TRIED", ("float64", "int8", "bool", "uint8", "int32"))
+    found = survey("cpu", dtypes=["float64", "int8", "bool", "uint8"], kinds=[EXCHANGE])
     told = {one.dtype: one for one in found.of(trip="dlpack-jax")}
-    assert told["float32"].verdict == OK
+    assert told["float64"].verdict == OK
     assert (told["int8"].verdict, told["int8"].words) == (BROKEN, "first 0x00 → 0x01")
     assert told["bool"].message.endswith("refused: no bool")
     assert told["uint8"].words == "the process was killed by SIGABRT"

@@ -130,6 +130,7 @@ def test_seeds(seed):
             "dtype_sampler_known_issues =   \\(in the pytest configuration\\): it is empty",
         ),
         ({"only": ["reduced"]}, {}, {}, "is a pool: list its dtypes, float16,bfloat16"),
+        ({}, {"DTYPE_SAMPLER_TOGETHER": "maybe"}, {}, "^DTYPE_SAMPLER_TOGETHER=maybe: write 1"),
         ({}, {}, {"dtype_sampler_argnames": ["a,b"]}, "'a,b' is no argument name"),
         ({}, {}, {"dtype_sampler_argnames": ["*", "a[1]*"]}, r"'a\[1\]\*' is no argument name"),
     ],
@@ -138,6 +139,13 @@ def test_wrong_values_are_named_with_their_place(cli, env, ini, message):
     with pytest.raises(DtypeSamplerError, match=message) as caught:
         resolve(cli, env, ini)
     assert "\n" not in str(caught.value)
+
+
+def test_what_all_take_in_turn_is_the_oldest():
+    found = resolve({"strategy": "oldest"}, {"DTYPE_SAMPLER_TOGETHER": "1"}, {})
+    assert (found.strategy, found.instead_of, found.together) == ("rotate", "oldest", True)
+    assert resolve({"strategy": "oldest"}, {}, {}).instead_of == ""
+    assert resolve({"together": True, "strategy": "random"}, {}, {}).strategy == "random"
 
 
 @pytest.mark.parametrize(

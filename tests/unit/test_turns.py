@@ -20,6 +20,14 @@ def test_what_is_not_in_the_sample_has_no_turn():
     assert in_turn("ab", hidden="xb", failing="y") == ("b", "a")
 
 
+def test_what_is_known_to_fail_comes_after_all_else():
+    assert in_turn("abcdef", known="ca") == tuple("bdefca")
+    # Also after what failed otherwise; of it, what was hidden is first.
+    assert in_turn("abcdef", hidden="fa", failing="bce", known="aec") == tuple("fdbaec")
+    assert in_turn("abc", hidden="c", failing="c", known="abc") == tuple("cab")
+    assert in_turn("ab", known="xy") == ("a", "b")
+
+
 def test_as_named():
     labels = ["torch.float16", "bfloat16", "torch.bfloat16", "auto"]
     assert as_named(labels, ["auto", "torch.float16"])[:2] == ("auto", "torch.float16")

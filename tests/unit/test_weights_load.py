@@ -216,9 +216,12 @@ class TestValues:
         load_weights(model, source, dtype="bfloat16")
         assert model.head.weight.dtype == torch.bfloat16
 
-    @pytest.mark.parametrize("pattern", ["(", 5])
-    def test_wrong_patterns_of_what_stays(self, pattern):
-        with pytest.raises(DtypeSamplerError, match=r"keep_in_float32: the pattern ('\('|5): "):
+    @pytest.mark.parametrize(
+        ("pattern", "told"),
+        [("(", r"the pattern '\(': "), (5, "patterns are texts, and 5 is none")],
+    )
+    def test_wrong_patterns_of_what_stays(self, pattern, told):
+        with pytest.raises(DtypeSamplerError, match=f"keep_in_float32: {told}"):
             load_weights(small(), {}, dtype="float16", keep_in_float32=[pattern])
 
     def test_other_dtypes_in_the_checkpoint(self):

@@ -16,6 +16,7 @@ from dtype_sampler.weights import (
     LoadReport,
     Scale,
     Stack,
+    Transpose,
     WeightConverter,
     WeightRenaming,
     load_weights,
@@ -90,6 +91,27 @@ class TestIgnoring:
         with pytest.raises(DtypeSamplerError, match=rf"^{argument}=5: give a list of patterns$"):
             load_weights(model(), {}, **{argument: 5})
 
+    @pytest.mark.parametrize("argument", ["ignore_missing", "ignore_unexpected", "keep_in_float32"])
+    @pytest.mark.parametrize("given", [[b"x"], b"x", [None], ["x", 3]])
+    def test_patterns_that_are_no_texts(self, argument, given):
+        with pytest.raises(DtypeSamplerError, match=rf"^{argument}: patterns are texts, and .* is"):
+            load_weights(model(x=torch.ones(1)), {"y": torch.ones(1)}, **{argument: given})
+
+    def test_patterns_that_may_take_for_ever_on_keys_of_a_file(self):
+        made = model(x=torch.zeros(1))
+        source = {"x": torch.ones(1), "a" * 40 + "!": torch.ones(1)}
+        with pytest.raises(
+            DtypeSamplerError, match=r"^ignore_unexpected: a{40}!: the pattern .* re"
+        ):
+            load_weights(made, source, ignore_unexpected=[r"^(\w+)*$"])
+        # One that can be told to end in time for shorter ones ignores these alone.
+        report = refused(made, source, ignore_unexpected=[r"(?:\w+){10}$"])
+        assert report.unexpected_keys == ["a" * 40 + "!"]
+        assert "is too long for ignore_unexpected=['(?:\\\\w+){10}$']" in str(report)
+        assert made.x.sum() == 0
+        # A name of the model is no file's.
+        assert load_weights(made, {}, ignore_missing=[r"^(\w+)*$"]).ignored_keys
+
     def test_extra_state(self):
         class Stateful(nn.Linear):
             def get_extra_state(self):
@@ -103,7 +125,14 @@ class TestIgnoring:
         report = load_weights(nn.Sequential(nn.Linear(1, 1)), source)
         assert report.ignored_keys == ["0._extra_state (unexpected)"]
         # Of a module that would want it, it would be lost.
-        assert refused(nn.Sequential(Stateful(1, 1)), source).unexpected_keys == ["0._extra_state"]
+        report = refused(nn.Sequential(Stateful(1, 1)), source)
+        assert report.unexpected_keys == ["0._extra_state"]
+        # The way out is told, and works.
+        (told,) = report.notes
+        assert "0._extra_state: what a module makes of its extra state may run code" in told
+        pattern = re.search(r"ignore_unexpected=\['(.*)'\]", told)[1]
+        made = nn.Sequential(Stateful(1, 1))
+        assert load_weights(made, source, ignore_unexpected=[pattern]).notes == []
 
 
 class TestPairs:
@@ -272,3 +301,54 @@ class TestFloat8:
         # The scale alone is no group.
         report = refused(made, {"w_scale_inv": torch.ones(1)}, [self.rule()])
         assert re.search(r"w: no key matches w\(\?!", str(report.incomplete))
+
+    @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8, torch.uint8], ids=str)
+    @pytest.mark.parametrize(
+        "scale", ["_scale_inv", "_scale", "_scales", ".scale", "/scale", "/scales", "/scale_weight"]
+    )
+    def test_by_any_name_and_for_any_weight_of_one_byte(self, dtype, scale):
+        name = f"0.{scale[1:]}" if scale[0] == "/" else f"0.weight{scale}"
+        source = {"0.weight": torch.ones(2, 2).to(dtype), name: torch.tensor(2.0)}
+        made = nn.Sequential(nn.Linear(2, 2, bias=False))
+        report = refused(made, source, ignore_unexpected=["scale"])
+        assert f"0.weight: is {dtype} in the checkpoint, with its scale {name}" in str(report)
+
+    def test_what_the_model_takes_itself_is_no_scale_of_ours(self):
+        source = {"weight": self.WEIGHT, "scale": torch.tensor(2.0)}
+        made = model(weight=torch.zeros(2, 2), scale=torch.zeros(()))
+        report = load_weights(made, source)
+        assert report.loaded == 2
+        assert report.notes == ["float8 without a scale beside it, cast as it is: weight"]
+
+    def test_integers_without_a_scale_are_integers(self):
+        made = model(w=torch.zeros(2))
+        assert not load_weights(made, {"w": torch.tensor([1, 2], dtype=torch.int8)}).notes
+        assert made.w.tolist() == [1, 2]
+
+    @pytest.mark.parametrize("kind", ["mapping", "file"])
+    @pytest.mark.parametrize("device", ["cpu", "meta"])
+    @pytest.mark.parametrize(
+        "rule",
+        [
+            WeightConverter([r"e\.(?P<index>\d+)\.w$"], ["w"], [Stack()]),
+            WeightConverter([r"e\.(?P<index>\d+)\.w$"], ["w"], [Stack(), Transpose(1, 2)]),
+        ],
+        ids=["straight to its place", "made first"],
+    )
+    def test_not_by_a_converter_either(self, tmp_path, rule, device, kind):
+        source = {f"e.{n}.w": self.WEIGHT.clone() for n in range(2)}
+        source |= {f"e.{n}.w_scale_inv": torch.ones(()) for n in range(2)}
+        save_file(source, tmp_path / "x.safetensors")
+        given = source if kind == "mapping" else tmp_path
+        made = model(w=torch.zeros(2, 2, 2, device=device))
+        before = made.w
+        report = refused(made, given, [rule], ignore_unexpected=["scale"])
+        assert "with its scale e.0.w_scale_inv beside it" in str(report.errors)
+        assert made.w is before
+        assert made.w.is_meta or made.w.sum() == 0
+        # Without scales it is told.
+        plain = {key: one for key, one in source.items() if key.endswith("w")}
+        save_file(plain, tmp_path / "x.safetensors")
+        report = load_weights(made, plain if kind == "mapping" else tmp_path, [rule])
+        assert report.notes == ["float8 without a scale beside it, cast as it is: w"]
+        assert made.w.float().sum() == 2 * self.WEIGHT.float().sum()

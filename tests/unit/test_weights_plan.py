@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dtype_sampler.weights import (
     Chunk,
+    Collision,
     Concatenate,
     Incomplete,
     RuleError,
@@ -272,6 +273,13 @@ class TestConverters:
         # Neither is taken, so that what else they would have given is missing.
         assert plan.groups == []
         assert plan.missing_keys == ["y", "z"]
+
+    def test_one_name_for_two_targets_of_a_group(self):
+        rule = WeightConverter(["^both$"], ["b", "model.b"], [Chunk()])
+        plan = plan_load(["both"], ["b", "c"], [rule], base_model_prefix="model")
+        assert plan.collisions == [Collision("b", ("both",))]
+        assert not plan.groups
+        assert plan.missing_keys == ["c"]
 
     def test_no_key_of_a_group_that_collides_is_lost(self):
         rule = WeightConverter(["^q$", "^k$", "^v$"], ["qkv"], [Concatenate(0)])

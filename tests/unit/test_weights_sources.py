@@ -194,6 +194,11 @@ class TestIndex:
         assert refusal(folder) == f"{link}: is a link that leads nowhere"
         link.unlink()
         link.symlink_to("gone.safetensors")
+        assert refusal(folder) == (
+            f"{link}: is a link to gone.safetensors, which is not there, as after a download that"
+            " was broken off"
+        )
+        link.unlink()
         assert refusal(folder) == f"{link}: can't be read: No such file or directory"
 
     def test_an_index_that_is_a_link(self, tmp_path):
@@ -278,6 +283,10 @@ class TestIndex:
             text = refusal(tmp_path / name)
             assert "File name too long" in text
             assert "\n" not in text
+        # Not all of a long path is shown, either.
+        text = refusal(tmp_path / "/".join(["d" * 200] * 40) / "model.safetensors")
+        assert text.endswith("/model.safetensors: can't be read: File name too long")
+        assert len(text) < 300
         assert refusal(tmp_path / "x\0.safetensors").startswith(f"{tmp_path}/x\\x00.safetensors: ")
 
     def test_a_shard_that_is_swapped_while_it_is_opened(self, tmp_path, monkeypatch):
@@ -474,7 +483,7 @@ class TestFolders:
         self.put(tmp_path, chosen, "consolidated.safetensors")
         number, notes = self.held(tmp_path)
         assert number == 1
-        assert not notes or "and not consolidated.safetensors" in notes[0]
+        assert notes == [f"{tmp_path}: {chosen} was read, and not consolidated.safetensors"]
 
     def test_beside_what_mistral_calls_it_by_any_name(self, tmp_path):
         self.put(tmp_path, "x.safetensors", "consolidated.safetensors")

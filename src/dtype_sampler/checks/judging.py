@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dtype_sampler.reports.devices.data import root_of
 from dtype_sampler.roundtrip.known import Issue, issue_of, reason_of
-from dtype_sampler.roundtrip.model import FAULTS, KNOWN, UNSUPPORTED, Survey
+from dtype_sampler.roundtrip.model import FAULTS, KNOWN, UNSUPPORTED, UNTRIED, Outcome, Survey
 
 PASSED = "passed"
 FAILED = "failed"
@@ -36,7 +36,7 @@ def judge(
     device. An item fails for a fault, and for a listed one that no longer shows. A fault with a
     cause that another item of this run reports is expected here, so that it is told once. With a
     version that the list was not tried with, that a listed one no longer shows is merely told: it
-    passes unexpectedly. Skipped is an item of which every trip was refused.
+    passes unexpectedly. Skipped is an item of which every trip was refused, or one was not tried.
     """
     outcomes = list(survey.of(dtype=dtype, kind=kind))
     faults: list[str] = []
@@ -66,12 +66,26 @@ def judge(
     if faults or fixed:
         return Judgement(FAILED, "\n".join(faults + fixed))
     expected = [reason_of(one, survey, issues) for one in outcomes if one.verdict == KNOWN]
+    missing = _untried(outcomes)
     if expected or spread:
-        return Judgement(XFAILED, "; ".join(dict.fromkeys(expected + spread + told)))
+        reasons = expected + spread + told + missing
+        return Judgement(XFAILED, "; ".join(dict.fromkeys(reasons)))
     if told:
-        return Judgement(XPASSED, "; ".join(told))
+        return Judgement(XPASSED, "; ".join(told + missing))
     if not outcomes:
         return Judgement(SKIPPED, f"{survey.device} makes no trip of this kind with {dtype}")
+    # What was not seen is not passed, though all that was made was right.
+    if missing:
+        return Judgement(SKIPPED, "; ".join(missing))
     if all(one.verdict == UNSUPPORTED for one in outcomes):
         return Judgement(SKIPPED, "; ".join(f"{one.name}: {one.words}" for one in outcomes))
     return Judgement(PASSED)
+
+
+def _untried(outcomes: Sequence[Outcome]) -> list[str]:
+    """Which trips were not made for want of what."""
+    trips: dict[str, list[str]] = {}
+    for one in outcomes:
+        if one.verdict == UNTRIED:
+            trips.setdefault(one.words, []).append(one.name)
+    return [f"not tried: {words}: {', '.join(names)}" for words, names in trips.items()]

@@ -1,19 +1,20 @@
-"""The commands of the ledger: `report`, `combine`, `plan`, `history` and `prune`."""
+"""The commands of the ledger: `report`, `combine`, `plan`, `history` and those beside them."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtype_sampler.commands.exits import ERROR, FINE, GATE_MISSED
-from dtype_sampler.commands.output import say, write
+from dtype_sampler.commands import bisect, known_failures, report
+from dtype_sampler.commands.exits import ERROR, FINE
+from dtype_sampler.commands.output import say
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.coverage import APART, MISSING
 from dtype_sampler.paths import DEFAULT_LEDGER
@@ -23,10 +24,6 @@ from dtype_sampler.session.settings import parse_percent, parse_runs, parse_seed
 if TYPE_CHECKING:
     from dtype_sampler.ledger.sqlite import SqliteStore
 
-# So many runs are shown one by one in the HTML page, which holds them all.
-SHOWN_RUNS = 30
-# So many of the cells that a gate misses are named.
-SHOWN_MISSING = 20
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -46,7 +43,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     sub = command(
         "report",
-        _report,
+        lambda options: report.run(options, lambda: _open(options.ledger)),
         "show which dtypes ran, and which never did",
         "dtype-sampler report --fail-under 95 --max-age 14d",
     )
@@ -55,6 +52,12 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it there")
     sub.add_argument("--device", action="append", metavar="TYPE", help="just this type of device")
     sub.add_argument("--tests", metavar="GLOB", help="just test keys that match, as a shell would")
+    sub.add_argument(
+        "--by",
+        choices=("module", "folder"),
+        help="a table of modules or folders by dtypes, such as for a README; in html it comes"
+        " first, which it does unasked where there are more than 500 tests",
+    )
     sub.add_argument(
         "--fail-under",
         type=_of(parse_percent),
@@ -105,6 +108,22 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     ledger(sub)
     sub.add_argument("key", metavar="TESTKEY", help="a test key, as the report shows it")
     sub = command(
+        "known-failures",
+        _known_failures,
+        "list what failed at its last verdict, in which way, and since when",
+        "dtype-sampler known-failures --format json",
+    )
+    ledger(sub)
+    known_failures.add_arguments(sub)
+    sub = command(
+        "bisect",
+        lambda options: bisect.run(options, lambda: _open(options.ledger)),
+        "find the commit that a test began to fail with in one dtype, by replays in a worktree",
+        "dtype-sampler bisect tests/test_layers.py::test_gelu --dtype bfloat16",
+    )
+    ledger(sub)
+    bisect.add_arguments(sub, seed=_of(partial(_integer_seed, what="a replay")))
+    sub = command(
         "prune",
         _prune,
         "forget tests that are gone, and whole runs of long ago",
@@ -145,11 +164,11 @@ def parse_age(text: str) -> float:
     return int(match[1]) * float(_UNITS[match[2]])
 
 
-def _integer_seed(text: str) -> int:
+def _integer_seed(text: str, what: str = "a plan") -> int:
     seed = parse_seed(text)
     if isinstance(seed, int):
         return seed
-    raise DtypeSamplerError("a plan needs a number")
+    raise DtypeSamplerError(f"{what} needs a number")
 
 
 def _path(given: Path | None) -> Path:
@@ -170,71 +189,6 @@ def _open(given: Path | None) -> SqliteStore:
     for problem in recover(path, store, remove=True):
         sys.stderr.write(f"dtype-sampler: {problem}\n")
     return store
-
-
-def _report(options: argparse.Namespace) -> int:
-    from dtype_sampler.ledger.coverage import assess
-    from dtype_sampler.reports.ledger import data, text
-
-    now = time.time()
-    store = _open(options.ledger)
-    try:
-        coverage = assess(
-            store.tests(),
-            store.cells(),
-            device=options.device,
-            pattern=options.tests,
-            since=None if options.max_age is None else now - options.max_age,
-            skipped=options.skipped,
-        )
-        runs = store.runs()
-        activity = store.activity() if options.format in ("json", "html") else {}
-        shown_runs = runs[-SHOWN_RUNS:] if options.format == "html" else []
-        recent = {run.uid: store.observations(run.uid) for run in shown_runs}
-        costs, hidden = store.costs(), store.history(verdicts=False).hidden
-    finally:
-        store.close()
-
-    def all_of_it() -> dict[str, Any]:
-        return data.report(coverage, runs, activity, recent, now=now, costs=costs, hidden=hidden)
-
-    if options.format == "json":
-        import json
-
-        shown = json.dumps(all_of_it()) + "\n"
-    elif options.format == "html":
-        from dtype_sampler.reports.ledger.html import render
-
-        shown = render(all_of_it())
-    elif options.format == "markdown":
-        summary = data.summary(coverage, runs, costs, hidden)
-        shown = text.markdown(coverage, summary, now=now, costs=costs)
-    else:
-        looked_at = options.output is None and sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns if looked_at else None
-        summary = data.summary(coverage, runs, costs, hidden)
-        shown = text.text(coverage, summary, now=now, width=width, costs=costs)
-    write(shown, options.output)
-    wanted = options.fail_under
-    if wanted is None and options.max_age is not None:
-        wanted = 100.0
-    if wanted is None:
-        return FINE
-    if (nothing := coverage.nothing_to_judge(options.device, options.tests)) is not None:
-        sys.stderr.write(f"dtype-sampler: the gate of {wanted:g} % is missed: {nothing}\n")
-        return GATE_MISSED
-    if coverage.percent >= wanted:
-        return FINE
-    missing = text.missing_lines(coverage)
-    more = len(missing) - SHOWN_MISSING
-    sys.stderr.write(
-        f"dtype-sampler: {coverage.percent:.2f} % of the cells are covered, which is less than"
-        f" {wanted:g} %; {len(missing)} are missing{', the worst of them' * (more > 0)}:\n"
-    )
-    sys.stderr.writelines(f"  {visible(line)}\n" for line in missing[:SHOWN_MISSING])
-    if more > 0:
-        sys.stderr.write(f"  ... and {more} more: --format=json has them all\n")
-    return GATE_MISSED
 
 
 def _combine(options: argparse.Namespace) -> int:
@@ -273,6 +227,7 @@ def _plan(options: argparse.Namespace) -> int:
     from dtype_sampler.ledger import outlook
     from dtype_sampler.ledger.coverage import assess, samples_of
     from dtype_sampler.reports.ledger.costs import every_cell
+    from dtype_sampler.reports.ledger.text import combined
     from dtype_sampler.reports.words import lasting
     from dtype_sampler.sampling.rule import seed_after
 
@@ -289,6 +244,8 @@ def _plan(options: argparse.Namespace) -> int:
     newest = outlook.newest_in_series(runs)
     for state in coverage.tests:
         say(f"{state.test.key} ({state.test.device})\n")
+        if state.values:
+            say(f"  {combined(state)}\n")
         first, again = options.seed, []
         if first is None:
             # As the selection that takes this test goes on, with what it takes on top.
@@ -303,8 +260,11 @@ def _plan(options: argparse.Namespace) -> int:
     whole = costs.total(every_cell(coverage.tests))
     for number, taken_then in enumerate(planned if whole.cells else ()):
         seed = "" if options.seed is None else f", seed {seed_after(options.seed, number)}"
-        takes = lasting(costs.total(taken_then).seconds)
-        say(f"run {number + 1}{seed}: about {takes}, of {lasting(whole.seconds)} for every dtype\n")
+        takes = costs.total(taken_then).seconds
+        told = "unknown how long: no cell was measured yet"
+        if takes is not None:
+            told = f"about {lasting(takes)}, of {lasting(whole.seconds)} for every dtype"
+        say(f"run {number + 1}{seed}: {told}\n")
     return FINE
 
 
@@ -313,7 +273,7 @@ def _history(options: argparse.Namespace) -> int:
 
     from dtype_sampler.ledger import outlook
     from dtype_sampler.ledger.coverage import assess
-    from dtype_sampler.ledger.outcomes import SUSPECT
+    from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT
     from dtype_sampler.reports.ledger.costs import of_test
     from dtype_sampler.reports.ledger.data import iso
     from dtype_sampler.reports.words import short_commit
@@ -335,6 +295,10 @@ def _history(options: argparse.Namespace) -> int:
             }
             if seen:
                 rows.append((run, seen))
+        failures = {
+            (one.run, one.cell.device, one.cell.label): str(one.failure)
+            for one in store.failures(options.key)
+        }
         states = assess(tests, store.cells(options.key))
         costs, hidden = store.costs(), store.history(verdicts=False).hidden
     finally:
@@ -351,8 +315,18 @@ def _history(options: argparse.Namespace) -> int:
             }
             suspects = [label for label, outcome in said.items() if outcome == SUSPECT]
             together = suspects if len(suspects) > 1 else []
-            told = [f"{label} {said[label]}" for label in said if label not in together]
-            told += [f"one of {', '.join(together)} did not pass"] if together else []
+            how = {
+                label: f" ({failures[run.uid, test.device, label]})"
+                if (run.uid, test.device, label) in failures
+                and said[label] in (CRASHED, FAILED, SUSPECT)
+                and failures[run.uid, test.device, label] != said[label]
+                else ""
+                for label in said
+            }
+            told = [f"{label} {said[label]}{how[label]}" for label in said if label not in together]
+            told += (
+                [f"one of {', '.join(together)} did not pass{how[together[0]]}"] if together else []
+            )
             if told:
                 commit = f", commit {short_commit(run.commit)}" if run.commit else ""
                 say(
@@ -367,6 +341,10 @@ def _history(options: argparse.Namespace) -> int:
         following = () if took is None else outlook.sample_after(state, took, runs, hidden)
         say(f"  {of_test(state, costs, following)}\n")
     return FINE
+
+
+def _known_failures(options: argparse.Namespace) -> int:
+    return known_failures.run(options, _open)
 
 
 def _prune(options: argparse.Namespace) -> int:

@@ -11,10 +11,14 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from dtype_sampler import __version__
 from dtype_sampler.commands import devices, ledger, weights
 from dtype_sampler.commands.exits import ERROR, FINE, GATE_MISSED, INTERRUPTED
 from dtype_sampler.commands.output import drop_output, write
-from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.errors import DtypeSamplerError, not_installed
+
+# Packages that some command needs and others do not.
+_NEEDED = ("torch", "numpy", "safetensors", "jinja2")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.command(options)
     except DtypeSamplerError as error:
         sys.stderr.write(f"dtype-sampler: {error}\n")
+        return ERROR
+    except ModuleNotFoundError as error:
+        # Where books are merged there is no torch; and somebody's jinja2 may be gone.
+        package = (error.name or "").partition(".")[0]
+        if package not in _NEEDED:
+            raise
+        sys.stderr.write(f"dtype-sampler: {not_installed(package)}\n")
         return ERROR
     except BrokenPipeError:
         # Whoever read the output has seen enough. Python would complain when it flushes.
@@ -47,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     what = "Looks at the ledger of pytest-dtype-sampler, looks after it, and surveys devices."
     codes = "exit codes: 0 fine, 1 an error, 2 a gate was missed"
     parser = _Parser(prog="dtype-sampler", description=what, epilog=codes)
+    parser.add_argument("--version", action="version", version=f"dtype-sampler {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(

@@ -43,6 +43,17 @@ def write(shown: str, output: Path | None) -> None:
         raise DtypeSamplerError(f"{output}: can't be written: {error.strerror}") from None
 
 
+def can_write(output: Path | None, characters: str) -> bool:
+    """Whether these can be written there: a file is UTF-8, standard output may be anything."""
+    if output is not None:
+        return True
+    try:
+        characters.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def say(shown: str) -> None:
     """Write to standard output, whatever test keys hold."""
     # Such as what a narrow encoding, as of a pipe on Windows, does not.

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from dtype_sampler.ledger.costs import UNMEASURED, Costs
 from dtype_sampler.ledger.journal import Journal, recover
 from dtype_sampler.ledger.outcomes import VERDICTS, Cell
-from dtype_sampler.ledger.records import CellRecord, Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.records import (
+    CellRecord,
+    KnownFailure,
+    Observed,
+    RunRecord,
+    TestRecord,
+)
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
 from dtype_sampler.sampling.plan import History
 
@@ -96,6 +102,8 @@ class Books:
         self.problems: list[str] = []
         self.run: RunRecord | None = None
         self.outcomes: dict[Cell, str] = {}
+        # What failed at its last verdict, as the ledger was before this run; only if asked for.
+        self.failing: list[KnownFailure] = []
         self._said_at: dict[Cell, float] = {}
         self._named = named
         self._clock = clock
@@ -108,12 +116,22 @@ class Books:
         self._written = 0.0
         self._waiting: tuple[list[TestRecord], list[Observed]] = ([], [])
 
-    def read(self, *, verdicts: bool) -> History:
-        """What the runs before this one leave to it. Raises LedgerError if the path was named."""
+    def read(
+        self,
+        *,
+        verdicts: bool,
+        failing: bool = False,
+        also: Callable[[SqliteStore], object] | None = None,
+    ) -> History:
+        """What the runs before this one leave to it. Raises LedgerError if the path was named.
+
+        failing: also in which way cells failed (`self.failing`). also: asks the ledger what else is
+        needed, if there is one.
+        """
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return self._read(verdicts=verdicts)
+                return self._read(verdicts=verdicts, failing=failing, also=also)
         except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
             trouble = _as_trouble(self.path, error)
         if self._named:
@@ -122,7 +140,9 @@ class Books:
         self.problems.append(str(trouble))
         return History()
 
-    def _read(self, *, verdicts: bool) -> History:
+    def _read(
+        self, *, verdicts: bool, failing: bool, also: Callable[[SqliteStore], object] | None
+    ) -> History:
         if self._named:
             self._check_place()
         if not self._exists():
@@ -132,11 +152,22 @@ class Books:
             if self._named:
                 store.check()
             self.problems += recover(self.path, store, remove=True)
-            return store.history(verdicts=verdicts)
+            if also is not None:
+                also(store)
+            history = store.history(verdicts=verdicts)
+            if failing:
+                self.failing = store.known_failures()
+            return history
         finally:
             store.close()
 
-    def peek(self, *, verdicts: bool) -> History:
+    def peek(
+        self,
+        *,
+        verdicts: bool,
+        failing: bool = False,
+        also: Callable[[SqliteStore], object] | None = None,
+    ) -> History:
         """As `read`, from a copy: nothing is touched, and what is wrong is left for a run to tell.
 
         What a killed run has left beside the ledger is not looked at.
@@ -148,7 +179,9 @@ class Books:
                     if source.is_file():
                         shutil.copyfile(source, Path(folder) / source.name)
                 copy = Books(Path(folder) / self.path.name, named=False, keep=self.keep)
-                return copy.read(verdicts=verdicts)
+                history = copy.read(verdicts=verdicts, failing=failing, also=also)
+                self.failing = copy.failing
+                return history
         except OSError:
             return History()
 
@@ -342,6 +375,16 @@ class Books:
         self._written = self._clock()
         if self._journal is not None:
             self._journal.clear()
+
+    @property
+    def number(self) -> int | None:
+        """The number of this run in the ledger; None if it has none, or is kept aside."""
+        return self.run.number if self.run is not None and self._usable else None
+
+    def measure(self, *, took: float, others: float, predicted: float | None) -> None:
+        """How long the run took: as `RunRecord` has it."""
+        if self.run is not None:
+            self.run = replace(self.run, took=took, others=others, predicted=predicted)
 
     @_apart(lambda: None)
     def end(self, there: Container[str] = ()) -> None:

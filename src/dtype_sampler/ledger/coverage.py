@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import count
 
+from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, Cell
-from dtype_sampler.ledger.records import CellRecord, TestRecord
+from dtype_sampler.ledger.records import CellRecord, FailureRecord, TestRecord
+from dtype_sampler.sampling.axes import by_value
 from dtype_sampler.sampling.candidates import family_of
 from dtype_sampler.sampling.rule import choose, seed_after
 
@@ -25,12 +27,14 @@ class CellState:
     """A declared cell. state: covered, stale (its last verdict is too old), suspect (one of several
     of which one did not pass, it is not known which), skipped, unsupported, or never ran. record:
     None if it has no outcome at all. counts: whether it is one of those that can be covered.
+    failure: in which way it failed, if it did at its last verdict and that is known.
     """
 
     cell: Cell
     state: str
     record: CellRecord | None
     counts: bool = True
+    failure: Failure | None = None
 
     @property
     def covered(self) -> bool:
@@ -92,6 +96,17 @@ class TestState:
         )
 
     @property
+    def values(self) -> tuple[dict[str, list[CellState]], ...]:
+        """Of each argument, value -> the cells that combine it with others; empty for a test with
+        one argument, whose cells are its dtypes.
+        """
+        cells = {one.cell.label: one for one in self.cells}
+        return tuple(
+            {value: [cells[label] for label in labels] for value, labels in of_argument.items()}
+            for of_argument in by_value(cells, self.test.arguments)
+        )
+
+    @property
     def oldest(self) -> float | None:
         """When the oldest of its last verdicts was."""
         return min((one.verdict_at for one in self.cells if one.verdict_at), default=None)
@@ -123,6 +138,19 @@ class Coverage:
     def covered(self) -> int:
         """How many cells have a verdict within the window."""
         return self.count(COVERED)
+
+    @property
+    def values(self) -> tuple[int, int]:
+        """Of the tests with several arguments, how many single dtypes of each are in a combination
+        that is covered, and how many could be.
+        """
+        covered = there = 0
+        for state in self.tests:
+            for of_argument in state.values:
+                for cells in of_argument.values():
+                    there += any(one.counts for one in cells)
+                    covered += any(one.covered for one in cells)
+        return covered, there
 
     @property
     def failing(self) -> int:
@@ -189,15 +217,20 @@ def assess(
     pattern: str | None = None,
     since: float | None = None,
     skipped: str = MISSING,
+    failures: Iterable[FailureRecord] = (),
 ) -> Coverage:
     """The state of every declared cell.
 
     device: just these types of device. pattern: just test keys that match it, as a shell would.
     since: verdicts before that moment are too old to count; in seconds since 1970. skipped: whether
     cells that every run so far has skipped are `missing`, or kept `apart` from what can be covered,
-    as those are that the device refuses.
+    as those are that the device refuses. failures: in which ways cells
+    failed; empty where that is not to be told.
     """
     known: Mapping[Cell, CellRecord] = {record.cell: record for record in cells}
+    ways: dict[Cell, dict[str, FailureRecord]] = {}
+    for one in failures:
+        ways.setdefault(one.cell, {})[one.run] = one
     devices = None if device is None else frozenset(device)
     states = []
     for test in tests:
@@ -206,12 +239,18 @@ def assess(
         if pattern is not None and not fnmatchcase(test.key, pattern):
             continue
         of_test = (Cell(test.key, label, test.device) for label in test.declared)
-        states.append(
-            TestState(
-                test, tuple(_state(cell, known.get(cell), since, skipped) for cell in of_test)
-            )
-        )
+        found = tuple(_state(cell, known.get(cell), since, skipped) for cell in of_test)
+        if not ways.keys().isdisjoint(one.cell for one in found):
+            found = tuple(replace(one, failure=_last(one, ways)) for one in found)
+        states.append(TestState(test, found))
     return Coverage(tuple(states))
+
+
+def _last(state: CellState, ways: Mapping[Cell, Mapping[str, FailureRecord]]) -> Failure | None:
+    """In which way a cell fails."""
+    failed = state.record.failed if state.record is not None and state.failing else None
+    way = ways.get(state.cell, {}).get(failed.run) if failed is not None else None
+    return None if way is None else way.failure
 
 
 def _state(cell: Cell, record: CellRecord | None, since: float | None, skipped: str) -> CellState:
@@ -279,13 +318,14 @@ def sample_of(
     return choose(
         seed=seed,
         strategy=strategy,
-        key=test.key,
+        key=test.circle or test.key,
         labels=test.declared,
         families=[family_of(label) for label in test.declared],
         k=k,
         always=test.always,
         available=lambda label: label not in out and (reach is None or label in reach),
         verdicts=verdicts,
+        arguments=test.arguments,
     )
 
 

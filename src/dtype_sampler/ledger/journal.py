@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from dtype_sampler.ledger.outcomes import OUTCOMES, Cell
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
-from dtype_sampler.ledger.rows import checked_run, moment, test_of, text
+from dtype_sampler.ledger.rows import checked_run, failure_of, moment, test_of, text
 from dtype_sampler.ledger.store import Store
 
 # Bytes. What waits for a ledger that another process holds is some hundred bytes for each test.
@@ -47,10 +47,7 @@ class Journal:
         """Keep what a test declared and what came of it. Raises OSError."""
         line = [
             [(t.key, t.device, t.declared, t.seen_at, t.k, t.always, *_since(t)) for t in tests],
-            [
-                (o.cell.key, o.cell.label, o.cell.device, o.nodeid, o.outcome, o.at, o.duration)
-                for o in seen
-            ],
+            [(*o.cell, o.nodeid, o.outcome, o.at, o.duration, _failed(o)) for o in seen],
         ]
         self._file.write(json.dumps(line).encode() + b"\n")
 
@@ -119,26 +116,32 @@ def recover(ledger: Path, store: Store, *, remove: bool) -> list[str]:
 
 def _since(test: TestRecord) -> tuple[object, ...]:
     """What versions 3 and 4 of the ledger brought."""
-    return test.met_at, test.whole_at, test.times, test.rests
+    return test.met_at, test.whole_at, test.times, test.rests, test.arguments, test.circle
+
+
+def _failed(one: Observed) -> tuple[str, str] | None:
+    """What version 4 of the ledger brought."""
+    return None if one.failure is None else (one.failure.kind, one.failure.message)
 
 
 def _read(line: Any, tests: list[TestRecord], seen: list[Observed]) -> None:
     known = set()
     for key, device, declared, seen_at, k, always, *since in line[0]:
         # Versions before 3 have none of the rest, and don't tell a part from the whole.
-        met_at, whole_at, times, *rests = since or (0.0, 0.0, [])
-        # Versions before 4 have no rests.
-        since = [met_at, whole_at, times, *(rests or [[]])]
+        # Those before 4 have neither rests nor arguments.
+        since += (0.0, 0.0, [], [], 1, "")[len(since) :]
         tests.append(test_of(key, device, declared, seen_at, k, always, *since))
         known.add((key, device))
-    for key, label, device, nodeid, outcome, at, duration in line[1]:
+    for key, label, device, nodeid, outcome, at, duration, *rest in line[1]:
         if outcome not in OUTCOMES:
             raise ValueError(outcome)
         cell = Cell(text(key, "key"), text(label, "label"), text(device, "device"))
         if (key, device) not in known:
             raise ValueError(f"an outcome of {key}, which declares nothing")
         lasted = None if duration is None else moment(duration, "duration")
-        seen.append(Observed(cell, text(nodeid, "nodeid"), outcome, moment(at, "at"), lasted))
+        failure = failure_of(*rest[0]) if rest and rest[0] is not None else None
+        told = text(nodeid, "nodeid"), outcome, moment(at, "at"), lasted, failure
+        seen.append(Observed(cell, *told))
 
 
 def _lock(file: IO[bytes]) -> bool:

@@ -15,7 +15,7 @@ from dtype_sampler.ledger.store import LedgerError, StoreBusyError
 
 _MAGIC = b"SQLite format 3\0"
 # How pytest and the commands are told which file.
-_BY = "by --dtype-ledger of pytest, or --ledger or --into of a command"
+BY = "by --dtype-ledger of pytest, or --ledger or --into of a command"
 
 
 def connect(path: Path, wait: float, steps: Steps) -> sqlite3.Connection:
@@ -59,7 +59,7 @@ def check_header(path: Path) -> None:
     if not header:
         return  # new, or about to be written by another process
     if header[:16] != _MAGIC:
-        raise LedgerError(f"{path}: is no ledger (no SQLite file): name another, {_BY}")
+        raise LedgerError(f"{path}: is no ledger (no SQLite file): name another, {BY}")
     version, application = (
         int.from_bytes(header[at : at + 4], "big", signed=True) for at in (60, 68)
     )
@@ -69,12 +69,12 @@ def check_header(path: Path) -> None:
 def _check_stamp(path: Path, application: int, version: int) -> None:
     if application != schema.APPLICATION_ID:
         raise LedgerError(
-            f"{path}: is no ledger but another program's SQLite file: name another, {_BY}"
+            f"{path}: is no ledger but another program's SQLite file: name another, {BY}"
         )
     if version > schema.VERSION:
         raise LedgerError(
             f"{path}: was written by a newer dtype-sampler (schema {version}, this one knows"
-            f" {schema.VERSION}): upgrade, or name another file, {_BY}"
+            f" {schema.VERSION}): upgrade, or name another file, {BY}"
         )
     if version < 1:
         raise damaged(path, f"says that its schema is {version}")

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from dtype_sampler.ledger.failures import CRASH, Failure
+
 PASSED = "passed"
 FAILED = "failed"
 XFAILED = "xfailed"
@@ -46,7 +48,8 @@ class Observation:
     failure. subtest: it is about a part of the test only, and the test goes on. samples: the
     payload of the report, as `RunningTest.to_wire` makes it; None if no dtype was involved so far,
     or if the process died and left none. rerun: the attempt is to be retried, whatever this report
-    itself says. worker: the process that ran the test, where there are several.
+    itself says. worker: the process that ran the test, where there are several. failure: in which
+    way it failed, where that is known.
     """
 
     when: str
@@ -56,6 +59,7 @@ class Observation:
     samples: Mapping[str, Any] | None = None
     rerun: bool = False
     worker: str = ""
+    failure: Failure | None = None
 
 
 class Cell(NamedTuple):
@@ -95,9 +99,7 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
         _say(cells, _cells(sample, sample.get("skipped", ())), SKIPPED)
         _say(cells, _cells(sample, sample["chosen"]), NOT_REACHED)
     blamed: set[Cell] = set()
-    if not any(one.subtest for one in observations):
-        observations = [*observations, *_lost(final)]
-    for observation in observations:
+    for observation in _with_lost(observations, final):
         outcome = _said(observation)
         if outcome is None:
             continue
@@ -113,11 +115,52 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
     return cells
 
 
-def _lost(final: Mapping[str, Any]) -> Iterator[Observation]:
-    """What subtests said whose reports did not arrive, as the test's own payload has it."""
-    for told in final.get("subtests", ()):
-        payload = {**final, "under_test": told["under_test"], "named": told["named"]}
-        yield Observation("call", told["outcome"], told["xfail"], subtest=True, samples=payload)
+def failures(observations: Sequence[Observation]) -> dict[Cell, Failure | None]:
+    """In which way each cell failed, suspects too; None where that is not known of all it did."""
+    known = [one.samples for one in observations if one.samples is not None]
+    if not known:
+        return {}
+    found: dict[Cell, Failure | None] = {}
+    for observation in _with_lost(observations, max(reversed(known), key=_size)):
+        outcome = _said(observation)
+        if outcome not in (FAILED, CRASHED):
+            continue
+        failure = CRASH if outcome == CRASHED else observation.failure
+        for some in _meant(observation, known[-1]):
+            for cell in some:
+                found[cell] = _both(found.get(cell, failure), failure)
+    return found
+
+
+def _both(one: Failure | None, other: Failure | None) -> Failure | None:
+    return None if one is None or other is None else one.beside(other)
+
+
+def _with_lost(
+    observations: Sequence[Observation], final: Mapping[str, Any]
+) -> Sequence[Observation]:
+    """Also what subtests said whose reports did not arrive, as the test's own payload has it."""
+    if any(one.subtest for one in observations):
+        return observations
+    return [
+        *observations,
+        *(
+            Observation(
+                "call",
+                told["outcome"],
+                told["xfail"],
+                subtest=True,
+                samples={**final, "under_test": told["under_test"], "named": told["named"]},
+                failure=failure_on_wire(told.get("failure")),
+            )
+            for told in final.get("subtests", ())
+        ),
+    ]
+
+
+def failure_on_wire(wire: Sequence[Any] | None) -> Failure | None:
+    """The failure that a payload tells of, if it tells of one."""
+    return None if wire is None else Failure(tuple(wire[0]), wire[1])
 
 
 def _say(cells: dict[Cell, str], some: Iterable[Cell], outcome: str) -> None:
@@ -158,9 +201,14 @@ def _said(observation: Observation) -> str | None:
 
 def blamed(observation: Observation) -> tuple[list[str], list[str]]:
     """The labels that a failure is put down to, and those of which it is at least one's."""
-    assert observation.samples is not None
-    sure, doubtful = _meant(observation, observation.samples)
+    sure, doubtful = blamed_cells(observation)
     return [cell.label for cell in sure], [cell.label for cell in doubtful]
+
+
+def blamed_cells(observation: Observation) -> tuple[Collection[Cell], Collection[Cell]]:
+    """As `blamed`, with all of the cells."""
+    assert observation.samples is not None
+    return _meant(observation, observation.samples)
 
 
 def _meant(
@@ -217,6 +265,7 @@ def _meant(
 class Finished:
     """A test that has ended. cells: what this run says of each by now. samples: as on its reports.
     nodeid: what replays it. payload: its last one. whole: it came to the end of its teardown.
+    failures: in which way those that failed did; None where that is not known.
     """
 
     cells: Mapping[Cell, str]
@@ -224,6 +273,7 @@ class Finished:
     nodeid: str
     payload: Mapping[str, Any] = field(default_factory=dict)
     whole: bool = True
+    failures: Mapping[Cell, Failure | None] = field(default_factory=dict)
 
 
 # One execution of a test: its node id, the process, and the number of the execution there. With
@@ -254,6 +304,9 @@ class Tally:
     _unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
     _crashed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _skipped: dict[Cell, None] = field(default_factory=dict)
+    # Test key and type of device -> how many arguments its cells combine, from 2 on.
+    _arguments: dict[tuple[str, str], int] = field(default_factory=dict)
+    _failures: dict[Cell, Failure | None] = field(default_factory=dict)
 
     def add(self, nodeid: str, observation: Observation) -> Finished | None:
         """Take one report of the test *nodeid*; returns the test if this is its end.
@@ -311,7 +364,13 @@ class Tally:
         if missed := tuple(cell for cell, outcome in said if outcome == NOT_REACHED):
             ended = (cell.label for cell, outcome in said if outcome in _ENDINGS)
             self._missed[finished.nodeid] = tuple(dict.fromkeys(ended)), missed
-        return replace(finished, cells={cell: self._cells[cell] for cell in finished.cells})
+        for cell, failure in finished.failures.items():
+            self._failures[cell] = _both(self._failures.get(cell, failure), failure)
+        return replace(
+            finished,
+            cells={cell: self._cells[cell] for cell in finished.cells},
+            failures={cell: self._failures[cell] for cell in finished.failures},
+        )
 
     def close(self) -> list[Finished]:
         """No more reports will come: what has not ended, or was to be repeated and never was."""
@@ -336,6 +395,8 @@ class Tally:
 
     def _declare(self, samples: Mapping[str, Any]) -> None:
         for sample in samples["samples"]:
+            if (arguments := sample.get("arguments", 1)) > 1:
+                self._arguments[sample["key"], sample["device"]] = arguments
             for label in sample["declared"]:
                 self._declared[Cell(sample["key"], label, sample["device"])] = None
             for label in set(sample.get("skipped", ())).difference(sample["together"]):
@@ -350,6 +411,11 @@ class Tally:
             for cell, outcome in finished.cells.items():
                 _say(said, (cell,), outcome)
         return {cell: said.get(cell) for cell in self._declared}
+
+    @property
+    def failures(self) -> Mapping[Cell, Failure | None]:
+        """In which way each cell failed that did, or that is one of several of which one did."""
+        return self._failures
 
     @property
     def used(self) -> bool:
@@ -379,6 +445,11 @@ class Tally:
         return found
 
     @property
+    def arguments(self) -> Mapping[tuple[str, str], int]:
+        """Test key and type of device -> how many arguments its cells combine, where several."""
+        return self._arguments
+
+    @property
     def skipped_by_marks(self) -> int:
         """How many cells took no place in a sample, as marks of the suite's own skip them."""
         return len(self._skipped)
@@ -397,4 +468,11 @@ def _finished(observations: Sequence[Observation]) -> Finished:
     known = [one.samples for one in observations if one.samples is not None]
     final = max(reversed(known), key=_size)
     whole = any(one.when == "teardown" for one in observations)
-    return Finished(fold(observations), final["samples"], final["nodeid"], final, whole)
+    return Finished(
+        fold(observations),
+        final["samples"],
+        final["nodeid"],
+        final,
+        whole,
+        failures(observations),
+    )

@@ -19,7 +19,7 @@ from dtype_sampler.ledger.coverage import (
     sample_of,
     samples_of,
 )
-from dtype_sampler.ledger.outcomes import NOT_REACHED
+from dtype_sampler.ledger.outcomes import NOT_REACHED, SKIPPED, UNSUPPORTED
 from dtype_sampler.ledger.records import RunRecord
 from dtype_sampler.sampling.lanes import Lane, next_seed
 from dtype_sampler.sampling.rule import STRATEGIES, runs_to_cover, seed_after
@@ -43,13 +43,16 @@ class Outlook:
     tests: how many have cells that never ran and that it will take. runs: how many more runs that
     takes; None if it can't be told. hidden: whether a loop ended before some of these the last
     time: it may do so again. outside: how many tests have cells that never ran and that it leaves
-    out.
+    out. combining: of these tests, how many have single dtypes that never ran in any combination.
+    values: how many more runs these take; None if it can't be told.
     """
 
     tests: int = 0
     runs: int | None = 0
     hidden: bool = False
     outside: int = 0
+    combining: int = 0
+    values: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +104,24 @@ def runs_until(
     strategy: str = "rotate",
     reach: Collection[str] | None = None,
 ) -> int | None:
-    """How many runs of consecutive seeds take these labels of a test; None if too many.
+    """How many runs of consecutive seeds take these labels of a test; None if too many, or if it
+    is not seeds that decide.
 
     first: the first of these seeds. strategy: as a run has it, or "all". reach: what the selection
     leaves of the test; None means all of it.
     """
-    test, missing = state.test, set(wanted)
+    return _runs_until(state, [(label,) for label in wanted], first, strategy, reach)
+
+
+def _runs_until(
+    state: TestState,
+    missing: Sequence[Collection[str]],
+    first: int,
+    strategy: str,
+    reach: Collection[str] | None,
+) -> int | None:
+    """As `runs_until`, of each collection until any of its labels is taken."""
+    test = state.test
     limit = _DRAWS
     if strategy != "random":
         # Twice, as the seed after the largest begins anew.
@@ -114,11 +129,14 @@ def runs_until(
         limit += sum(map(len, state.suspects))
     if strategy == "all":
         return int(bool(missing))
+    if strategy not in STRATEGIES:
+        return None if missing else 0
     samples = samples_of(state, first, strategy, reach)
     for run in range(limit + 1):
         if not missing:
             return run
-        missing -= set(next(samples))
+        taken = next(samples)
+        missing = [some for some in missing if not any(label in taken for label in some)]
     return None
 
 
@@ -136,6 +154,33 @@ def never_ran(state: TestState) -> list[str]:
     return [one.cell.label for one in state.cells if one.state == NEVER]
 
 
+def values_never_ran(state: TestState, reach: Collection[str] | None = None) -> list[list[str]]:
+    """Of a test with several arguments, the combinations of each dtype that never ran in any.
+
+    reach: what the selection leaves of the test; None means all of it.
+    """
+    found = []
+    for of_argument in state.values:
+        for cells in of_argument.values():
+            if all(one.state in (NEVER, SKIPPED, UNSUPPORTED) for one in cells):
+                labels = [one.cell.label for one in cells if one.state == NEVER]
+                labels = [label for label in labels if reach is None or label in reach]
+                found += [labels] if labels else []
+    return found
+
+
+class _Ahead:
+    """How many runs tests need; unknown once one of them has no end that can be told."""
+
+    def __init__(self) -> None:
+        self.tests = 0
+        self.runs: int | None = 0
+
+    def add(self, runs: int | None) -> None:
+        self.tests += 1
+        self.runs = None if self.runs is None or runs is None else max(self.runs, runs)
+
+
 def foresee(
     coverage: Coverage,
     reach: Mapping[Name, Collection[str]],
@@ -149,8 +194,8 @@ def foresee(
     reach: the tests that it takes, with the labels that it leaves of each. first: its next seed.
     but: tests of which nothing is promised.
     """
-    tests, outside, hidden = 0, 0, False
-    runs: int | None = 0
+    outside, hidden = 0, False
+    cells, values = _Ahead(), _Ahead()
     for state in coverage.tests:
         never = never_ran(state)
         name = (state.test.key, state.test.device)
@@ -160,11 +205,11 @@ def foresee(
         wanted = [label for label in never if label in left]
         outside += len(wanted) < len(never)
         if wanted:
-            tests += 1
             hidden = hidden or any(label in wanted for label in hidden_of(state))
-            needed = runs_until(state, wanted, first, strategy, left)
-            runs = None if runs is None or needed is None else max(runs, needed)
-    return Outlook(tests, runs, hidden, outside)
+            cells.add(runs_until(state, wanted, first, strategy, left))
+            if waiting := values_never_ran(state, left):
+                values.add(_runs_until(state, waiting, first, strategy, left))
+    return Outlook(cells.tests, cells.runs, hidden, outside, values.tests, values.runs)
 
 
 def last_runs(coverage: Coverage, runs: Sequence[RunRecord]) -> dict[Name, RunRecord]:
@@ -226,8 +271,8 @@ def sample_after(
 
 def foresee_all(coverage: Coverage, runs: Sequence[RunRecord]) -> Outlook:
     """What the next runs come to if each selection that took a test goes on. runs: oldest first."""
-    tests, hidden, outside = 0, False, 0
-    needed: int | None = 0
+    hidden, outside = False, 0
+    cells, values = _Ahead(), _Ahead()
     last = last_runs(coverage, runs)
     following: dict[str, int] = {}
     for state in coverage.tests:
@@ -240,11 +285,12 @@ def foresee_all(coverage: Coverage, runs: Sequence[RunRecord]) -> Outlook:
             continue
         if run.uid not in following:
             following[run.uid] = seed_following(run, runs)
-        tests += 1
         hidden = hidden or any(label in wanted for label in hidden_of(state))
-        more = runs_until(state, wanted, following[run.uid], run.strategy)
-        needed = None if needed is None or more is None else max(needed, more)
-    return Outlook(tests, needed, hidden, outside)
+        first = following[run.uid]
+        cells.add(runs_until(state, wanted, first, run.strategy))
+        if waiting := values_never_ran(state):
+            values.add(_runs_until(state, waiting, first, run.strategy, None))
+    return Outlook(cells.tests, cells.runs, hidden, outside, values.tests, values.runs)
 
 
 def _left_out(state: TestState, run: RunRecord) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from dtype_sampler.ledger.costs import Lasted, newest
+from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import CRASHED, FAILED, PASSED, SUSPECT, VERDICTS, Cell
 
 FAILURES = frozenset({FAILED, CRASHED})
@@ -109,8 +110,10 @@ class TestRecord:
     declared: labels. seen_at: when any were seen last. k: how many it takes at a time. always:
     those always taken. met_at: when a run last met it but was not told what it declares: it was
     skipped or deselected. whole_at: when it was last seen whole; 0: never. times: for each label
-    when it was seen last, and at which place; empty if all were at `seen_at`, in this order. rests:
-    the newest durations of what it needs besides its dtypes.
+    when it was seen last, and at which place; empty if all were at `seen_at`, in this order.
+    arguments: how many its candidates combine; 1 for single ones. circle: the key that their order
+    is made from; empty for the test key. rests: the newest durations of what it needs besides its
+    dtypes.
     """
 
     __test__ = False  # pytest would collect it where a test imports it
@@ -125,6 +128,8 @@ class TestRecord:
     whole_at: float = _AS_SEEN
     times: tuple[tuple[float, int], ...] = ()
     rests: Lasted = ()
+    arguments: int = 1
+    circle: str = ""
 
     def __post_init__(self) -> None:
         if len(set(self.declared)) < len(self.declared):
@@ -163,7 +168,14 @@ class TestRecord:
         newer = max(
             self,
             other,
-            key=lambda one: (one.whole_at, one.whole_at or one.seen_at, one.k, one.always),
+            key=lambda one: (
+                one.whole_at,
+                one.whole_at or one.seen_at,
+                one.k,
+                one.always,
+                one.arguments,
+                one.circle,
+            ),
         )
         return TestRecord(
             self.key,
@@ -176,6 +188,8 @@ class TestRecord:
             whole_at,
             () if alike else times,
             newest(self.rests, other.rests),
+            newer.arguments,
+            newer.circle,
         )
 
 
@@ -184,10 +198,15 @@ class RunRecord:
     """One pytest session that used a sample.
 
     uid: unique on earth. number: counts the runs of the ledger it was written to, for people.
+    strategy: of its samples; "all" for all dtypes, "budget" where time decided, "run" for what an
+    earlier run took.
     started, ended: seconds since 1970, UTC; ended is None while it goes on and after it was killed.
     commit: of git, with a `+` if the tree was dirty. counts: cells by outcome, once it has ended.
     lane, part: what it was told to run, as `sampling.lanes.Lane` has it; None for runs of before
     lanes were kept. in_series: whether its seed was the lane's next one, not one that was given.
+    workers: how many processes ran its tests, 0 if that is not known. took: from its first test to
+    the end of its last, in seconds. others: what tests without dtypes took, in seconds of one
+    process. predicted: what it was to take, if it had a budget.
     """
 
     uid: str
@@ -208,6 +227,10 @@ class RunRecord:
     lane: str | None = None
     part: str = ""
     in_series: bool = True
+    workers: int = 0
+    took: float | None = None
+    others: float = 0.0
+    predicted: float | None = None
 
     def merged(self, other: RunRecord) -> RunRecord:
         """One record of two copies of one run: the one that knows its end."""
@@ -230,10 +253,40 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The outcome of one cell in one run. duration: seconds, None where that can't be told."""
+    """The outcome of one cell in one run. duration: seconds, None where that can't be told.
+
+    failure: in which way it failed, where that is known; the store gives it by `failures`.
+    """
 
     cell: Cell
     nodeid: str
     outcome: str
     at: float
     duration: float | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRecord:
+    """How a cell failed in one run. run: its uid. at: seconds since 1970."""
+
+    cell: Cell
+    run: str
+    at: float
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFailure:
+    """A cell whose last verdict was a failure, not a crash.
+
+    nodeid: what ran it last. failure: in which way; None if that was not kept. since: the first run
+    in which it failed after it had passed last, as far as runs are kept; exact: whether there can't
+    have been one before.
+    """
+
+    cell: Cell
+    nodeid: str
+    failure: Failure | None
+    since: RunRecord
+    exact: bool

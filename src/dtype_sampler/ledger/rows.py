@@ -11,11 +11,13 @@ from dataclasses import fields
 from typing import Any
 
 from dtype_sampler.ledger.costs import NEWEST, Lasted
+from dtype_sampler.ledger.failures import LONGEST, Failure
 from dtype_sampler.ledger.outcomes import OUTCOMES, Cell
 from dtype_sampler.ledger.records import (
     DECISIVE,
     FAILURES,
     CellRecord,
+    FailureRecord,
     Mark,
     Observed,
     RunRecord,
@@ -112,6 +114,11 @@ def checked_run(run: RunRecord) -> RunRecord:
     moment(run.started, "runs.started")
     if run.ended is not None:
         moment(run.ended, "runs.ended")
+    number(run.workers, "runs.workers")
+    moment(run.others, "runs.others")
+    for name in ("took", "predicted"):
+        if getattr(run, name) is not None:
+            moment(getattr(run, name), f"runs.{name}")
     if not isinstance(run.counts, Mapping) or len(run.counts) > len(OUTCOMES):
         raise ValueError("runs.counts counts no outcomes")
     for outcome, count in run.counts.items():
@@ -141,6 +148,8 @@ def test_of(
     whole_at: object,
     times: object,
     rests: object,
+    arguments: object,
+    circle: object,
 ) -> TestRecord:
     """declared, always, times, rests: a list, or the JSON of one."""
     told = labels(declared, "tests.declared")
@@ -163,6 +172,8 @@ def test_of(
         moment(whole_at, "tests.whole_at"),
         tuple(pairs),
         lasted_of(rests, "tests.rests"),
+        number(arguments, "tests.arguments", MOST_LABELS),
+        text(circle, "tests.circle"),
     )
 
 
@@ -213,4 +224,26 @@ def observed_of(row: Sequence[Any], outcomes: Sequence[str]) -> Observed:
         outcomes[number(outcome, "observations.outcome", len(outcomes) - 1)],
         moment(moment(started, "runs.started") + at / 1000, "observations.at"),
         duration,
+    )
+
+
+def failure_of(kind: object, message: object) -> Failure:
+    """In which way something failed."""
+    told, line = text(kind, "kinds.kind"), text(message, "kinds.message")
+    # Written as an escape, one character has up to ten.
+    if not told or len(told) > 100 * LONGEST or len(line) > 10 * LONGEST:
+        raise ValueError("kinds is no kind of failure")
+    return Failure.of(told, line[:LONGEST])
+
+
+def failed_of(row: Sequence[Any]) -> FailureRecord:
+    """row: key, label, device, uid and start of the run, milliseconds since then, kind, message."""
+    key, label, device, uid, started, at, kind, message = row
+    if type(at) is not int or abs(at) > _MOST:
+        raise ValueError("failures.at is no time")
+    return FailureRecord(
+        Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device")),
+        text(uid, "runs.uid"),
+        moment(moment(started, "runs.started") + at / 1000, "failures.at"),
+        failure_of(kind, message),
     )

@@ -6,7 +6,10 @@ Version 3: `tests.whole_at` and `tests.times`, which tell a view of all that a t
 one of a part; what was written before may be either. The outcome `suspect`, which older programs
 can't read. `runs.lane`, `runs.part` and `runs.in_series`: whose seeds a run's seed is one of.
 Version 4: `cells.costs` and `tests.rests`, the newest durations of a cell, and of what a test needs
-besides its cells.
+besides its cells. `tests.arguments`, how many its candidates combine, and `tests.circle`, the key
+of their order where it is not the test's own. `failures` and `kinds`: in which way a cell failed in
+a run. `runs.workers`, `runs.took`, `runs.others` and `runs.predicted`: what a budget of time is
+measured by.
 
 To change it: raise VERSION, say above what changed, and give `MIGRATIONS` the statements that lead
 from the version before to the new one. Files of older versions are copied aside, then migrated.
@@ -19,6 +22,22 @@ from collections.abc import Mapping
 VERSION = 4
 # "dtsl" in SQLite's own header field for the application that a file belongs to.
 APPLICATION_ID = 0x6474736C
+
+# Many cells fail in one way: so the text of each is kept once.
+_KINDS = """CREATE TABLE kinds (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL, -- the types of the exceptions, with ' + ' between them
+        message TEXT NOT NULL, -- the first line
+        UNIQUE (kind, message)
+    )"""
+# Of the whole runs, and of the run of each cell's mark `failed`.
+_FAILURES = """CREATE TABLE failures (
+        cell INTEGER NOT NULL,
+        run INTEGER NOT NULL,
+        at INTEGER NOT NULL, -- milliseconds since the start of the run
+        kind INTEGER NOT NULL,
+        PRIMARY KEY (cell, run)
+    ) WITHOUT ROWID"""
 
 TABLES = (
     """CREATE TABLE runs (
@@ -40,7 +59,11 @@ TABLES = (
         counts TEXT NOT NULL, -- JSON: outcome -> number of cells
         lane TEXT, -- NULL: of before version 3
         part TEXT NOT NULL DEFAULT '',
-        in_series INTEGER NOT NULL DEFAULT 1 -- 0: the seed was given, or drawn
+        in_series INTEGER NOT NULL DEFAULT 1, -- 0: the seed was given or drawn
+        workers INTEGER NOT NULL DEFAULT 0, -- 0: not known
+        took REAL, -- seconds
+        others REAL NOT NULL DEFAULT 0, -- seconds of one process
+        predicted REAL -- seconds
     )""",
     """CREATE TABLE tests (
         id INTEGER PRIMARY KEY,
@@ -54,6 +77,8 @@ TABLES = (
         whole_at REAL NOT NULL DEFAULT 0, -- 0: never seen whole
         times TEXT NOT NULL DEFAULT '[]', -- JSON: of each label when seen last, and at which place
         rests TEXT NOT NULL DEFAULT '[]', -- JSON: start of a run in milliseconds, microseconds
+        arguments INTEGER NOT NULL DEFAULT 1, -- how many the candidates combine
+        circle TEXT NOT NULL DEFAULT '', -- the key of their order; empty: the test's own
         UNIQUE (key, device)
     )""",
     """CREATE TABLE cells (
@@ -77,6 +102,8 @@ TABLES = (
         duration INTEGER,
         PRIMARY KEY (run, cell)
     ) WITHOUT ROWID""",
+    _KINDS,
+    _FAILURES,
 )
 
 # From which version -> the statements that lead to the next one.
@@ -92,5 +119,13 @@ MIGRATIONS: Mapping[int, tuple[str, ...]] = {
     3: (
         "ALTER TABLE cells ADD COLUMN costs TEXT NOT NULL DEFAULT '[]'",
         "ALTER TABLE tests ADD COLUMN rests TEXT NOT NULL DEFAULT '[]'",
+        "ALTER TABLE runs ADD COLUMN workers INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE runs ADD COLUMN took REAL",
+        "ALTER TABLE runs ADD COLUMN others REAL NOT NULL DEFAULT 0",
+        "ALTER TABLE runs ADD COLUMN predicted REAL",
+        "ALTER TABLE tests ADD COLUMN arguments INTEGER NOT NULL DEFAULT 1",
+        "ALTER TABLE tests ADD COLUMN circle TEXT NOT NULL DEFAULT ''",
+        _KINDS,
+        _FAILURES,
     ),
 }

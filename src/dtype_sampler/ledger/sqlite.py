@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from dtype_sampler.ledger.costs import Costs, Lasted, Name, estimate, lasted, newest
+from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.guard import Steps, authorize, shown
 from dtype_sampler.ledger.opening import (
     check_header,
@@ -37,12 +38,23 @@ from dtype_sampler.ledger.outcomes import (
     XPASSED,
     Cell,
 )
-from dtype_sampler.ledger.records import FAILURES, CellRecord, Mark, Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.records import (
+    FAILURES,
+    CellRecord,
+    FailureRecord,
+    KnownFailure,
+    Mark,
+    Observed,
+    RunRecord,
+    TestRecord,
+)
 from dtype_sampler.ledger.rows import (
     LATEST,
     MARKS_MEAN,
     MOST_LABELS,
     cell_of,
+    failed_of,
+    failure_of,
     lasted_of,
     moment,
     number,
@@ -67,13 +79,15 @@ _RUN_COLUMNS = (
     *("uid", "number", "started", "ended", "seed", "seed_origin", "strategy", "command"),
     *('"commit"', "host", "python", "torch", "plugin", "device", "counts"),
     *("lane", "part", "in_series"),
+    *("workers", "took", "others", "predicted"),
 )
 _MARKS = ("last", "verdict", "passed", "failed")
 _MARK_COLUMNS = tuple(f"{mark}{part}" for mark in _MARKS for part in ("_at", "_run", ""))
 _TEST_COLUMNS = (
     *("key", "device", "declared", "seen_at", "k", "always", "met_at"),
-    *("whole_at", "times", "rests"),
+    *("whole_at", "times", "rests", "arguments", "circle"),
 )
+_RESTS = _TEST_COLUMNS.index("rests")
 _NEWEST = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 # The newest run of each lane.
 _LANES = (
@@ -118,6 +132,17 @@ _WORRYING = (
     f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), XFAILED, SUSPECT))})"
     " ORDER BY key, verdict_at, label"
 )
+# The kind of a cell's last failure, and the first run since its last pass in which it failed.
+# CROSS: else SQLite looks at all observations for each cell.
+_FAILING = (
+    "SELECT key, label, device, nodeid, kinds.kind, kinds.message, passed_at, coalesce((SELECT"
+    " runs.id FROM runs CROSS JOIN observations ON run = runs.id AND cell = cells.id"
+    f" WHERE outcome IN ({_NUMBERS[FAILED]}, {_NUMBERS[CRASHED]})"
+    " AND started + at / 1000.0 > coalesce(passed_at, 0) ORDER BY started, uid LIMIT 1),"
+    " failed_run) FROM cells JOIN tests ON tests.id = test"
+    " LEFT JOIN failures ON failures.cell = cells.id AND failures.run = failed_run"
+    " LEFT JOIN kinds ON kinds.id = failures.kind WHERE verdict = ? ORDER BY key, verdict_at, label"
+)
 _MARKS_MEAN = dict(zip(_MARKS, MARKS_MEAN, strict=True))
 # SQLite's names of a value's types, and what none of a cell's marks can be.
 _WRONG_CELLS = "SELECT cells.id FROM cells WHERE {} LIMIT 1".format(
@@ -136,6 +161,12 @@ _WRONG_CELLS = "SELECT cells.id FROM cells WHERE {} LIMIT 1".format(
             ),
         ]
     )
+)
+_WRONG_FAILURES = (
+    "SELECT failures.cell FROM failures LEFT JOIN kinds ON kinds.id = failures.kind"
+    " LEFT JOIN cells ON cells.id = cell LEFT JOIN runs ON runs.id = run"
+    " WHERE typeof(at) <> 'integer' OR typeof(kinds.kind) <> 'text'"
+    " OR typeof(message) <> 'text' OR cells.id IS NULL OR runs.id IS NULL LIMIT 1"
 )
 # The files, by device and inode, that this process has open. What opens and closes such a file by
 # other means than SQLite's lets go of all of SQLite's locks on it (POSIX).
@@ -308,6 +339,8 @@ class SqliteStore(Store):
                 cell_ids = self._put_newer_cells(test_id, uid, started, some)
                 for one, cell_id in zip(some, cell_ids, strict=True):
                     self._put_observation(run_id, cell_id, started, one)
+                    if one.failure is not None:
+                        self._put_failure(run_id, cell_id, started, one.at, one.failure)
 
     def close_run(self, run: RunRecord, keep: int) -> None:
         """Write down that a run has ended, and fold away all but the newest *keep* runs."""
@@ -355,6 +388,8 @@ class SqliteStore(Store):
         # There are many of these, and SQLite looks at them faster.
         for (cell_id,) in self._rows(_WRONG_CELLS):
             raise damaged(self.path, f"cells holds in row {cell_id} what none can")
+        for _ in self._rows(_WRONG_FAILURES):
+            raise damaged(self.path, "failures holds what none can")
 
     def newest(self) -> float:
         """The latest moment that anything here speaks of; 0 if there is nothing."""
@@ -404,6 +439,54 @@ class SqliteStore(Store):
             *values,
         )
         return self._all(lambda row: observed_of(row, _OUTCOMES), rows)
+
+    def failures(self, key: str | None = None, *, last: bool = False) -> list[FailureRecord]:
+        """How cells failed, of one test or of all: in the whole runs, and in each one's last.
+
+        last: each cell's last failure alone.
+        """
+        where, values = ("", ()) if key is None else (" AND key = ?", (key,))
+        where = f" WHERE (run = failed_run OR ?){where}"
+        values = (not last, *values)
+        rows = self._rows(
+            "SELECT key, label, tests.device, uid, started, at, kinds.kind, message FROM failures"
+            # What is not there is found out, instead of being passed over.
+            " LEFT JOIN kinds ON kinds.id = failures.kind LEFT JOIN runs ON runs.id = run"
+            " LEFT JOIN cells ON cells.id = cell LEFT JOIN tests ON tests.id = test"
+            f"{where} ORDER BY cell, started, uid",
+            *values,
+        )
+        return self._all(failed_of, rows)
+
+    def known_failures(self) -> list[KnownFailure]:
+        """The cells whose last verdict was a failure, by test, the oldest such verdict first."""
+        with self.snapshot():
+            rows = self._rows(_FAILING, FAILED)
+            runs = {
+                row[0]: self._checked(run_of, _RUN_COLUMNS, row[1:])
+                for row in self._rows(f"SELECT id, {', '.join(_RUN_COLUMNS)} FROM runs")
+            }
+            whole = self._rows(
+                "SELECT started, number FROM runs WHERE EXISTS"
+                " (SELECT 1 FROM observations WHERE run = runs.id) ORDER BY started, uid LIMIT 1"
+            )
+        # From the oldest run that is whole on, nothing is missing; before it, runs may be.
+        first, oldest = (whole[0][0], whole[0][1]) if whole else (LATEST, 0)
+
+        def known(row: Sequence[Any]) -> KnownFailure:
+            key, label, device, nodeid, kind, message, passed_at, run_id = row
+            if run_id not in runs:
+                raise ValueError("cells speaks of a run that is not there")
+            passed = 0.0 if passed_at is None else moment(passed_at, "cells.passed_at")
+            return KnownFailure(
+                Cell(*_names_of((device, key, label))[1:], text(device, "tests.device")),
+                text(nodeid, "cells.nodeid"),
+                None if kind is None else failure_of(kind, message),
+                runs[run_id],
+                exact=oldest == 1 or passed >= first,
+            )
+
+        return self._all(known, rows)
 
     def activity(self) -> dict[Cell, tuple[int, float]]:
         """In how many whole runs each cell had a verdict, and when the first of these began."""
@@ -461,12 +544,24 @@ class SqliteStore(Store):
         test_ids = {(test.key, test.device): self._put_test(test) for test in other.tests()}
         cell_ids: dict[Cell, int] = {}
         for record in other.cells():
-            test_id = test_ids[record.cell.key, record.cell.device]
+            test_id = test_ids.get((record.cell.key, record.cell.device))
+            if test_id is None:
+                # A damaged file may say one thing by one way, and another by another.
+                raise self._damaged_source(other, "cells speaks of a test that is not there")
             cell_ids[record.cell] = self._put_cell(test_id, record)
         for run in runs:
             run_id = self._run_id(run.uid)
             for one in other.observations(run.uid):
                 self._put_observation(run_id, cell_ids[one.cell], run.started, one)
+        started = {run.uid: run.started for run in runs}
+        for failed in other.failures():
+            if failed.cell not in cell_ids or failed.run not in started:
+                raise self._damaged_source(other, "failures speaks of what is not there")
+            run_id, cell_id = self._run_id(failed.run), cell_ids[failed.cell]
+            self._put_failure(run_id, cell_id, started[failed.run], failed.at, failed.failure)
+
+    def _damaged_source(self, other: Store, what: str) -> LedgerError:
+        return damaged(getattr(other, "path", self.path), what)
 
     def forget(self, tests: Sequence[TestRecord]) -> None:
         """Forget these tests and their cells."""
@@ -476,8 +571,10 @@ class SqliteStore(Store):
                 of_cell = f"(SELECT id FROM cells WHERE test = {of_test})"
                 names = (test.key, test.device)
                 self._rows(f"DELETE FROM observations WHERE cell IN {of_cell}", *names)
+                self._rows(f"DELETE FROM failures WHERE cell IN {of_cell}", *names)
                 self._rows(f"DELETE FROM cells WHERE test = {of_test}", *names)
                 self._rows("DELETE FROM tests WHERE key = ? AND device = ?", *names)
+            self._forget_kinds()
 
     def still_there(self, nodeids: Container[str], at: float) -> None:
         """At that moment there are those tests whose key, or whose items, are among *nodeids*."""
@@ -517,8 +614,17 @@ class SqliteStore(Store):
             f" (SELECT id FROM runs WHERE id NOT IN ({_NEWEST}))",
             keep,
         )
+        self._rows(
+            f"DELETE FROM failures WHERE run NOT IN ({_NEWEST}) AND NOT EXISTS"
+            " (SELECT 1 FROM cells WHERE cells.id = cell AND failed_run = run)",
+            keep,
+        )
+        self._forget_kinds()
         self._rows(f"DELETE FROM runs WHERE id NOT IN ({_NEWEST}) AND id NOT IN ({used})", keep)
         self._run_ids.clear()
+
+    def _forget_kinds(self) -> None:
+        self._rows("DELETE FROM kinds WHERE id NOT IN (SELECT kind FROM failures)")
 
     def _run_id(self, uid: str) -> int:
         if uid not in self._run_ids:
@@ -569,11 +675,12 @@ class SqliteStore(Store):
             ):
                 test = test.merged(self._checked(test_of, *fields))
             else:
-                before = self._checked(lasted_of, fields[-1], "tests.rests")
+                before = self._checked(lasted_of, fields[_RESTS], "tests.rests")
                 test = replace(test, rests=newest(test.rests, before))
             self._rows(
                 "UPDATE tests SET declared = ?, seen_at = ?, k = ?, always = ?,"
-                " met_at = max(met_at, ?), whole_at = ?, times = ?, rests = ? WHERE id = ?",
+                " met_at = max(met_at, ?), whole_at = ?, times = ?, rests = ?, arguments = ?,"
+                " circle = ? WHERE id = ?",
                 *_test_values(test)[2:],
                 test_id,
             )
@@ -684,6 +791,22 @@ class SqliteStore(Store):
             None if one.duration is None else round(1000 * one.duration),
         )
 
+    def _put_failure(
+        self, run_id: int, cell_id: int, started: float, at: float, failure: Failure
+    ) -> None:
+        words = (failure.kind, failure.message)
+        self._rows("INSERT INTO kinds (kind, message) VALUES (?, ?) ON CONFLICT DO NOTHING", *words)
+        self._rows(
+            "INSERT INTO failures (cell, run, at, kind) SELECT ?, ?, ?, id FROM kinds"
+            " WHERE kinds.kind = ? AND message = ? ON CONFLICT (cell, run) DO UPDATE SET"
+            " at = excluded.at, kind = excluded.kind WHERE excluded.at > at"
+            # Of two at one millisecond always the same one, whichever came first.
+            " OR (excluded.at = at AND (SELECT kinds.kind || kinds.message FROM kinds"
+            " WHERE id = excluded.kind) > (SELECT kinds.kind || kinds.message FROM kinds"
+            " WHERE id = failures.kind))",
+            *(cell_id, run_id, round(1000 * (at - started)), *words),
+        )
+
 
 def _text(value: object) -> object:
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
@@ -761,5 +884,6 @@ def _json_of(some: Lasted) -> str:
 
 def _test_values(test: TestRecord) -> tuple[object, ...]:
     declared, always = (json.dumps([*map(_text, some)]) for some in (test.declared, test.always))
-    since = (test.met_at, test.whole_at, json.dumps(test.times), _json_of(test.rests))
-    return test.key, test.device, declared, test.seen_at, test.k, always, *since
+    since = (test.met_at, test.whole_at, json.dumps(test.times))
+    later = (_json_of(test.rests), test.arguments, _text(test.circle))
+    return test.key, test.device, declared, test.seen_at, test.k, always, *since, *later

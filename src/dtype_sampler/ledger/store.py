@@ -13,7 +13,14 @@ from typing import Protocol
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.costs import Costs
 from dtype_sampler.ledger.outcomes import Cell
-from dtype_sampler.ledger.records import CellRecord, Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.records import (
+    CellRecord,
+    FailureRecord,
+    KnownFailure,
+    Observed,
+    RunRecord,
+    TestRecord,
+)
 from dtype_sampler.sampling.plan import History
 
 
@@ -60,6 +67,15 @@ class Store(Protocol):
 
     def observations(self, uid: str, key: str | None = None) -> list[Observed]:
         """What came of a run's cells, of one test or of all, if the run is not folded away."""
+
+    def failures(self, key: str | None = None, *, last: bool = False) -> list[FailureRecord]:
+        """How cells failed, of one test or of all: in the whole runs, and in each one's last.
+
+        last: each cell's last failure alone.
+        """
+
+    def known_failures(self) -> list[KnownFailure]:
+        """The cells whose last verdict was a failure, by test, the oldest such verdict first."""
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Within it, all that is read is of one moment, whatever other processes write."""

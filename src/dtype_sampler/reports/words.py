@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from unicodedata import category
+
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.records import KnownFailure
 
 
 def count_of(number: int, what: str) -> str:
@@ -46,6 +50,14 @@ def ago(at: float, now: float) -> str:
 def short_commit(commit: str) -> str:
     """The first seven digits of a commit, with the `+` of a dirty tree."""
     return commit[:7] + "+" * commit.endswith("+")
+
+
+def since(known: KnownFailure, now: float) -> str:
+    """Since when a cell fails, such as `since run 12, 41 days, commit abc1234`."""
+    run = known.since
+    text = f"since run {run.number}{'' if known.exact else ' or before'}"
+    text += f", {age(now - run.started)}"
+    return f"{text}, commit {visible(short_commit(run.commit))}" if run.commit else text
 
 
 def visible(text: str) -> str:

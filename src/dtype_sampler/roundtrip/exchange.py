@@ -17,7 +17,14 @@ import torch
 
 from dtype_sampler.roundtrip.devices import first_line
 from dtype_sampler.roundtrip.patterns import name_of
-from dtype_sampler.roundtrip.trips import Arrival, Changed, Halves, Stay
+from dtype_sampler.roundtrip.trips import (
+    Arrival,
+    Changed,
+    Halves,
+    Stay,
+    Untried,
+    why_untried,
+)
 
 
 def _from_dlpack(source: Any) -> torch.Tensor:
@@ -118,6 +125,8 @@ def _apart(mode: str) -> Callable[[Stay], Halves]:
         verdict, _, words = (
             _others(mode).get(name_of(stay.dtype), "refused: not tried").partition(": ")
         )
+        if verdict == "untried":
+            raise Untried(words)
         if verdict == "refused":
             raise RuntimeError(words)
         yield None
@@ -149,6 +158,8 @@ def _others(mode: str) -> Mapping[str, str]:
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "JAX_PLATFORMS": "cpu",
+            # jax makes all of 64 bits 32 otherwise, as it says itself.
+            "JAX_ENABLE_X64": "1",
         },
         capture_output=True,
         text=True,
@@ -184,7 +195,8 @@ def tried_apart(mode: str, names: list[str], tell: Callable[..., None]) -> None:
             words = _TRIES[mode](getattr(torch, name))
         # A refusal comes as whatever the other library raises.
         except Exception as error:  # noqa: BLE001
-            words = f"refused: {first_line(error)}"
+            missing = why_untried(error)
+            words = f"untried: {missing}" if missing else f"refused: {first_line(error)}"
         tell(json.dumps([name, words]), flush=True)
 
 

@@ -405,19 +405,17 @@ def _shifted(
 
     code: with what is kept, it makes the number that decides a tie by being odd or even.
     """
-    # A shift of more than that leaves nothing of a significand, nor the half of one.
-    right = shift.clamp(min=0, max=63)
+    # A shift of that much leaves nothing of a significand, nor does one of more leave a half.
+    right = shift.clamp(min=0, max=62)
     kept = significand >> right
-    lost = significand - (kept << right)
     if rounding.startswith("nearest"):
-        # lost > half a last place, or as much and the last place is odd; 62 and 63 bits are more
-        # than any significand has.
-        half = torch.where(right == 0, 1, 1 << (right - 1).clamp(min=0))
-        up = (lost > half) | ((lost == half) & (right > 0) & (((kept + code) & 1) != 0))
-        up &= (right > 0) & (right < 63)
-        kept = kept + up
+        # Half a last place is added, and a bit less where a tie goes down: what carries is up.
+        odd = (kept + code) & 1
+        half = (1 << right) >> 1
+        rounded = (significand + (half - 1 + odd)) >> right
+        kept = torch.where((shift > 0) & (shift < 63), rounded, kept)
     elif rounding == "away from zero":
-        kept = kept + (lost != 0)
+        kept = kept + (significand != kept << right)
     return kept << (-shift).clamp(min=0)
 
 

@@ -9,9 +9,9 @@ import torch
 
 from dtype_sampler.roundtrip.model import Counterexample
 from dtype_sampler.roundtrip.patterns import (
-    bits_of,
     component,
     raw_of,
+    same_bits,
     word_dtype,
     words_each,
     words_of,
@@ -46,7 +46,7 @@ def compared(
     any_nan: one NaN is as good as another.
     """
     # Nearly always there is nothing, which is to be found out quickly.
-    if not (bits_of(got) != bits_of(want)).any():
+    if same_bits(got, want):
         return None
     part = component(want.dtype)
     differ = raw_of(got).view(word_dtype(part)) != raw_of(want).view(word_dtype(part))

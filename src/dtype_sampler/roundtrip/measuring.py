@@ -46,13 +46,14 @@ from dtype_sampler.roundtrip.model import (
     TRIP_BY_NAME,
     UNSTABLE,
     UNSUPPORTED,
+    UNTRIED,
     VIEWS,
     Cell,
     Outcome,
     Policy,
 )
 from dtype_sampler.roundtrip.patterns import is_quantized, name_of, raw_of, tensor_of
-from dtype_sampler.roundtrip.trips import Arrival, Changed, Misnamed, Stay
+from dtype_sampler.roundtrip.trips import Arrival, Changed, Misnamed, Stay, why_untried
 
 Progress = Callable[[int, int, str], None]
 # So often a trip of a narrow dtype is made on an accelerator.
@@ -349,7 +350,7 @@ class Measuring:
         attempt = _attempt(goes, words_are_faults=words_are_faults)
         if source is not None and (changed := source.changed()):
             attempt = attempt.with_fault(changed)
-        if attempt.verdict != UNSUPPORTED and self._is_repeated(cell):
+        if attempt.verdict not in (UNSUPPORTED, UNTRIED) and self._is_repeated(cell):
             attempt = _settled([attempt, *self._repeated(goes, source, words_are_faults)])
         verdict, half, words, finding = attempt
         outcome = Outcome(
@@ -440,6 +441,8 @@ def _attempt(goes: Callable[[], Iterator[Finding | None]], *, words_are_faults: 
         return _Attempt(BROKEN, "", str(error), Finding(0, None))
     # Refusals and faults alike come as whatever the back end likes to raise.
     except Exception as error:  # noqa: BLE001
+        if missing := why_untried(error):
+            return _Attempt(UNTRIED, "", missing, Finding(0, None))
         assertion = "INTERNAL ASSERT" in str(error)
         verdict = UNSUPPORTED if half == "out" and not assertion else BROKEN
         return _Attempt(verdict, half, first_line(error), Finding(0, None))

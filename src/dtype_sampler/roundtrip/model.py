@@ -4,7 +4,7 @@ A *trip* is a way that values of a dtype take and come back from, or a rule they
 has two halves, out and back. Refused on the way out is `unsupported`; gone out and not come back,
 an internal assert, or wrong bits is `broken`; if the process died it is `crashed`; if the same trip
 ends otherwise when it is made again, it is `unstable`. A fault that is listed as a known issue is
-`known`.
+`known`. One that was not made, since a package that it needs is not installed, is `untried`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ SCHEMA_VERSION = 1
 
 OK = "ok"
 UNSUPPORTED = "unsupported"
+UNTRIED = "untried"
 KNOWN = "known"
 UNSTABLE = "unstable"
 BROKEN = "broken"
 CRASHED = "crashed"
-VERDICTS = (OK, UNSUPPORTED, KNOWN, UNSTABLE, BROKEN, CRASHED)
+VERDICTS = (OK, UNSUPPORTED, UNTRIED, KNOWN, UNSTABLE, BROKEN, CRASHED)
 # What is wrong, unless it is known.
 FAULTS = (UNSTABLE, BROKEN, CRASHED)
 
@@ -112,6 +113,21 @@ def _view(
     where: str = EVERYWHERE,
 ) -> Trip:
     return Trip(name, VIEWS, about, where, through=through, manner="lazy view", extends=extends)
+
+
+def _cast(
+    name: str,
+    kind: str,
+    about: str,
+    extends: tuple[str, ...] = ("copy",),
+    manner: str = "",
+    where: str = EVERYWHERE,
+) -> Trip:
+    return Trip(name, kind, about, where, pairs=True, manner=manner, extends=extends)
+
+
+def _independent(name: str, about: str, *shorter: str) -> Trip:
+    return _cast(name, INDEPENDENCE, about, ("embedding", "narrowing", *shorter), name)
 
 
 # In the order in which causes are looked for: the shortest trip first.
@@ -287,83 +303,48 @@ TRIPS: tuple[Trip, ...] = (
         extends=("copy",),
     ),
     Trip("index-copy", EXCHANGE, "Tensor.index_copy_", through="index_copy", extends=("copy",)),
-    Trip(
+    _cast(
         "embedding",
         EMBEDDING,
         "widened to a dtype that holds all of its values, and narrowed back, nothing changes",
-        pairs=True,
-        extends=("copy",),
     ),
-    Trip(
-        "narrowing",
-        NARROWING,
-        "rounded to nearest, ties to even",
-        pairs=True,
-        extends=("copy", "embedding"),
-    ),
-    Trip(
+    _cast("narrowing", NARROWING, "rounded to nearest, ties to even", ("copy", "embedding")),
+    _cast(
         "conversion",
         CONVERSION,
         "to integers, bool and real dtypes: cut off toward zero, wrapped around, not zero",
-        pairs=True,
-        extends=("copy",),
     ),
-    Trip(
+    _cast(
         "cast-there",
         CROSSING,
         "copied from the host to the device and cast in one, in several arrangements",
-        pairs=True,
-        manner="copied there",
-        extends=("copy", "embedding", "narrowing", "conversion"),
+        ("copy", "embedding", "narrowing", "conversion"),
+        "copied there",
     ),
-    Trip(
+    _cast(
         "cast-back",
         CROSSING,
         "copied from the device to the host and cast in one",
-        where=ACCELERATORS,
-        pairs=True,
-        manner="copied back",
-        extends=("copy", "embedding", "narrowing", "conversion"),
+        ("copy", "embedding", "narrowing", "conversion"),
+        "copied back",
+        ACCELERATORS,
     ),
-    Trip(
+    _cast(
         "agreement",
         NARROWING,
         "host and device have the same policies",
+        ("narrowing",),
         where=ACCELERATORS,
-        pairs=True,
-        extends=("narrowing",),
     ),
-    Trip(
-        "layout",
-        INDEPENDENCE,
-        "the same result whether contiguous, strided or transposed",
-        pairs=True,
-        manner="layout",
-        extends=("embedding", "narrowing"),
-    ),
-    Trip(
-        "position",
-        INDEPENDENCE,
-        "the same result wherever in a vector, and alone",
-        pairs=True,
-        manner="position",
-        extends=("embedding", "narrowing", "layout"),
-    ),
-    Trip(
-        "company",
-        INDEPENDENCE,
-        "the same result whatever the neighbours",
-        pairs=True,
-        manner="company",
-        extends=("embedding", "narrowing", "layout", "position"),
-    ),
-    Trip(
+    _independent("layout", "the same result whether contiguous, strided or transposed"),
+    _independent("position", "the same result wherever in a vector, and alone", "layout"),
+    _independent("company", "the same result whatever the neighbours", "layout", "position"),
+    _cast(
         "compiled",
         COMPILED,
         "the same result by torch.compile (with --compiled)",
-        pairs=True,
-        manner="compiled",
-        extends=("narrowing",),
+        ("narrowing",),
+        "compiled",
     ),
 )
 TRIP_BY_NAME: Mapping[str, Trip] = {trip.name: trip for trip in TRIPS}
@@ -517,6 +498,8 @@ class Outcome:
             return f"{self.tried} patterns right" if self.tried else "ok"
         if self.verdict == UNSUPPORTED:
             return f"refused: {self.words}"
+        if self.verdict == UNTRIED:
+            return f"not tried: {self.words}"
         if self.verdict == CRASHED:
             return self.words
         parts = []
@@ -713,7 +696,7 @@ class Survey:
 def worst(verdicts: Iterable[str]) -> str | None:
     """One verdict for several: the worst; `unsupported` only if nothing worked; None for none."""
     seen = set(verdicts)
-    for verdict in (CRASHED, BROKEN, UNSTABLE, KNOWN, OK, UNSUPPORTED):
+    for verdict in (CRASHED, BROKEN, UNSTABLE, KNOWN, UNTRIED, OK, UNSUPPORTED):
         if verdict in seen:
             return verdict
     return None

@@ -116,6 +116,27 @@ def bits_of(tensor: torch.Tensor) -> torch.Tensor:
     return raw_of(tensor).view(word_dtype(tensor.dtype))
 
 
+def same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two host tensors of as many bytes have the same bits, each in its own order.
+
+    Compared eight bytes at a time where both can be, which is several times as fast.
+    """
+    first, second = _eights(one), _eights(other)
+    if first is not None and second is not None:
+        return torch.equal(first, second)
+    return torch.equal(bits_of(one).reshape(-1), bits_of(other).reshape(-1))
+
+
+def _eights(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The bits as int64; None if they start or end between two of those, or are to be copied."""
+    size = tensor.itemsize
+    if tensor.storage_offset() * size % 8 or tensor.numel() * size % 8:
+        return None
+    if is_quantized(tensor.dtype) or not tensor.is_contiguous():
+        return None
+    return tensor.view(-1).view(torch.int64)
+
+
 def _as_words(tensor: torch.Tensor) -> torch.Tensor:
     # A view of the same element size is allowed for any strides; complex128 has no such integer.
     word = word_dtype(tensor.dtype)

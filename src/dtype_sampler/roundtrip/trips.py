@@ -7,6 +7,7 @@ An exception before the first yield is a refusal; after it, the trip is broken.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import io
 import json
 import pickle
@@ -17,12 +18,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from dtype_sampler.errors import not_installed
 from dtype_sampler.roundtrip.devices import POISON, Device, poison, poisoned_quantized
 from dtype_sampler.roundtrip.patterns import (
     is_quantized,
     name_of,
     raw_of,
     raw_patterns,
+    same_bits,
     tensor_of,
 )
 from dtype_sampler.sampling.candidates import ALIASES
@@ -92,13 +95,13 @@ class Stay:
         places = []
         # Of all but quantized dtypes, these are the bytes of the host tensor.
         seen_here = raw_of(self.host) if is_quantized(self.dtype) else self.raw
-        if not torch.equal(seen_here, self._kept):
+        if not same_bits(seen_here, self._kept):
             places.append("the host")
             raw_of(self.host).copy_(self._kept)
             self.raw.copy_(self._kept)
         if self._seen is not None:
             seen = self._read()
-            if seen is not None and not torch.equal(seen, self._seen):
+            if seen is not None and not same_bits(seen, self._seen):
                 places.append(self.device.name)
                 self._there = self._seen = None
         return f"changed its source on {' and '.join(places)}" if places else ""
@@ -370,6 +373,32 @@ SLICED = frozenset({"copy-one", "copy-odd", "copy-offset", "copy-strided"})
 
 class Changed(Exception):  # noqa: N818 - it says what became of a tensor
     """A tensor came back as another kind of tensor, or what it was copied from was written to."""
+
+
+_NEEDED = ("numpy", "safetensors")
+
+
+class Untried(Exception):  # noqa: N818 - of a trip
+    """A trip needs a package that is not there; it says which."""
+
+
+def why_untried(error: Exception) -> str:
+    """What is missing, if that is all that *error* is about; else empty.
+
+    The absence of what this package depends on says nothing of a dtype. safetensors needs numpy
+    too. Without any other package a trip is refused, as it is by a library that is half installed.
+    """
+    if isinstance(error, Untried):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "").partition(".")[0]
+        return not_installed(package) if package in _NEEDED else ""
+    # torch's own words, whether there is none or one that it was not built for.
+    if isinstance(error, RuntimeError) and str(error).startswith("Numpy is not available"):
+        if importlib.util.find_spec("numpy") is None:
+            return not_installed("numpy")
+        return "this torch can't use the numpy that is installed"
+    return ""
 
 
 class Misnamed(Exception):  # noqa: N818 - it says what is wrong with a name

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
+from dtype_sampler.sampling.combinations import count_of_arguments, names_in
 
 if TYPE_CHECKING:
     import torch
@@ -248,6 +249,13 @@ class Pool:
         """Whether the candidate is a `torch.dtype`, whose support by a device can be asked for."""
         return self._given is None or is_torch_dtype(self._given[label])
 
+    @property
+    def arguments(self) -> int:
+        """How many arguments the candidates are combinations of: more than 1 for tuples."""
+        if self._given is None:
+            return 1
+        return count_of_arguments(self.labels, [self._given[label] for label in self.labels])
+
     def find(
         self, wanted: Iterable[object], argument: str, *, missing_ok: bool = False
     ) -> list[str]:
@@ -314,8 +322,9 @@ def matches(name: str, label: str) -> bool:
     """
     if name[:1] in ("'", '"'):
         return label == name[1:-1]
-    if "," in label:
-        return all(matches(name, part) for part in label.split(","))
+    parts = names_in(label)
+    if len(parts) > 1:
+        return all(matches(name, part) for part in parts)
     prefix, short = ("torch.", name[6:]) if name.startswith("torch.") else ("", name)
     known = ALIASES.get(short, short)
     if label in (name, prefix + known):
@@ -332,9 +341,8 @@ def is_wanted(names: Iterable[str], label: str) -> bool:
     names = tuple(names)
     if any(matches(name, label) for name in names):
         return True
-    return "," in label and all(
-        any(matches(name, part) for name in names) for part in label.split(",")
-    )
+    parts = names_in(label)
+    return len(parts) > 1 and all(any(matches(name, part) for name in names) for part in parts)
 
 
 def parse_names(text: str) -> tuple[str, ...]:
@@ -390,7 +398,7 @@ def unknown_names(names: Iterable[str], declared: Iterable[str]) -> list[str]:
         unknown("candidate", name.strip("'\""), labels, tuple(map(short_name, labels)))
         for name in names
         if labels
-        and not any(matches(name, part) for label in labels for part in (label, *label.split(",")))
+        and not any(matches(name, part) for label in labels for part in (label, *names_in(label)))
         and not is_dtype_name(short_name(name))
     ]
 

@@ -2,6 +2,9 @@
 
 Pure and versioned: no pytest, no torch, no global state. What a seed means is a promise; changing
 anything here that changes a sample means a new `RULE_VERSION` and a breaking release.
+
+Version 1: the first. Version 2: combinations of several arguments are laid as `axes` says; a test
+with one argument has the samples of version 1.
 """
 
 from __future__ import annotations
@@ -13,15 +16,17 @@ from math import inf, lcm
 from typing import TypeVar
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
+from dtype_sampler.sampling.axes import Axes, axes_of, laid
 
-RULE_VERSION = 1
+RULE_VERSION = 2
 STRATEGIES = ("rotate", "random", "oldest")
 # The largest integer that SQLite and JSON readers of every language keep exact as a signed int.
 MAX_SEED = 2**63 - 1
 
 T = TypeVar("T")
 
-# The key separates this rule from every other use of blake2b, and one rule version from the next.
+# The key separates this rule from every other use of blake2b. It is version 1's for ever, as what
+# later versions changed is drawn from fields of its own.
 _KEY = b"dtype-sampler rule 1"
 _HASHER = blake2b(key=_KEY, digest_size=8)
 _WIDE_HASHER = blake2b(key=_KEY, digest_size=64)
@@ -95,22 +100,52 @@ def spread(counts: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(places)
 
 
-def circular_order(key: str, labels: Sequence[str], families: Sequence[str]) -> tuple[str, ...]:
+def circular_order(
+    key: str, labels: Sequence[str], families: Sequence[str], arguments: int = 1
+) -> tuple[str, ...]:
     """The fixed circular order of one test's pool, for the strategy `rotate`.
 
     It depends on the test key and the *set* of labels alone, not on the order they are declared in.
 
-    key: the test key. labels: without repeats. families: the family of each label.
+    key: the test key. labels: without repeats. families: the family of each label. arguments: how
+    many the candidates combine; from 2 on the order is that of version 2, where enough of the
+    product is declared (`axes.axes_of`).
+    """
+    if arguments > 1 and (axes := axes_of(tuple(labels), arguments)) is not None:
+        return _order_of_combinations(key, axes)
+    number = _hash_for_orders(len(labels), "order", key)
+    circle, number = _mixed(labels, families, number)
+    return _from(circle, number)
+
+
+def _order_of_combinations(key: str, axes: Axes) -> tuple[str, ...]:
+    number = _hash_for_orders(sum(axes.sizes), "axes", key)
+    orders = []
+    for values, families in zip(axes.values, axes.families, strict=True):
+        circle, number = _mixed(values, families, number)
+        # Where each argument begins, which decides what meets what.
+        number, start = divmod(number, len(circle))
+        orders.append(circle[start:] + circle[:start])
+    return _from(laid(axes, orders), number)
+
+
+def _mixed(labels: Sequence[str], families: Sequence[str], number: int) -> tuple[list[str], int]:
+    """The labels in an order that mixes families; and what is left of the number it is drawn from.
+
+    labels: without repeats. families: the family of each.
     """
     queues = list(_queues(tuple(labels), tuple(families)))
     # Families too, so that ties between those of one size are broken differently for every test.
-    number = _shuffle(queues, _hash_for_orders(len(labels), "order", key))
+    number = _shuffle(queues, number)
     following = []
     for queue in queues:
         members = list(queue)
         number = _shuffle(members, number)
         following.append(iter(members))
-    circle = [next(following[i]) for i in spread(tuple(map(len, queues)))]
+    return [next(following[i]) for i in spread(tuple(map(len, queues)))], number
+
+
+def _from(circle: list[str], number: int) -> tuple[str, ...]:
     start = number % len(circle)
     return tuple(circle[start:] + circle[:start])
 
@@ -155,6 +190,7 @@ def choose(
     always: Sequence[str] = (),
     available: Callable[[str], bool] | None = None,
     verdicts: Mapping[str, float] | None = None,
+    arguments: int = 1,
 ) -> tuple[str, ...]:
     """Choose k of a test's labels for one seed, in the order in which they are declared.
 
@@ -165,6 +201,7 @@ def choose(
     all labels, so machines that lack one of them agree on the rest.
     verdicts: for the strategy `oldest`, label -> when its last verdict was. The oldest come first,
     those without one before all, and of equal ones those that `rotate` would take.
+    arguments: how many the candidates combine, as `circular_order` takes it.
 
     Raises DtypeSamplerError if `always` leaves no place for the others, which would never run, and
     for a strategy that does not exist.
@@ -180,7 +217,7 @@ def choose(
     if not rest:
         walk: Sequence[str] = ()
     elif strategy in ("rotate", "oldest"):
-        circle = circular_order(key, rest, rest_families)
+        circle = circular_order(key, rest, rest_families, arguments)
         start = seed * (k - len(fixed)) % len(circle)
         walk = circle[start:] + circle[:start]
         if strategy == "oldest":
@@ -210,6 +247,7 @@ def turn_of(
     families: Sequence[str],
     k: int,
     always: Sequence[str] = (),
+    arguments: int = 1,
 ) -> int:
     """How many times `rotate` has been round the circle when it comes to *label*, from *seed* on.
 
@@ -221,7 +259,9 @@ def turn_of(
     ]
     if label in always or not rest:
         return seed
-    circle = circular_order(key, [one for one, _ in rest], [family for _, family in rest])
+    circle = circular_order(
+        key, [one for one, _ in rest], [family for _, family in rest], arguments
+    )
     # More places than there are: once round, whatever k is.
     start = seed * min(k - (len(labels) - len(rest)), len(circle))
     return (start + (circle.index(label) - start) % len(circle)) // len(circle)

@@ -25,7 +25,8 @@ class SampleRecord:
     whole: of items, whether all that the test was parametrized with is known; None for what a test
     asks for while it runs, which may be more if it ends otherwise. entered: the labels handed out
     so far, in that order. took: label -> how long it was in hand so far, in seconds. order: the
-    seed and the key that the order of the candidates was made from.
+    seed and the key that the order of the candidates was made from. arguments: how many the
+    candidates combine; 1 for single ones.
     """
 
     key: str
@@ -43,6 +44,16 @@ class SampleRecord:
     entered: dict[str, None] = field(default_factory=dict)
     took: dict[str, float] = field(default_factory=dict)
     order: tuple[int, str] = (0, "")
+    arguments: int = 1
+
+    @property
+    def circle(self) -> str:
+        """The key that the order was made from; empty where that is the test key.
+
+        A loop inside a loop has another one each time, which foretells nothing: empty too.
+        """
+        key = self.order[1]
+        return "" if key == self.key or "\0" in key else key
 
     def to_wire(self) -> dict[str, Any]:
         """A snapshot in plain builtins, fit for a report that crosses a process border."""
@@ -60,6 +71,8 @@ class SampleRecord:
             "by_name": self.by_name,
             "whole": self.whole,
             "entered": tuple(self.entered),
+            "arguments": self.arguments,
+            "circle": self.circle,
             "took": {label: round(seconds, 6) for label, seconds in self.took.items()},
         }
 
@@ -249,8 +262,10 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
         places = range(len(self))
         if self._turns is None:
             return self._loop(places)
+        # Of what a fixture has drawn for many tests, each is handed its own.
         order = {label: place for place, label in enumerate(self._turns())}
-        return self._loop(sorted(places, key=lambda place: order[self._labels[place]]))
+        own = (place for place in places if self._labels[place] in order)
+        return self._loop(sorted(own, key=lambda place: order[self._labels[place]]))
 
     def __reversed__(self) -> Iterator[T_co]:
         return self._loop(range(len(self) - 1, -1, -1))

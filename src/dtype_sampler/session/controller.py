@@ -13,11 +13,33 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.outcomes import Cell, Finished, Observation, Tally, blamed, heavier
+from dtype_sampler.ledger.outcomes import (
+    CRASHED,
+    FAILED,
+    SUSPECT,
+    Cell,
+    Finished,
+    Observation,
+    Tally,
+    blamed,
+    failure_on_wire,
+    heavier,
+)
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
+from dtype_sampler.sampling.steering import Steered
 from dtype_sampler.session import terminal
+from dtype_sampler.session.budgeting import (
+    STEERED,
+    STEERED_WIRE,
+    Meter,
+    foreseen,
+    paths_of,
+    workers_of,
+)
+from dtype_sampler.session.expected import KNOWN
 from dtype_sampler.session.faults import LOST, guarded, told
+from dtype_sampler.session.known import Compared, compare
 from dtype_sampler.session.nodeids import argument_of_nodeid
 from dtype_sampler.session.settings import INI, Settings
 from dtype_sampler.session.subtests import name_dtypes
@@ -25,6 +47,7 @@ from dtype_sampler.session.subtests import name_dtypes
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.ledger.coverage import Coverage
+    from dtype_sampler.ledger.failures import Failure
     from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 
 # So many tests with cells that never ran are looked at for the steps that their seeds go in.
@@ -64,8 +87,10 @@ class Controller:
         self._pid = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
         self._met: set[str] = set()
-        # What was said last of each cell, and the node id of the item that said it.
-        self._said: dict[Cell, tuple[str, str]] = {}
+        # What was said last of each cell, in which way it failed, and the node id of the item that
+        # said it.
+        self._said: dict[Cell, tuple[str, str, Failure | None]] = {}
+        self._compared: Compared | None = None
         # The node ids of what was called and came to its end: it has asked for all it asks for.
         self._came_to_end: set[str] = set()
         self._coverage: Coverage | None = None
@@ -82,12 +107,45 @@ class Controller:
         # The node ids of tests of which a report was lost: what is left says nothing true.
         self._lost: set[str] = set()
         self._arguments: dict[str, bool] = {}
+        self._meter = Meter()
+        self._steered: Steered | None = None
+        # What the header should have said, which workers knew.
+        self._late: list[str] = []
+        if plan.budget is not None:
+            with told(config, "planning by the budget"):
+                self._steered = foreseen(plan, paths_of(config))
 
     @guarded
-    def pytest_report_header(self) -> str:
+    def pytest_report_header(self) -> list[str]:
         if self.config.getoption("collectonly"):
-            return terminal.listing_header(self.plan)
-        return terminal.header(self.plan)
+            return [terminal.listing_header(self.plan)]
+        return self._header()
+
+    @property
+    def _baseline(self) -> str:
+        return str(self.settings.baseline) if self.settings.compared else ""
+
+    def _header(self) -> list[str]:
+        return [
+            terminal.header(self.plan, self.settings.instead_of, self._baseline),
+            *terminal.budget(self.plan, self._steered),
+        ]
+
+    @guarded
+    def pytest_report_collectionfinish(self) -> list[str]:
+        steered = self.config.stash.get(STEERED, None)
+        if steered is None:
+            return []
+        if self.config.getoption("no_header"):
+            self._steered = steered
+            return []
+        return self._corrected(steered)
+
+    def _corrected(self, steered: Steered) -> list[str]:
+        """What the header should have said, if other tests are there than was known."""
+        before, self._steered = self._steered, steered
+        said, says = (terminal.budget(self.plan, one) for one in (before, steered))
+        return says if says != said else []
 
     @property
     def _forked(self) -> bool:
@@ -102,7 +160,8 @@ class Controller:
         if writer is None or self.config.get_verbosity() >= 0:
             return
         if not (self.config.getoption("no_header") or self.config.getoption("collectonly")):
-            writer.write_line(terminal.header(self.plan))
+            for line in self._header():
+                writer.write_line(line)
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
@@ -124,6 +183,7 @@ class Controller:
             self._lose(nodeid)
             return
         payload = getattr(report, WIRE, None)
+        self._meter.add(nodeid, report.when, report.duration, sampled=payload is not None)
         if payload is not None and not self._begun:
             self._begun = True
             with told(self.config, "beginning the books"):
@@ -135,7 +195,7 @@ class Controller:
         except Exception:
             self._lose(nodeid)
             raise
-        if payload is not None and observation.outcome == "failed":
+        if payload is not None and observation.outcome == "failed" and not hasattr(report, KNOWN):
             with told(self.config, "making replay lines"):
                 sure, doubtful = blamed(observation)
                 blame = {"under_test": sure, "one_of": doubtful}
@@ -162,16 +222,23 @@ class Controller:
 
     def _with_repetitions(self, nodeid: str, finished: Finished) -> Finished:
         """A cell that several items speak of, as repetitions of a test do, has the worst of it."""
-        cells = {}
+        cells, failures = {}, {}
         for cell, outcome in finished.cells.items():
-            source, before = self._said.get(cell, (nodeid, outcome))
-            cells[cell] = outcome if source == nodeid else heavier(before, outcome)
-            self._said[cell] = nodeid, cells[cell]
-        return replace(finished, cells=cells)
+            failure = finished.failures.get(cell)
+            source, before, failed = self._said.get(cell, (nodeid, outcome, failure))
+            cells[cell], failures[cell] = outcome, failure
+            if source != nodeid and heavier(before, outcome) != outcome:
+                cells[cell], failures[cell] = before, failed
+            self._said[cell] = nodeid, cells[cell], failures[cell]
+        return replace(finished, cells=cells, failures=failures)
 
     def _lose(self, nodeid: str) -> None:
         self._lost.add(nodeid)
         self.tally.drop(nodeid)
+
+    @guarded
+    def pytest_runtest_logstart(self) -> None:
+        self._meter.begin()
 
     @guarded
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
@@ -195,16 +262,25 @@ class Controller:
                 started=self.books.now(),
                 seed=self.plan.seed,
                 seed_origin=self.plan.seed_origin,
-                strategy="all" if self.plan.all_dtypes else self.plan.strategy,
+                strategy=self._strategy,
                 command=shlex.join(["pytest", *without_secrets(map(str, arguments))]),
                 commit=commit_of(self.config.rootpath),
                 device=payload["samples"][0]["device"],
                 lane=self.plan.lane,
                 part=self.plan.part,
                 in_series=self.plan.in_series,
+                workers=workers_of(self.config),
                 **where,
             )
         )
+
+    @property
+    def _strategy(self) -> str:
+        if self.plan.all_dtypes:
+            return "all"
+        if self.plan.run:
+            return "run"
+        return "budget" if self._steered is not None else self.plan.strategy
 
     def _remember_seed(self) -> None:
         """For `--dtype-seed=last`; not before a sample was used, as this makes a file."""
@@ -251,12 +327,16 @@ class Controller:
             self._collected.update(dict.fromkeys(output.get(WIRE, ())))
             # All workers collect the same tests.
             self._arguments.update(output.get(ARGUMENTS_WIRE, {}))
+            if STEERED_WIRE in output:
+                self._late += self._corrected(Steered.of(output[STEERED_WIRE]))
 
     @pytest.hookimpl(tryfirst=True)
     @guarded
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if self._forked:
             return
+        # Where no terminal asked for it.
+        self._steered = self.config.stash.get(STEERED, self._steered)
         # Each part apart: what fails in one of them is no reason to leave out the others.
         with told(self.config, "adding properties to JUnit's report"):
             from dtype_sampler.session import junit
@@ -273,14 +353,32 @@ class Controller:
         left: list[Finished] = []
         with told(self.config, "folding what has not ended"):
             left = self.tally.close()
+        if self.settings.compared:
+            with told(self.config, "comparing with the baseline"):
+                self._compared = compare(self.plan, self.tally)
+            self._gate_mended(session)
         if self.books is not None:
             with told(self.config, "closing the books"):
                 now = self.books.now()
                 for finished in left:
                     self._record(finished, now, came_to_end=False)
             with told(self.config, "closing the books"):
+                self.books.measure(
+                    took=self._meter.took, others=self._meter.others, predicted=self._predicted
+                )
                 self.books.end(self._met)
             self._gate(session)
+
+    def _gate_mended(self, session: pytest.Session) -> None:
+        mended = self._compared is None or self._compared.mended
+        if mended and self.settings.fail_on_mended and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @property
+    def _predicted(self) -> float | None:
+        if self._steered is None or self.plan.budget is None:
+            return None
+        return self.plan.budget.by_clock(self._steered.taken.cost)
 
     def _gate(self, session: pytest.Session) -> None:
         assert self.books is not None
@@ -312,7 +410,7 @@ class Controller:
         everything = self.plan.all_dtypes or bool(self.plan.only)
         # A seed that was given speaks of others that will be; those of a lane go on by themselves.
         stuck = []
-        if self.plan.strategy == "rotate" and not everything:
+        if self._strategy == "rotate" and not everything:
             waiting = [
                 state
                 for state in coverage.tests
@@ -328,10 +426,12 @@ class Controller:
             coverage,
             self._reach,
             first,
-            "all" if everything else self.plan.strategy,
+            "all" if everything else self._strategy,
             but={(one.state.test.key, one.state.test.device) for one in stuck},
         )
-        if self.plan.part:
+        if self._steered is not None:
+            ahead = replace(ahead, runs=self._steered.taken.runs)
+        elif self.plan.part:
             # What other parts take of a test, this one never will.
             ahead = replace(ahead, runs=None)
         return terminal.looking_ahead(ahead, stuck, first, in_series=run.in_series)
@@ -376,6 +476,17 @@ class Controller:
             for line in terminal.summary(self.plan, self.tally, idle=self._idle):
                 if not brief:
                     terminalreporter.write_line(line)
+            if self._begun and not brief:
+                number = None if self.books is None else self.books.number
+                after = terminal.after(self.plan, self._predicted, self._meter.took, number)
+                for line in (*self._late, *after):
+                    terminalreporter.write_line(line)
+        if self._compared is not None and self.tally.used:
+            with told(self.config, "showing what is known to fail"):
+                lines = terminal.comparison(self._compared, self.plan, self.tally, self.settings)
+                for line, red in lines:
+                    if red or not brief:
+                        terminalreporter.write_line(line, red=red)
         if self.books is not None:
             with told(self.config, "showing what the ledger says"):
                 told_of = terminal.ledger_summary(
@@ -466,6 +577,8 @@ def _records(
             max(sample["k"], before.k if before else 0),
             tuple(sample["always"]),
             whole_at=now if whole else 0.0,
+            arguments=max(sample["arguments"], before.arguments if before else 1),
+            circle=before.circle if before else sample["circle"],
             rests=lasted(started, rests.get((key, device))),
         )
     marked = {
@@ -474,8 +587,15 @@ def _records(
         for label in sample.get("skipped", ())
     }
     seen = [
-        # No node id for what a mark skips: nothing ran it.
-        Observed(cell, "" if cell in marked else finished.nodeid, outcome, now, took.get(cell))
+        Observed(
+            cell,
+            # No node id for what a mark skips: nothing ran it.
+            "" if cell in marked else finished.nodeid,
+            outcome,
+            now,
+            took.get(cell),
+            finished.failures.get(cell) if outcome in (FAILED, CRASHED, SUSPECT) else None,
+        )
         for cell, outcome in finished.cells.items()
     ]
     return list(tests.values()), seen
@@ -502,12 +622,14 @@ def _is_of_a_test(report: object) -> bool:
 def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> Observation:
     # pytest 9 and pytest-subtests both say by a context that a report is a subtest's.
     subtest = hasattr(getattr(report, "context", None), "kwargs")
-    outcome: str = report.outcome
+    # To the books, what is known to fail has failed, whatever pytest is told of it.
+    known = hasattr(report, KNOWN)
+    outcome: str = "failed" if known else report.outcome
     rerun = outcome == "rerun"
     if payload is not None and (rerun or outcome == "failed") and not subtest:
         # What made it fail on the way here are its subtests, which have their own reports.
         outcome = payload.get("outcome", outcome)
-    xfail = hasattr(report, "wasxfail")
+    xfail = hasattr(report, "wasxfail") and not known
     if xfail and str(report.wasxfail).removeprefix("reason: ").startswith("[NOTRUN]"):
         # `xfail(run=False)`: pytest calls it an expected failure, though nothing has run.
         xfail = False
@@ -520,6 +642,7 @@ def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> O
         samples=payload,
         rerun=rerun,
         worker=worker,
+        failure=failure_on_wire((payload or {}).get("failure")),
     )
 
 

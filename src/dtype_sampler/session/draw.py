@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from math import gcd
 from operator import index
 
@@ -27,6 +27,8 @@ from dtype_sampler.sampling.candidates import (
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import choose, turn_of
 from dtype_sampler.sampling.sample import SampleRecord
+from dtype_sampler.sampling.steering import ANY
+from dtype_sampler.sampling.together import circle_of
 from dtype_sampler.sampling.turns import as_named, in_turn
 
 
@@ -109,6 +111,7 @@ def draw(
     loop: bool = False,
     order: tuple[int, str] | None = None,
     sharing: Sequence[str] = (),
+    shared: bool = False,
 ) -> SampleRecord:
     """Choose a test's dtypes for this run.
 
@@ -118,10 +121,14 @@ def draw(
     why, of those that the suite's own marks skip: they are passed over too, unless nothing is left
     out: then pytest skips them, and shows each. probe: whether to pass over what the device
     refuses. order: the seed and the key that the order of the candidates is made from; None means
-    the run's seed and the test key. sharing: the test keys whose history `oldest` goes by; none
-    means *key*. loop: whether one dtype can hide the next, so that it matters which comes first.
+    the run's seed, and the test key or, where all tests take the same, the candidates' own.
+    sharing: the test keys whose history `oldest` goes by; none means *key*. loop: whether one dtype
+    can hide the next, so that it matters which comes first.
+    shared: it is for all tests that use a fixture, whose key *key* is.
     """
     everything = full or bool(plan.only)
+    # Found once the device is known, which importing torch may decide.
+    steered: tuple[int, Sequence[str]] | None = None
     sampled = not everything and k < len(pool.labels)
     unsupported: dict[str, str] = {}
     absent = absence(device) if probe and device is not None else None
@@ -139,7 +146,7 @@ def draw(
             return False
         if left is not None and label not in left:
             return False
-        if sampled and skipped and label in skipped:
+        if (sampled or steered is not None) and skipped and label in skipped:
             return False
         if absent is not None:
             unsupported[label] = absent
@@ -150,24 +157,39 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
-    if plan.verdicts or plan.recheck or plan.suspects or plan.alone or plan.hidden:
+    history = (plan.verdicts, plan.recheck, plan.suspects, plan.alone, plan.hidden)
+    if any((*history, plan.known, plan.steered)):
         # The device decides whose history counts, and importing torch, as this does for a pool of
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
+    arguments = pool.arguments
     seed, order_key = order or (plan.seed, key)
-    chosen = choose(
-        seed=seed,
-        strategy=plan.strategy,
-        key=order_key,
-        labels=pool.labels,
-        families=pool.families,
-        # Dtypes that were asked for by name all run: an explicit wish is not cut down to k.
-        k=len(pool.labels) if everything else k,
-        always=always,
-        available=available,
-        verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,)),
-    )
+    if plan.together and order_key == key:
+        order_key = circle_of(pool.labels)
+    steered = None if everything else plan.steered_in(where, key)
+    if shared and not everything:
+        steered = _for_all(plan, where, key, pool)
+    if steered is None and plan.run and left is not None:
+        # Items that the run which is taken again did not have.
+        steered = 0, ()
+    chosen: tuple[str, ...]
+    if steered is not None:
+        chosen = _steered(steered, pool, available, k=k, loop=loop, exactly=bool(plan.run))
+    else:
+        chosen = choose(
+            seed=seed,
+            strategy=plan.strategy,
+            key=order_key,
+            labels=pool.labels,
+            families=pool.families,
+            # Dtypes that were asked for by name all run: an explicit wish is not cut down to k.
+            k=len(pool.labels) if everything else k,
+            always=always,
+            available=available,
+            verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,)),
+            arguments=arguments,
+        )
 
     def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
         labels = past.get(where, {}).get(key, ())
@@ -178,7 +200,10 @@ def draw(
     failing, hidden = known(plan.recheck), known(plan.hidden)
     again = [label for label in dict.fromkeys((*hidden, *failing)) if label not in chosen]
     loners: list[str] = []
-    if left is None and not everything:
+    if steered is not None:
+        # All of that has had its part in it.
+        again = []
+    elif left is None and not everything:
         # A loop, where together it may not be possible to tell which one fails.
         if suspects := in_order(pool, known(plan.suspects)):
             chosen, again = (), [suspects[plan.seed % len(suspects)]]
@@ -190,10 +215,15 @@ def draw(
             again = [label for label in again if label not in loners]
     declared = tuple(label for label in pool.labels if label in chosen or label in again)
     turns = declared
+    expected = tuple(plan.known.get(where, {}).get(key, ()))
     if loop and plan.only:
-        turns = as_named(declared, plan.only)
+        named = as_named(declared, plan.only)
+        turns = in_turn(named, known=expected)
+        again = again if turns == named else [*turns]
+    elif loop and plan.run and steered is not None:
+        turns = tuple(label for label in steered[1] if label in declared)
     elif loop:
-        turns = in_turn(declared, hidden=hidden, failing=failing)
+        turns = in_turn(declared, hidden=hidden, failing=failing, known=expected)
     return SampleRecord(
         key,
         where,
@@ -204,12 +234,94 @@ def draw(
         always=always,
         left=_left(plan, pool, left),
         skipped=dict(skipped or {}),
-        # With --dtype-only, the command line says all of it.
-        by_name=bool(again or loners)
+        # With --dtype-only, the command line says all of it, but for what is known to fail.
+        by_name=bool(again or loners or steered is not None)
         or (turns != declared and not plan.only)
         or (plan.strategy == "oldest" and not everything),
         order=(seed, order_key),
+        arguments=arguments,
     )
+
+
+def runnable(
+    plan: RunPlan, pool: Pool, labels: Iterable[str], *, device: str | None, probe: bool
+) -> list[str]:
+    """Those of some labels of a pool that can run here. device, probe: as for `draw`."""
+    if probe and device is not None and absence(device) is not None:
+        return []
+    if device is None and plan.device is not None:
+        check_device(plan.device)
+    found = []
+    for label in labels:
+        if pool.is_dtype(label):
+            candidate = pool.candidate(label)
+            if candidate is None:
+                continue
+            if probe and refusal(device_in_use(device or plan.device), candidate) is not None:
+                continue
+        found.append(label)
+    return found
+
+
+def _steered(
+    taken: tuple[int, Sequence[str]],
+    pool: Pool,
+    available: Callable[[str], bool],
+    *,
+    k: int,
+    loop: bool,
+    exactly: bool,
+) -> tuple[str, ...]:
+    """What a test takes that is steered. taken: as `RunPlan.steered` has it.
+
+    exactly: nothing but that. Else it takes k at most of what nobody knew of, and a loop one at
+    least.
+    """
+    number, order = taken
+    labels = pool.labels
+    chosen = [label for label in order[:number] if label in labels and available(label)]
+    if exactly:
+        return tuple(chosen)
+    new = [label for label in labels if label not in order]
+    for label in new:
+        if k > 0 and available(label):
+            chosen.append(label)
+            k -= 1
+    if loop and not chosen:
+        rest = (label for label in order[number:] if label in labels and available(label))
+        return tuple(label for label in [next(rest, None)] if label is not None)
+    return tuple(chosen)
+
+
+def _for_all(plan: RunPlan, where: str, key: str, pool: Pool) -> tuple[int, Sequence[str]] | None:
+    """What a fixture draws for the tests that use it: all that any of these takes.
+
+    Which they are, nobody knows before they run: it may be each in the fixture's scope that has the
+    same candidates. Each of them has its own labels handed out then.
+    """
+    inside = key.rpartition("::")[0]
+    chosen: dict[str, None] = {}
+    found = False
+    for test, (number, order) in (plan.steered.get(ANY) or plan.steered.get(where, {})).items():
+        # Of a replay, the labels that a run took are all that is known of a test.
+        alike = set(order) == set(pool.labels) or (plan.run and set(order) <= set(pool.labels))
+        if test.startswith(inside) and alike:
+            found = True
+            chosen.update(dict.fromkeys(order[:number]))
+    rest = [label for label in pool.labels if label not in chosen]
+    return (len(chosen), (*chosen, *rest)) if found else None
+
+
+def own_of(plan: RunPlan, key: str, record: SampleRecord) -> tuple[str, ...]:
+    """What a test takes of a sample that a fixture has drawn for many."""
+    steered = None if plan.only or plan.all_dtypes else plan.steered_in(record.device, key)
+    if steered is None:
+        return record.chosen
+    number, order = steered
+    chosen = [label for label in order[:number] if label in record.chosen]
+    if not chosen:
+        chosen = [label for label in order[number:] if label in record.chosen][:1]
+    return tuple(label for label in record.chosen if label in chosen) or record.chosen
 
 
 def in_order(pool: Pool, some: Collection[str]) -> list[str]:
@@ -260,6 +372,7 @@ def draw_within(plan: RunPlan, outer: SampleRecord, label: str) -> tuple[int, st
             families=tuple(map(family_of, outer.declared)),
             k=outer.k,
             always=outer.always,
+            arguments=outer.arguments,
         )
     # No test key has this character.
     return seed, f"{key}\0{label}"

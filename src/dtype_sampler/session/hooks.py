@@ -112,13 +112,15 @@ def pytest_configure(config: pytest.Config) -> None:
             config.stash[PLAN] = RunPlan.from_wire(wire)
             config.pluginmanager.register(WorkerReports(config), "dtype-sampler-worker")
             _leave_traces(config)
+            _expect_failures(config)
         return
+    from dtype_sampler.session.budgeting import checked
     from dtype_sampler.session.controller import Controller, open_books
     from dtype_sampler.session.startup import read_plan, read_settings
 
     idle = any(config.getoption(name, False) for name in _IDLE)
     try:
-        settings = read_settings(config)
+        settings = checked(read_settings(config))
         books = open_books(config, settings)
         plan = config.stash[PLAN] = read_plan(config, settings, books, idle=idle)
     except DtypeSamplerError as error:
@@ -126,6 +128,14 @@ def pytest_configure(config: pytest.Config) -> None:
     controller = Controller(config, settings, plan, books, idle=idle)
     config.pluginmanager.register(controller, "dtype-sampler-controller")
     _leave_traces(config)
+    _expect_failures(config)
+
+
+def _expect_failures(config: pytest.Config) -> None:
+    if config.stash[PLAN].known:
+        from dtype_sampler.session.expected import KnownFailures
+
+        config.pluginmanager.register(KnownFailures(config, _running), KnownFailures.NAME)
 
 
 def _leave_traces(config: pytest.Config) -> None:
@@ -231,15 +241,15 @@ class Outermost:
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, object, object]:
-        seen = config.stash.get(SEEN, None)
-        if seen is None:
+        seen, plan = config.stash.get(SEEN, None), config.stash.get(PLAN, None)
+        if plan is None or (seen is None and not (plan.budget or plan.run)):
             return (yield)
         from dtype_sampler.session.deselection import Deselections
         from dtype_sampler.session.marks import Marks
-        from dtype_sampler.session.parametrization import group_items
+        from dtype_sampler.session.parametrization import Parametrizations, group_items
         from dtype_sampler.session.selection import everything, select
 
-        plan = config.stash[PLAN]
+        seen = seen or Parametrizations()
         if plan.argnames:
             from dtype_sampler.session.controller import ARGUMENTS, ARGUMENTS_WIRE
 
@@ -262,8 +272,11 @@ class Outermost:
             self._deselections = None
         # -k, -m and --deselect have acted: the sample is taken from what they left.
         left = deselections.left(config, items)
+        listed = config.getoption("collectonly", False)
+        choose = everything if listed else select
         try:
-            choose = everything if config.getoption("collectonly", False) else select
+            if not listed and (plan.budget or plan.run):
+                plan = _steer(config, plan, items, groups)
             selection = choose(
                 plan, items, groups, _name_among(plan.kept), Marks().why_skipped, left=left
             )
@@ -324,6 +337,33 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if trace is not None:
         trace.clear()
     return result
+
+
+def _steer(
+    config: pytest.Config, plan: RunPlan, items: list[pytest.Item], groups: dict[int, Group]
+) -> RunPlan:
+    """The plan for these items; those of them that it has no use for are left out."""
+    from dtype_sampler.session.budgeting import STEERED, STEERED_WIRE, choice
+    from dtype_sampler.session.marks import Marks
+
+    made = choice(
+        plan,
+        items,
+        groups,
+        _name_among(plan.kept),
+        key_of=lambda item: without_repetition(item, _replayable(item)),
+        is_full=lambda item: item.get_closest_marker("all_dtypes") is not None,
+        why_skipped=Marks().why_skipped,
+    )
+    if made.steered is not None:
+        config.stash[STEERED] = made.steered
+        getattr(config, "workeroutput", {})[STEERED_WIRE] = made.steered.told()
+    if made.out:
+        out = frozenset(map(id, made.out))
+        items[:] = [item for item in items if id(item) not in out]
+        config.hook.pytest_deselected(items=made.out)
+    config.stash[PLAN] = made.plan
+    return made.plan
 
 
 def _repetition(item: pytest.Item) -> int:
@@ -508,14 +548,29 @@ def pytest_runtest_makereport(
     error = error if call.when == "call" else None
     try:
         payload = test.to_wire(error=error)
+        if payload is not None:
+            # A worker's pytest makes a test with failed subtests a failure itself, later than this.
+            setattr(report, WIRE, payload | _said_by(report, call, test))
     except Exception:
         # What this report is about may have failed: without it, the others say nothing true.
         setattr(report, LOST, True)
         raise
-    if payload is not None:
-        # A worker's pytest makes a test with failed subtests a failure itself, later than this.
-        setattr(report, WIRE, payload | {"outcome": report.outcome})
     return report
+
+
+def _said_by(
+    report: pytest.TestReport, call: pytest.CallInfo[None], test: RunningTest
+) -> dict[str, Any]:
+    """What the books are told of a report: whatever pytest is told of what is known to fail."""
+    if report.outcome != "failed" and not test.plan.known:
+        return {"outcome": report.outcome}
+    from dtype_sampler.session.expected import KNOWN, expect, failure_in
+
+    if test.plan.known:
+        expect(test, call, report)
+    outcome = "failed" if hasattr(report, KNOWN) else report.outcome
+    failure = failure_in(report, call)
+    return {"outcome": outcome} | ({"failure": tuple(failure)} if failure is not None else {})
 
 
 @pytest.fixture(scope="session", name="random_dtypes")

@@ -29,6 +29,9 @@ def add_properties(config: pytest.Config, plan: RunPlan, tally: Tally) -> None:
         ("seed", plan.seed),
         ("strategy", plan.strategy),
         ("k", "all" if plan.all_dtypes else plan.k),
+        *([("budget", plan.budget.text)] if plan.budget is not None else []),
         ("device", ",".join(devices) or plan.device or "auto"),
     ):
         xml.add_global_property(f"dtype_sampler_{name}", str(value))
+    if plan.together:
+        xml.add_global_property("dtype_sampler_together", "true")

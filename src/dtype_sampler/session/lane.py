@@ -34,9 +34,13 @@ def note_options(config: pytest.Config, parser: pytest.Parser) -> None:
 
 def lane_of(config: pytest.Config, settings: Settings) -> Lane:
     """The lane of this run."""
-    paths = [_path(config, str(arg)) for arg in config.args]
     options = [*_filters(config), *_options_of_suite(config), *_options_of_samples(settings)]
-    return Lane(selection_of(paths, options), _part(config))
+    return Lane(selection_of(named_paths(config), options), _part(config))
+
+
+def named_paths(config: pytest.Config) -> list[str]:
+    """The files, folders and node ids that were asked for, relative to the root directory."""
+    return [_path(config, str(arg)) for arg in config.args]
 
 
 def by_nodeid(config: pytest.Config) -> bool:
@@ -102,6 +106,9 @@ def _options_of_samples(settings: Settings) -> Iterator[tuple[str, str]]:
     for name, flag in (
         ("k", "--dtype-k"),
         ("strategy", "--dtype-strategy"),
+        ("budget", "--dtype-budget"),
+        ("run", "--dtype-run"),
+        ("together", "--dtype-together"),
         ("device", "--dtype-device"),
         ("only", "--dtype-only"),
         ("all_dtypes", "--all-dtypes"),
@@ -109,9 +116,12 @@ def _options_of_samples(settings: Settings) -> Iterator[tuple[str, str]]:
         ("argnames", "dtype_sampler_argnames"),
     ):
         value = getattr(settings, name)
+        if name == "budget":
+            # However much fits, what did not comes first the next time.
+            value = value is not None
         if value is True:
             yield flag, ""
-        elif value != getattr(usual, name):
+        elif value not in (getattr(usual, name), False):
             yield flag, ",".join(sorted(value)) if isinstance(value, tuple) else str(value)
 
 

@@ -5,6 +5,7 @@ The pytest side of `selection`: reads markers, `Metafunc` and `callspec`.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import pytest
 from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
 from dtype_sampler.roundtrip.support import check_device
 from dtype_sampler.sampling.candidates import Pool, each_of, ids_of, label_of, parse_device
+from dtype_sampler.sampling.combinations import joined
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import check_always
 from dtype_sampler.session.draw import make_request, own_device
@@ -329,6 +331,8 @@ def _function_of(
     seen.arguments.update(dict.fromkeys(params, True))
     requests = seen.requests.get(nodeid, {})
     sampled = tuple(name for name in params if name in requests or is_sampled(name, plan.argnames))
+    if len(sampled) > 1:
+        sampled = _as_written(item, sampled)
     if not sampled or any(map(_is_empty, params.values())):
         return None
     if len(sampled) > 1 and any(one.always or one.device for one in requests.values()):
@@ -347,6 +351,19 @@ def _function_of(
     full = item.get_closest_marker(FULL_MARKER) is not None
     order = shared_order(item, sampled)
     return _Function(nodeid, sampled, others, calls, "device" in others, full, order)
+
+
+def _as_written(item: Any, names: Sequence[str]) -> tuple[str, ...]:
+    """The arguments in the order in which the test has them; what its fixtures have comes last.
+
+    pytest has them in the order in which the decorators are applied, from the last one up.
+    """
+    try:
+        written = [*inspect.signature(item.function).parameters]
+    except (TypeError, ValueError):
+        written = []
+    here = [name for name in written if name in names]
+    return (*here, *(name for name in names if name not in here))
 
 
 def shared_order(item: pytest.Item, sampled: Sequence[str]) -> str:
@@ -394,7 +411,7 @@ def _label(function: _Function, params: dict[str, Any]) -> str:
     """The label of an item; of a test over several dtypes, all of theirs, with commas."""
     names = function.sampled
     if len(names) > 1:
-        return ",".join([_label_of_param(function, name, params[name]) for name in names])
+        return joined([_label_of_param(function, name, params[name]) for name in names])
     return _label_of_param(function, names[0], params[names[0]])
 
 

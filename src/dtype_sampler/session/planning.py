@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from dtype_sampler.sampling.lanes import Lane, next_seed
 from dtype_sampler.sampling.plan import History, RunPlan
 from dtype_sampler.sampling.rule import seed_after
+from dtype_sampler.sampling.steering import Budget
+from dtype_sampler.session.known import Known
 from dtype_sampler.session.settings import CLI, DEFAULT, ENV, INI, Settings
+
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.past import Chosen
+    from dtype_sampler.ledger.records import RunRecord
 
 
 def make_plan(
@@ -18,26 +25,38 @@ def make_plan(
     history: History | None = None,
     lane: Lane | None = None,
     by_nodeid: bool = False,
+    known: Known | None = None,
+    budget: Budget | None = None,
+    again: tuple[RunRecord, Chosen] | None = None,
 ) -> RunPlan:
     """Choose the seed and fix everything that decides a sample.
 
     last_seed: the seed of the run before, if it is known. history: what the ledger knows; None if
     there is none. lane: whose seeds are gone through. by_nodeid: whether nothing but node ids was
     asked for: if a seed was given too, the run replays what these tests did with it, and what the
-    ledger has come to know since has no part in it.
+    ledger has come to know since has no part in it. known: what is known to fail; None if that is
+    not compared. budget: what the run may take, if that decides. again: the run whose cells are
+    taken again, and these.
 
     Raises LookupError with the word that asks for a seed, if what it needs is not known: another
     seed would not replay what the person wants to see again.
     """
     lane = lane or Lane("")
-    seed, words = _seed(settings, last_seed, history, lane)
+    if again is None:
+        seed, words = _seed(settings, last_seed, history, lane)
+    else:
+        seed, words = again[0].seed, f"of run {again[0].number}"
     given = settings.came_from("seed") in (CLI, ENV) and settings.seed not in ("next", "random")
     past = (history if not (by_nodeid and given) else None) or History()
-    again = past if settings.recheck_failed else History()
+    rechecked = past if settings.recheck_failed else History()
+    if again is not None:
+        past = rechecked = History()
+    known = known or Known()
     return RunPlan(
         seed=seed,
         seed_origin=words,
         strategy=settings.strategy,
+        together=settings.together,
         k=settings.k,
         all_dtypes=settings.all_dtypes,
         only=settings.only,
@@ -47,14 +66,21 @@ def make_plan(
         reseed=settings.reseed,
         attempt=settings.attempt,
         kept=kept,
-        recheck=again.failing,
-        suspects=again.suspect,
-        alone=again.alone,
+        recheck=known.without(rechecked.failing),
+        suspects=rechecked.suspect,
+        alone=rechecked.alone,
         hidden=past.hidden,
         verdicts=history.verdicts if history is not None else {},
+        known=known.cells,
+        known_as=known.ways,
+        vague=known.vague,
         lane=lane.selection,
         part=lane.part,
-        in_series=settings.seed == "next",
+        in_series=settings.seed == "next" and again is None,
+        # What a project has set is no wish of the moment.
+        budget=None if by_nodeid and given and settings.came_from("budget") != CLI else budget,
+        run=settings.run or "" if again is not None else "",
+        steered=again[1] if again is not None else {},
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dtype_sampler.sampling.candidates import exact_name
 from dtype_sampler.sampling.plan import RunPlan
-from dtype_sampler.session.settings import CLI, ENV, Settings
+from dtype_sampler.session.settings import CLI, ENV, NO_BASELINE, Settings
 
 
 def quoted(text: str) -> str:
@@ -43,6 +43,9 @@ def sample_options(settings: Settings, plan: RunPlan) -> list[str]:
         options.append(f"--dtype-k={plan.k}")
     if "strategy" in given:
         options.append(f"--dtype-strategy={plan.strategy}")
+    if "together" in given:
+        # What the environment switches off may be switched on in the configuration.
+        options.append("--dtype-together" if plan.together else "-o dtype_sampler_together=false")
     if plan.only:
         options.append(f"--dtype-only={','.join(plan.only)}")
     return options + device_option(settings, plan)
@@ -91,6 +94,9 @@ def lines(
     times = int(payload.get("draws_as", 1))
     # Of the data alone: which dtypes there are is the same in every attempt.
     common = [*([f"--dtype-attempt={times}"] if times > 1 else []), *common]
+    if settings.compared:
+        # Which may be in `addopts` too, and by then the ledger may know it: a replay is to fail.
+        common = [f"--dtype-baseline={NO_BASELINE}", *common]
     same = sample_options(settings, plan)
     if any(sample["by_name"] for sample in payload["samples"]):
         # The ledger had a part in it, and will not say the same tomorrow.

@@ -16,7 +16,14 @@ from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
 from dtype_sampler.sampling.stopwatch import Stopwatch
 from dtype_sampler.sampling.turns import in_turn
 from dtype_sampler.session.current import innermost, running
-from dtype_sampler.session.draw import draw, draw_within, make_request, own_device, why_nothing
+from dtype_sampler.session.draw import (
+    draw,
+    draw_within,
+    make_request,
+    own_device,
+    own_of,
+    why_nothing,
+)
 from dtype_sampler.session.examples import Examples
 from dtype_sampler.session.seeding import Seeding, draws_again, reseed, save, value_of
 
@@ -280,7 +287,8 @@ class RunningTest:
         for label, outer in self.under_test.around():
             if outer is not None and outer.declared == pool.labels:
                 # Without the history: both loops would take what waits longest, the same.
-                plan, order = replace(plan, verdicts={}), draw_within(plan, outer, label)
+                plan = replace(plan, verdicts={}, steered={})
+                order = draw_within(plan, outer, label)
         request = (pool.labels, fixed, k, named, order)
         with self._lock:
             record = self._made.get(request)
@@ -295,6 +303,7 @@ class RunningTest:
                     device=named,
                     loop=True,
                     order=order,
+                    shared=self._shared,
                 )
                 self._made[request] = record
                 self._records.append(record)
@@ -357,13 +366,15 @@ class RunningTest:
 
     def _in_turn(self, record: SampleRecord) -> SampleRecord:
         """The record in this test's own order: what it hid and failed with is its own matter."""
+        known = tuple(self.plan.known.get(record.device, {}).get(self.nodeid, ()))
         if self.plan.only:
-            return record
+            return replace(record, chosen=in_turn(record.chosen, known=known))
+        own = record.chosen if self.full else own_of(self.plan, self.nodeid, record)
         hidden, failing = (
             past.get(record.device, {}).get(self.nodeid, ())
             for past in (self.plan.hidden, self.plan.recheck)
         )
-        turns = in_turn(record.chosen, hidden=hidden, failing=failing)
+        turns = in_turn(own, hidden=hidden, failing=failing, known=known)
         by_name = record.by_name or turns != record.chosen
         return replace(record, chosen=turns, by_name=by_name)
 

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from dtype_sampler.sampling.candidates import Pool, is_wanted, number_of
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import SampleRecord
+from dtype_sampler.sampling.together import circle_of
 from dtype_sampler.session.draw import draw, why_nothing
 
 ItemT = TypeVar("ItemT")
@@ -48,6 +49,11 @@ class Group:
     record: SampleRecord | None = None
     chosen: frozenset[str] = frozenset()
     skip: str | None = None
+
+    @property
+    def all_of_it(self) -> Pool:
+        """What the test declares."""
+        return self.pool or Pool.of_labels(self.candidates)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,8 @@ def select(
                 group.live.add(label)
     sharing: dict[str, list[str]] = {}
     for group in groups:
+        if plan.together:
+            group.order = circle_of(group.all_of_it.labels)
         if group.order:
             sharing.setdefault(group.order, []).append(group.key)
     for group in groups:
@@ -138,7 +146,7 @@ def _decide(plan: RunPlan, group: Group, sharing: Sequence[str]) -> None:
 
     sharing: the test keys of all groups that have this one's order.
     """
-    pool = group.pool or Pool.of_labels(group.candidates)
+    pool = group.all_of_it
     for label in group.live:
         group.skipped.pop(label, None)
     record = group.record = draw(
@@ -158,6 +166,9 @@ def _decide(plan: RunPlan, group: Group, sharing: Sequence[str]) -> None:
     record.whole = group.whole or group.pool is not None
     group.chosen = frozenset(record.chosen)
     if record.chosen:
+        return
+    if plan.run or (plan.steered and plan.steered_in(record.device, group.key) is not None):
+        # Nothing of it has its turn.
         return
     # One item stands for the test, so that it is seen to be skipped.
     if group.skipped:

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
+from dtype_sampler.sampling.budget import Span, parse_span
 from dtype_sampler.sampling.candidates import parse_device
 from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES
 
 SEED_WORDS = ("random", "last", "next")
+# What `--dtype-baseline` takes besides a path.
+OWN_BASELINE, NO_BASELINE = "ledger", "none"
 
 CLI = "command line"
 ENV = "environment"
@@ -87,6 +90,13 @@ def parse_path(text: str) -> str:
     return text
 
 
+def parse_baseline(text: str) -> str:
+    """A path of a ledger, or the word `ledger` or `none`."""
+    if not text.strip():
+        raise DtypeSamplerError("it is empty: name a ledger, or write ledger for the run's own")
+    return text
+
+
 def parse_file(text: str) -> str:
     """A path of a file; whether it is there is found out when it is read."""
     if not text.strip():
@@ -106,6 +116,27 @@ def parse_attempt(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1:
         return int(text)
     raise DtypeSamplerError("the number of an attempt is an integer from 1 on")
+
+
+def parse_budget(text: str) -> Span | None:
+    """A span of time such as 90s, 10m or 1h30m; None for `none`."""
+    return None if text == "none" else parse_span(text, "hms")
+
+
+def parse_max_age(text: str) -> Span | None:
+    """A span of time such as 12h or 7d; None for `none`."""
+    return None if text == "none" else parse_span(text, "wdhms")
+
+
+def parse_run(text: str) -> str:
+    """What names a run of the ledger: `last`, its number, or its id or the beginning of it."""
+    if text == "last" or _NUMBER.fullmatch(text) or re.fullmatch("[0-9a-f]{6,32}", text):
+        return text
+    guess = nearest(text, ("last",))
+    raise DtypeSamplerError(
+        f"no run{f', did you mean {guess!r}?' if guess else ''} (a run is a number, such as 41, or"
+        " last, or its id, of which six digits will do)"
+    )
 
 
 def parse_percent(text: str) -> float:
@@ -211,6 +242,50 @@ OPTIONS = (
         ini="dtype_sampler_strategy",
     ),
     Option(
+        "budget",
+        parse_budget,
+        None,
+        "Take as many dtypes as run in this time, such as 90s, 10m or 1h30m, instead of k of each"
+        " test: what failed last, what never ran, then what has not run for longest, by what the"
+        " ledger knows of their costs. 'none' switches off what the configuration says. Default:"
+        " none.",
+        flag="--dtype-budget",
+        metavar="TIME",
+        env="DTYPE_SAMPLER_BUDGET",
+        ini="dtype_sampler_budget",
+    ),
+    Option(
+        "max_age",
+        parse_max_age,
+        None,
+        "With a budget: what would be older than this, such as 12h or 7d, before the next run goes"
+        " first, if the budget can hold that; if not, a line says which one could. Default: none.",
+        flag="--dtype-max-age",
+        metavar="AGE",
+        env="DTYPE_SAMPLER_MAX_AGE",
+        ini="dtype_sampler_max_age",
+    ),
+    Option(
+        "run",
+        parse_run,
+        None,
+        "Run the cells that an earlier run took, with the same random data: its number in the"
+        " ledger, 'last', or its id.",
+        flag="--dtype-run",
+        metavar="N|last|UID",
+    ),
+    Option(
+        "together",
+        parse_switch,
+        False,
+        "Have all tests that declare the same candidates run with the same ones of them, which"
+        " rotate from run to run: for suites in which the first use of a dtype is dear.",
+        flag="--dtype-together",
+        env="DTYPE_SAMPLER_TOGETHER",
+        ini="dtype_sampler_together",
+        ini_type="bool",
+    ),
+    Option(
         "device",
         parse_device,
         None,
@@ -299,6 +374,27 @@ OPTIONS = (
         metavar="PCT",
     ),
     Option(
+        "baseline",
+        parse_baseline,
+        None,
+        "Report what is known to fail as an expected failure: each cell whose last verdict in this"
+        " ledger was a failure of the same type. A path, or 'ledger' for the run's own, or 'none'."
+        " Default: none.",
+        flag="--dtype-baseline",
+        metavar="LEDGER",
+        env="DTYPE_SAMPLER_BASELINE",
+        ini="dtype_sampler_baseline",
+    ),
+    Option(
+        "fail_on_mended",
+        parse_switch,
+        False,
+        "Fail the run if something passes that is known to fail, so that the list stays strict.",
+        flag="--dtype-fail-on-mended",
+        ini="dtype_sampler_fail_on_mended",
+        ini_type="bool",
+    ),
+    Option(
         "known_issues",
         parse_file,
         None,
@@ -319,13 +415,20 @@ OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run was told, each value with where it came from (`origins`, by option name)."""
+    """What a run was told, each value with where it came from (`origins`, by option name).
+
+    instead_of: the strategy that was asked for, where another option has another one.
+    """
 
     seed: int | str = "next"
     all_dtypes: bool = False
     k: int | str = 3
     only: tuple[str, ...] = ()
     strategy: str = "rotate"
+    budget: Span | None = None
+    max_age: Span | None = None
+    run: str | None = None
+    together: bool = False
     device: str | None = None
     pool: tuple[str, ...] = ("floating",)
     argnames: tuple[str, ...] = ()
@@ -336,13 +439,21 @@ class Settings:
     ledger_runs: int = 200
     recheck_failed: bool = True
     fail_under: float | None = None
+    baseline: str | None = None
+    fail_on_mended: bool = False
     known_issues: str | None = None
     step_summary: bool = False
+    instead_of: str = ""
     origins: Mapping[str, str] = field(default_factory=dict)
 
     def came_from(self, name: str) -> str:
         """Where a value came from: `CLI`, `ENV`, `INI` or `DEFAULT`."""
         return self.origins.get(name, DEFAULT)
+
+    @property
+    def compared(self) -> bool:
+        """Whether failures are compared with a baseline."""
+        return self.baseline not in (None, NO_BASELINE)
 
 
 def resolve(cli: Mapping[str, Any], env: Mapping[str, str], ini: Mapping[str, Any]) -> Settings:
@@ -371,6 +482,10 @@ def resolve(cli: Mapping[str, Any], env: Mapping[str, str], ini: Mapping[str, An
                     raise DtypeSamplerError(located(option, origin, raw, error)) from None
             origins[option.name] = origin
             break
+    if values.get("together") and values.get("strategy") == "oldest":
+        # It goes by the history of each test, and what failed or is new for one is not for another.
+        # Of what all take in turn, that which comes next is what has waited longest.
+        values |= {"strategy": "rotate", "instead_of": "oldest"}
     return Settings(**values, origins=origins)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.sampling.lanes import Lane
 from dtype_sampler.sampling.plan import CACHE_SEED, History, RunPlan
 from dtype_sampler.session.faults import told
 from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module
@@ -47,22 +49,37 @@ def read_plan(
             check_device(settings.device)
         except DtypeSamplerError as error:
             raise DtypeSamplerError(f"--dtype-device={settings.device}: {error}") from None
+    from dtype_sampler.session.baseline import check, known_failures
     from dtype_sampler.session.lane import by_nodeid, lane_of
 
+    check(settings)
+    lane: Lane | None = None
+    with told(config, "reading what was selected"):
+        lane = lane_of(config, settings)
+    looking = None
+    if settings.budget is not None or settings.run is not None:
+        from dtype_sampler.session.budgeting import Looking, workers_of
+
+        looking = Looking(settings, lane, workers_of(config))
     history = None
     if books is not None:
         history = History()
         look = books.peek if idle else books.read
         with told(config, "reading the ledger"):
-            history = look(verdicts=settings.strategy == "oldest")
+            oldest = settings.strategy == "oldest"
+            history = look(verdicts=oldest, failing=settings.compared, also=looking)
     elif settings.strategy == "oldest":
         raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
+    try:
+        known = known_failures(config, settings, books, history)
+    except DtypeSamplerError:
+        # Who asks for help, or for a list of tests, is not to be told of this.
+        if not idle:
+            raise
+        known = None
     kept: tuple[str, ...] = ()
     with told(config, "reading pytest's cache"):
         kept = _kept(config)
-    lane = None
-    with told(config, "reading what was selected"):
-        lane = lane_of(config, settings)
     try:
         return make_plan(
             settings,
@@ -71,6 +88,9 @@ def read_plan(
             history=history,
             lane=lane,
             by_nodeid=by_nodeid(config),
+            known=known,
+            budget=None if looking is None else looking.budget(time.time()),
+            again=None if looking is None else looking.again(),
         )
     except LookupError as error:
         word = str(error.args[0])

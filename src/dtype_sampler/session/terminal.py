@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
 from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
+from dtype_sampler.sampling.axes import by_value
+from dtype_sampler.sampling.budget import spell, spell_up
 from dtype_sampler.sampling.plan import RunPlan
+from dtype_sampler.sampling.steering import Budget, Steered
 from dtype_sampler.session.settings import Settings
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.coverage import Coverage
     from dtype_sampler.ledger.outlook import Outlook, OutOfStep
     from dtype_sampler.ledger.records import CellRecord, RunRecord
+    from dtype_sampler.session.known import Compared
 
 SECTION = "dtype-sampler"
 # How the test keys of the checks that come with the plugin begin.
@@ -26,17 +30,102 @@ _SHOWN = 5
 _SHOWN_REPLAYS = 10
 
 
-def header(plan: RunPlan) -> str:
-    """The line that says what decides this run's samples."""
+def header(plan: RunPlan, instead_of: str = "", baseline: str = "") -> str:
+    """The line that says what decides this run's samples.
+
+    instead_of: the strategy that was asked for, where another option has another one. baseline:
+    what failures are compared with.
+    """
     parts = [f"--dtype-seed={plan.seed} ({plan.seed_origin})"]
     if plan.all_dtypes:
         parts.append("all dtypes")
+    elif plan.run:
+        parts.append(f"--dtype-run={plan.run}")
     else:
-        parts.append(f"strategy={plan.strategy}, k={plan.k}")
+        strategy = f"{plan.strategy} instead of {instead_of}" if instead_of else plan.strategy
+        parts.append(f"strategy={strategy}, k={plan.k}{', together' * plan.together}")
     if plan.only:
         parts.append(f"only={','.join(plan.only)}")
     parts.append(f"device={plan.device or 'auto'}")
+    if baseline:
+        number = sum(len(labels) for tests in plan.known.values() for labels in tests.values())
+        told = f"{number} known to fail" if number else "nothing is known to fail"
+        parts.append(f"baseline={visible(baseline)} ({told})")
     return f"{SECTION}: {', '.join(parts)}"
+
+
+def budget(plan: RunPlan, steered: Steered | None) -> list[str]:
+    """The lines that say what the run takes by its budget. steered: None if no cost is known."""
+    limit = plan.budget
+    if limit is None:
+        return []
+    name = f"{SECTION}: budget={limit.text}"
+    if steered is None:
+        takes = f"each test takes k={plan.k}; the next run goes by them"
+        return [f"{name}: the ledger knows no durations yet, so {takes}"]
+    taken = steered.taken
+    if not taken.of:
+        return [f"{name}: the ledger knows none of these tests yet, so each takes k={plan.k}"]
+    parts = [f"{taken.cells:,} of {taken.of:,} cells, about {spell(limit.by_clock(taken.cost))}"]
+    if taken.cost > limit.room:
+        over = spell(limit.by_clock(taken.cost) - limit.by_clock(limit.room))
+        parts[0] += f", which is {over} more than that, as {_why_too_long(steered, limit)}"
+        parts.append(f"a budget of {spell_up(limit.by_clock(taken.enough))} would do")
+    if steered.new:
+        parts.append(f"k of each of {count_of(steered.new, 'test')} that the ledger does not know")
+    parts.append(f"every cell within {count_of(taken.runs, 'run')}")
+    lines = [f"{name}: {'; '.join(parts)}"]
+    return lines + [
+        f"{SECTION}: --dtype-max-age={limit.age}: {text}" for text in _too_old(steered, limit)
+    ]
+
+
+def _too_old(steered: Steered, limit: Budget) -> Iterator[str]:
+    """What a budget is too small for that is to keep every cell younger than some age."""
+    taken = steered.taken
+    if not steered.keeps_young:
+        old = spell(taken.runs * limit.apart)
+        text = (
+            f"runs are about {spell(limit.apart)} apart, so cells may be {old} old before they run"
+        )
+        if steered.young_by is None:
+            yield f"{text} again; no budget could hold that, only runs that are less far apart"
+        else:
+            would = spell_up(limit.by_clock(steered.young_by))
+            yield f"{text} again; a budget of {would} would hold that"
+    elif taken.late:
+        would = spell_up(limit.by_clock(taken.in_time))
+        yield (
+            f"{count_of(taken.late, 'cell')} will be older before the next run; a budget of {would}"
+            " would hold them all"
+        )
+
+
+_FRONT = "what has waited longest has its turn"
+
+
+def _why_too_long(steered: Steered, limit: Budget) -> str:
+    taken, said = steered.taken, []
+    if taken.must <= limit.room:
+        return _FRONT
+    if limit.others and limit.room <= 0:
+        said.append(f"tests without dtypes take {spell(limit.by_clock(0))}")
+    if taken.must_cells:
+        failed = count_of(taken.must_cells, "cell")
+        said.append(f"{failed} must run (failed last, hidden, or always taken)")
+    if taken.loops:
+        loops = count_of(taken.loops, "loop")
+        said.append(f"{loops} {'keeps' if taken.loops == 1 else 'keep'} one dtype each")
+    return " and ".join(said) or _FRONT
+
+
+def after(plan: RunPlan, predicted: float | None, took: float, number: int | None) -> list[str]:
+    """What a run with a budget was to take, and what it took, in seconds. number: the run's."""
+    if plan.budget is None:
+        return []
+    said = "" if predicted is None else f"predicted {spell(predicted)}, "
+    again = f"; --dtype-run={number} runs the same cells" if number else ""
+    return [f"{SECTION}: budget={plan.budget.text}: {said}took {spell(took)}{again}"]
 
 
 def listing_header(plan: RunPlan) -> str:
@@ -64,6 +153,8 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[str]:
             f"{SECTION}: {count_of(tests, 'test')} {words}, {ran} of {count_of(len(cells), 'cell')}"
             f" ran on {devices} (--dtype-seed={plan.seed})"
         )
+    if tally.arguments:
+        lines.append(f"{SECTION}: {_combined(tally, cells)}")
     checked = any(cell.key.startswith(CHECKS) for cell in cells)
     if checked and devices == "cpu" and plan.device is None:
         lines.append(f"{SECTION}: the checks ran for cpu only: torch finds no accelerator here")
@@ -100,6 +191,28 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[str]:
     return lines
 
 
+def _combined(tally: Tally, cells: Mapping[Cell, str | None]) -> str:
+    """What ran of tests with several dtype arguments, whose cells are combinations."""
+    combinations: dict[tuple[str, str], dict[str, bool]] = {}
+    for cell, outcome in cells.items():
+        if (cell.key, cell.device) in tally.arguments:
+            ran = outcome in VERDICTS or outcome == SUSPECT
+            combinations.setdefault((cell.key, cell.device), {})[cell.label] = ran
+    values = [
+        any(ran[label] for label in labels)
+        for test, ran in combinations.items()
+        for of_argument in by_value(ran, tally.arguments[test])
+        for labels in of_argument.values()
+    ]
+    number = sum(sum(one.values()) for one in combinations.values())
+    there = sum(map(len, combinations.values()))
+    return (
+        f"{count_of(len(combinations), 'test')} with several dtype arguments: {number} of"
+        f" {count_of(there, 'combination')} ran, {sum(values)} of"
+        f" {count_of(len(values), 'single dtype')} in one of them"
+    )
+
+
 def _hidden(tally: Tally) -> Iterator[str]:
     """What loops did not come to: it counts for nothing, and the next run takes it first."""
     stopped = {nodeid: both for nodeid, both in tally.hidden.items() if both[0]}
@@ -112,6 +225,35 @@ def _hidden(tally: Tally) -> Iterator[str]:
     if left:
         cells = count_of(sum(map(len, left)), "cell")
         yield f"{count_of(len(left), 'test')} left a loop before its end: {cells} not reached"
+
+
+def comparison(
+    compared: Compared, plan: RunPlan, tally: Tally, settings: Settings
+) -> list[tuple[str, bool]]:
+    """What the run comes to against its baseline: lines, and whether each is of concern."""
+    lines = [(f"{SECTION}: {compared.line}", False)]
+    cells = [f"{cell.key} with {cell.label}" for cell in compared.mended]
+    lines += [(f"{SECTION}: mended: {cell}", False) for cell in cells[:_SHOWN]]
+    if len(cells) > _SHOWN:
+        more = count_of(len(cells) - _SHOWN, "more cell")
+        lines.append((f"{SECTION}: ... and {more} passed that {_were(more)} known to fail", False))
+    here = {cell.device for cell in tally.cells()}
+    if plan.known and not here.intersection(plan.known):
+        elsewhere = ", ".join(sorted(plan.known))
+        told = f"the baseline knows no failure on {', '.join(sorted(here))}, only on {elsewhere}"
+        lines.append((f"{SECTION}: {told}", True))
+    if plan.vague:
+        told = f"of {count_of(plan.vague, 'failing cell')} the baseline does not say in which way"
+        told += " it fails: each is new until a run has written that down there"
+        lines.append((f"{SECTION}: {told}", True))
+    if compared.mended and settings.fail_on_mended:
+        number = count_of(len(cells), "cell")
+        lines.append((f"ERROR: --dtype-fail-on-mended: {number} known to fail passed", True))
+    return lines
+
+
+def _were(number: str) -> str:
+    return "was" if number.startswith("1 ") else "were"
 
 
 def replays(texts: Mapping[str, Iterable[str]], *, alone: bool) -> Iterator[str]:
@@ -194,6 +336,12 @@ def _covered(books: Books, coverage: Coverage) -> Iterator[str]:
         f"{coverage.covered} of {count_of(coverage.cells, 'cell')} covered on {devices},"
         f" {books.added} for the first time in this run"
     )
+    covered, there = coverage.values
+    if there:
+        yield (
+            f"{covered} of {count_of(there, 'single dtype')} covered in a combination, of tests"
+            " with several dtype arguments"
+        )
     oldest = coverage.oldest
     at = oldest.verdict_at if oldest is not None else None
     # What this run itself found out needs no word.
@@ -221,6 +369,15 @@ def looking_ahead(
             more += " covers them" if ahead.runs == 1 else " cover them"
             more += ", if no loop ends before them again" if ahead.hidden else ""
         lines.append((f"{tests} cells that never ran; {more}", False))
+    if ahead.combining:
+        tests = f"{count_of(ahead.combining, 'test')} {'has' if ahead.combining == 1 else 'have'}"
+        if ahead.values is None:
+            more = "how many more runs that takes can't be told"
+        else:
+            more = count_of(ahead.values, "more run")
+            more += " reaches them" if ahead.values == 1 else " reach them"
+        text = f"{tests} single dtypes that never ran in any combination; {more}"
+        lines.append((text, False))
     if ahead.outside:
         tests = f"{count_of(ahead.outside, 'test')} {'has' if ahead.outside == 1 else 'have'}"
         lines.append((f"{tests} cells that never ran and that this run left out", False))

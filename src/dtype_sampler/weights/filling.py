@@ -15,6 +15,7 @@ from dtype_sampler.weights.planned import Group, LoadPlan, Numbered
 from dtype_sampler.weights.problems import Mismatch, Problem, excerpt
 from dtype_sampler.weights.reordering import known_by_shape, run
 from dtype_sampler.weights.rules import WeightConverter
+from dtype_sampler.weights.scales import Scales
 from dtype_sampler.weights.slots import Pending, Slot, not_dense_in
 from dtype_sampler.weights.sources import Source
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 # So many tensors are looked at again when all is written; of more, every second, third ...
 _LOOKED_AT = 1024
-# What the scales of float8 are called, behind the name of the weight.
-_SCALES = ("_scale_inv", "_scale")
 
 
 class Filling:
@@ -34,11 +33,13 @@ class Filling:
     checked, by what the headers say, or held if it is not in a file; `Slot.pending` writes it.
     """
 
-    def __init__(self, source: Source, slots: dict[str, Slot], memory: Memory) -> None:
+    def __init__(
+        self, source: Source, slots: dict[str, Slot], memory: Memory, plan: LoadPlan
+    ) -> None:
         self._source = source
         self._slots = slots
-        self._keys = source.keys if isinstance(source.keys, Collection) else set(source.keys)
-        self._scaled: dict[str, tuple[str, str]] = {}
+        keys = source.keys if isinstance(source.keys, Collection) else set(source.keys)
+        self.scales = Scales(keys, plan)
         self._memory = memory
         self._own = {
             slot.memory.untyped_storage().data_ptr() for slot in slots.values() if _has_own(slot)
@@ -50,6 +51,7 @@ class Filling:
         self._every = 1 + len(slots) // _LOOKED_AT
         self._seen = 0
         self._pending = 0
+        self._settling = False
         self.mismatched: list[Mismatch] = []
         self.errors: list[Problem] = []
         # How far the writing has come, and what is being written to.
@@ -63,33 +65,24 @@ class Filling:
         if slot.refusal is not None:
             self.errors.append(Problem(target, slot.refusal))
             return
-        if (scale := self._scale_of(key)) is not None and slot.tensor.itemsize > 1:
-            self._scaled[target] = key, scale
         shape = self._source.shape(key)
         if shape is not None and shape != tuple(slot.tensor.shape):
             self.mismatched.append(Mismatch(target, shape, tuple(slot.tensor.shape)))
             return
         try:
             if shape is not None and slot.stays and not slot.filled:
-                if self._fits(target, self._source.outline(key)):
+                if self._fits(target, self._source.outline(key), [key]):
                     self._source.prepare(key)
                     self._defer(slot, key, partial(self._read, slot, key))
             else:
                 # Of a file only what this process needs; its shape is known to be right.
                 whole = shape is None
                 value = self._source.read(key) if whole else self._read(slot, key)
-                self._put(target, key, value, whole=whole)
+                self._put(target, [key], value, whole=whole)
                 del value
                 self._source.done(key, unchanged=slot.place is not None and not slot.stays)
         except Exception as error:  # noqa: BLE001 -- promised tensors raise whatever they like
             self._tell(key, error)
-
-    def _scale_of(self, key: str) -> str | None:
-        """The key of a scale beside it, without which a tensor of float8 means something else."""
-        for ending in _SCALES:
-            if f"{key}{ending}" in self._keys:
-                return f"{key}{ending}"
-        return None
 
     def convert(self, group: Group) -> None:
         """Read a group's tensors, and fill the slots of what its converter makes of them."""
@@ -102,7 +95,9 @@ class Filling:
             for key, place in zip(keys, column_places, strict=True):
                 try:
                     value = self._source.read(key)
-                    column.append(value if place is None else _copied(value, place))
+                    column.append(
+                        value if place is None else self._copied(group, key, value, place)
+                    )
                 except Exception as error:  # noqa: BLE001 -- as above
                     self._tell(key, error)
             columns.append(column)
@@ -127,7 +122,12 @@ class Filling:
     @property
     def changed(self) -> list[str] | None:
         """What of the model has been written, when the writing fails; None if it is as it was."""
-        return self.written if self.written or self.writing else None
+        begun = self.written or self.writing or self._settling
+        return self.written if begun else None
+
+    def settle(self) -> None:
+        """Note that the model is given new memory from now on."""
+        self._settling = True
 
     def differing(self) -> Iterator[str]:
         """The names at which something else stands than was read, as far as was looked."""
@@ -200,7 +200,7 @@ class Filling:
                 write = partial(self._write_made, group)
                 outlines = self._run(group, outlines)
                 # All of them are told, not the first one alone.
-                fit = [self._fits(*one) for one in _named(group, outlines)]
+                fit = [self._fits(*one, group.keys) for one in _named(group, outlines)]
                 good = all(fit)
             for key in group.keys:
                 self._source.prepare(key)
@@ -254,10 +254,23 @@ class Filling:
         good = True
         for keys, column in zip(group.columns, outlines, strict=True):
             for key, one in zip(keys, column, strict=True):
-                if not torch.can_cast(one.dtype, slot.dtype):
-                    self.errors.append(Problem(excerpt(key), _no_cast(one.dtype, slot.dtype)))
+                if wrong := self._no_cast(group, key, one.dtype, slot.dtype):
+                    self.errors.append(Problem(excerpt(key), wrong))
                     good = False
         return good
+
+    def _copied(
+        self, group: Group, key: str, value: torch.Tensor, place: torch.Tensor
+    ) -> torch.Tensor:
+        if wrong := self._no_cast(group, key, value.dtype, place.dtype):
+            raise DtypeSamplerError(wrong)
+        return place.copy_(value)
+
+    def _no_cast(self, group: Group, key: str, here: torch.dtype, there: torch.dtype) -> str | None:
+        """Why a part of a group can't become what the whole is."""
+        if here != there and not torch.can_cast(here, there):
+            return _no_cast(here, there)
+        return self.scales.refusal(group.names[0], [key], here, there)
 
     def _write_parts(
         self,
@@ -301,12 +314,14 @@ class Filling:
 
     def _store(self, group: Group, columns: Columns) -> None:
         for name, value in _named(group, columns):
-            self._put(name, group.keys[0], value)
+            self._put(name, group.keys, value)
 
-    def _put(self, target: str, key: str, value: torch.Tensor, *, whole: bool = True) -> None:
+    def _put(
+        self, target: str, keys: Sequence[str], value: torch.Tensor, *, whole: bool = True
+    ) -> None:
         """Fill a slot with a value. whole: False if it is this process' part of it already."""
-        slot = self._slots[target]
-        if not self._fits(target, value, whole=whole):
+        slot, key = self._slots[target], keys[0]
+        if not self._fits(target, value, keys, whole=whole):
             return
         if value.is_meta:
             self.errors.append(Problem(target, "what an operation made is on the meta device"))
@@ -337,7 +352,9 @@ class Filling:
             else:
                 self._write(slot, value)
 
-    def _fits(self, target: str, value: torch.Tensor, *, whole: bool = True) -> bool:
+    def _fits(
+        self, target: str, value: torch.Tensor, keys: Sequence[str], *, whole: bool = True
+    ) -> bool:
         slot = self._slots[target]
         if slot.refusal is not None:
             self.errors.append(Problem(target, slot.refusal))
@@ -345,13 +362,10 @@ class Filling:
             self.mismatched.append(Mismatch(target, tuple(value.shape), tuple(slot.tensor.shape)))
         elif not_dense := not_dense_in(slot.tensor):
             self.errors.append(Problem(target, f"is {not_dense} in the model: load it yourself"))
-        elif target in self._scaled and value.is_floating_point() and value.itemsize == 1:
-            key, scale = self._scaled[target]
-            told = f"is {value.dtype} in the checkpoint, with its scale {excerpt(scale)} beside it"
-            rule = f"WeightConverter([weight, scale], [weight], [Scale()]) for {excerpt(key)}"
-            self.errors.append(Problem(target, f"{told}: take both by a rule, {rule}"))
         elif not torch.can_cast(value.dtype, slot.dtype):
             self.errors.append(Problem(target, _no_cast(value.dtype, slot.dtype)))
+        elif wrong := self.scales.refusal(target, keys, value.dtype, slot.dtype):
+            self.errors.append(Problem(target, wrong))
         else:
             return True
         return False
@@ -414,12 +428,6 @@ def _converts(plan: LoadPlan, used: Sequence[int]) -> bool:
 def _has_own(slot: Slot) -> bool:
     memory = slot.memory
     return slot.refusal is None and not (memory.is_meta or not_dense_in(memory))
-
-
-def _copied(value: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
-    if value.dtype != place.dtype and not torch.can_cast(value.dtype, place.dtype):
-        raise DtypeSamplerError(_no_cast(value.dtype, place.dtype))
-    return place.copy_(value)
 
 
 def _no_cast(here: torch.dtype, there: torch.dtype) -> str:

@@ -33,6 +33,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _INDEX = re.compile(r"\.safetensors\.index(\.[^.]+)?\.json$")
 # The same weights once more, as Mistral AI's own code names them.
 _CONSOLIDATED = re.compile(r"consolidated[.-]")
+_SHOWN = 5
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -125,6 +126,8 @@ class _Finder:
                 return
             if index:
                 self.index(folder / index[0])
+                shards = {info.file.name for info in self.found.tensors.values()}
+                self._tell_others(folder, index[0], names - shards)
                 return
         self._only_one(folder, every)
 
@@ -139,10 +142,15 @@ class _Finder:
         return [f"{stem}.safetensors.index.{variant}.json", f"{stem}.{variant}{INDEX_SUFFIX}"]
 
     def _one(self, folder: Path, name: str, names: Iterable[str]) -> None:
+        self._tell_others(folder, name, names)
+        self.found.tensors = read_header(folder / name, self._check(folder, folder / name))
+
+    def _tell_others(self, folder: Path, name: str, names: Iterable[str]) -> None:
         beside = sorted(other for other in names if other != name and other.endswith(SUFFIXES))
         if beside:
-            self.found.notes.append(f"{folder}: {name} was read, and not {', '.join(beside[:5])}")
-        self.found.tensors = read_header(folder / name, self._check(folder, folder / name))
+            more = f" and {len(beside) - _SHOWN} more" if len(beside) > _SHOWN else ""
+            others = ", ".join(beside[:_SHOWN])
+            self.found.notes.append(f"{folder}: {name} was read, and not {others}{more}")
 
     def _only_one(self, folder: Path, every: list[Path]) -> None:
         files = [path.name for path in every if path.suffix in SUFFIXES]

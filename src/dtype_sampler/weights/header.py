@@ -165,13 +165,29 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
         return error
     if isinstance(error, OSError) and error.errno == errno.ELOOP:
         return CheckpointError(f"{path}: is a link that leads nowhere")
+    if isinstance(error, FileNotFoundError) and (there := _linked_to(path)) is not None:
+        return CheckpointError(
+            f"{path}: is a link to {there}, which is not there, as after a download that was broken"
+            " off"
+        )
     return CheckpointError(f"{shortened(path)}: can't be read: {reason_of(error)}")
+
+
+def _linked_to(path: Path) -> str | None:
+    try:
+        return str(path.readlink())
+    # It is no link, or is no more.
+    except OSError:
+        return None
 
 
 def shortened(path: Path) -> str:
     """A path as it can be shown: what an index names may be of any length."""
-    plain = len(path.name) < 200 and str(path).isprintable()
-    return str(path) if plain else f"{path.parent}{os.sep}{excerpt(path.name)}"
+    text = str(path)
+    if len(path.name) < 200 and len(text) < 1024 and text.isprintable():
+        return text
+    parent = str(path.parent)
+    return f"{parent if len(parent) < 800 else excerpt(parent)}{os.sep}{excerpt(path.name)}"
 
 
 def reason_of(error: Exception) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
 
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.weights.gates import Gate, RefusedKeyError, Searches
 from dtype_sampler.weights.problems import excerpt
+from dtype_sampler.weights.rules import RuleError, WeightRenaming
 from dtype_sampler.weights.slots import searches
 
 # What torch calls what `get_extra_state` gives.
@@ -22,9 +26,15 @@ class Ignoring:
         self, missing: Sequence[str], unexpected: Sequence[str], states: Collection[str]
     ) -> None:
         self._missing = searches(missing, "ignore_missing")
-        self._unexpected = searches(unexpected, "ignore_unexpected")
+        # These are searched for in keys that come from a file, which nobody vouches for.
+        self._unexpected = {
+            pattern: Gate(WeightRenaming(pattern, ""), pattern, number)
+            for number, pattern in enumerate(searches(unexpected, "ignore_unexpected"))
+        }
+        self._searches = Searches()
         self._states = states
         self._used: set[tuple[str, str]] = set()
+        self._told: list[str] = []
         self.ignored: list[str] = []
 
     def missing(self, names: Iterable[str]) -> bool:
@@ -37,22 +47,52 @@ class Ignoring:
         return bool(found)
 
     def unexpected(self, key: str, name: str) -> bool:
-        """Whether a key may be there. name: what the rules made of it."""
-        found = [p for p, search in self._unexpected.items() if search(key) or search(name)]
+        """Whether a key may be there. name: what the rules made of it.
+
+        Raises DtypeSamplerError for a pattern that takes too long.
+        """
+        self._searches.keys += 1
+        found = [
+            pattern
+            for pattern, gate in self._unexpected.items()
+            if self._finds(gate, key) or (name != key and self._finds(gate, name))
+        ]
         self._used.update(("ignore_unexpected", pattern) for pattern in found)
-        state = name.rpartition(".")[2] == EXTRA_STATE and name not in self._states
+        of_module = name.rpartition(".")[2] == EXTRA_STATE
+        state = of_module and name not in self._states
+        if of_module and not (found or state):
+            self._told.append(
+                f"{excerpt(key)}: what a module makes of its extra state may run code, so it is not"
+                " loaded: give it to the module's set_extra_state, if you trust it, or leave it out"
+                f" with ignore_unexpected=[{re.escape(EXTRA_STATE)!r}]"
+            )
         if found or state:
             self.ignored.append(f"{excerpt(key)} (unexpected)")
         return bool(found) or state
 
+    def _finds(self, gate: Gate, name: str) -> bool:
+        if gate.literal not in name:
+            return False
+        try:
+            return self._searches.search(gate, name) is not None
+        except RefusedKeyError:
+            self._told.append(
+                f"{excerpt(name)}: is too long for ignore_unexpected=[{gate.pattern!r}], which may"
+                f" take for ever beyond {gate.longest} characters: it was not ignored"
+            )
+            return False
+        except RuleError as error:
+            reason = str(error).removeprefix(f"{gate.rule!r}: ")
+            raise DtypeSamplerError(f"ignore_unexpected: {reason}") from None
+
     @property
     def notes(self) -> list[str]:
-        """The patterns that nothing was ignored by."""
+        """What was not ignored, and why, and the patterns by which nothing was."""
         given = (
             *(("ignore_missing", pattern) for pattern in self._missing),
             *(("ignore_unexpected", pattern) for pattern in self._unexpected),
         )
-        return [
+        return self._told + [
             f"{what}: the pattern {pattern!r} ignored nothing"
             for what, pattern in given
             if (what, pattern) not in self._used

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -16,12 +16,14 @@ from dtype_sampler.weights.header import collector_paused
 from dtype_sampler.weights.ignoring import EXTRA_STATE, Ignoring
 from dtype_sampler.weights.memory import Memory, OtherStandsError, keep_the_rest, write
 from dtype_sampler.weights.operations import Concatenate
+from dtype_sampler.weights.pages import SETTINGS, size_of_huge_pages
 from dtype_sampler.weights.pairs import pairs_of
 from dtype_sampler.weights.plan import plan_load
 from dtype_sampler.weights.planned import Group, LoadPlan
 from dtype_sampler.weights.problems import Problem
 from dtype_sampler.weights.report import LoadError, LoadReport, report_of
 from dtype_sampler.weights.rules import Rule, RuleError
+from dtype_sampler.weights.sharding import Together, widest_mesh
 from dtype_sampler.weights.slots import Slot, Slots, slots_of
 from dtype_sampler.weights.sources import Source, open_source
 
@@ -45,6 +47,7 @@ def load_weights(
     variant: str | None = None,
     follow_links: bool = False,
     mmap: bool | None = None,
+    huge_pages: bool = False,
 ) -> LoadReport:
     """Load a checkpoint into *model*, which stays as it is until everything has been read.
 
@@ -57,6 +60,7 @@ def load_weights(
     loading the rest and telling it in the report. progress: show a bar on a terminal.
     keep_in_float32: patterns of names of parameters that stay in float32 whatever *dtype* is.
     base_model_prefix: see `plan_load`; default: the attribute of that name, if the model has one.
+    huge_pages: ask the system for new memory in huge pages, where that is of use.
 
     A model on meta is filled in place: parameters become new objects there, which shared ones
     share; elsewhere they stay the same objects. The new values are all in memory before the first
@@ -76,40 +80,51 @@ def load_weights(
         prefix = of_model if isinstance(of_model, str) else None
     if not isinstance(mmap, bool | None):
         raise DtypeSamplerError(f"mmap={mmap!r}: give True, False or None")
+    if not isinstance(huge_pages, bool):
+        raise DtypeSamplerError(f"huge_pages={huge_pages!r}: give True or False")
+    page = size_of_huge_pages(SETTINGS) if huge_pages else 0
     # What is made in inference mode could not be trained ever after.
     with torch.inference_mode(mode=False):
         slots = slots_of(model, wanted, place, keep_in_float32)
-        opened = open_source(source, variant=variant, follow_links=follow_links, mmap=mmap)
-        states = set(_extra_states(model))
-        ignoring = Ignoring(ignore_missing, ignore_unexpected, states)
-        return _load(
-            model, slots, opened, rules, prefix, ignoring, strict=strict, progress=progress
-        )
+        if huge_pages and not page:
+            slots.notes.append(f"huge_pages: there are none to be asked for here, see {SETTINGS}")
+        memory = Memory(slots.each, page)
+        mesh = widest_mesh(slot.shard for slot in slots.each if slot.shard is not None)
+        with Together(mesh) as together:
+            opened = open_source(source, variant=variant, follow_links=follow_links, mmap=mmap)
+            states = set(_extra_states(model))
+            ignoring = Ignoring(ignore_missing, ignore_unexpected, states)
+            how = _How(prefix, strict=strict, progress=progress)
+            return _load(model, slots, memory, opened, rules, ignoring, together, how)
+
+
+class _How(NamedTuple):
+    prefix: str | None
+    strict: bool
+    progress: bool
 
 
 def _load(
     model: torch.nn.Module,
     slots: Slots,
+    memory: Memory,
     opened: Source,
     rules: Iterable[Rule],
-    prefix: str | None,
     ignoring: Ignoring,
-    *,
-    strict: bool,
-    progress: bool,
+    together: Together,
+    how: _How,
 ) -> LoadReport:
     persistent = {name: None for name, slot in slots.items() if slot.persistent}
     with collector_paused():
         try:
-            plan = plan_load(opened.keys, persistent, rules, base_model_prefix=prefix)
+            plan = plan_load(opened.keys, persistent, rules, base_model_prefix=how.prefix)
         except RuleError as error:
             raise RuleError(f"{opened.name}: {error}") from None
     every = slots.each
-    memory = Memory(every)
     opened.expect(plan.direct.values())
     opened.expect(key for group in plan.groups for key in group.keys)
-    with closing(opened), Progress("loading", shown=progress) as bar:
-        filling = Filling(opened, slots, memory)
+    with closing(opened), Progress("loading", shown=how.progress) as bar:
+        filling = Filling(opened, slots, memory, plan)
         steps: list[tuple[str, str] | Group] = [*plan.direct.items(), *plan.groups]
         for done, step in enumerate(steps):
             if isinstance(step, Group):
@@ -121,8 +136,10 @@ def _load(
         plan = filling.settle_collisions(plan)
         report = _report(opened, plan, slots, filling, ignoring)
         left = any(not slot.filled and slot.memory.is_meta for slot in every)
-        if left or (strict and report.problems):
+        if left or (how.strict and report.problems):
             raise LoadError(report)
+        if not together.agree(well=True):
+            raise LoadError(report.refused_elsewhere())
         keep_the_rest(memory, every)
         bar.at(len(steps), len(steps), "writing")
         _write(model, every, filling, report)
@@ -166,6 +183,7 @@ def _report(
             *opened.notes,
             *slots.notes,
             *filling.notes,
+            *filling.scales.notes,
             *ignoring.notes,
             *_uneven(plan, shapes),
         ],
@@ -195,7 +213,7 @@ def _write(
 ) -> None:
     """Everything has been looked at: from here on the model changes."""
     try:
-        write(model, slots)
+        write(model, slots, filling.settle)
     except Exception as error:
         changed = filling.written if isinstance(error, OtherStandsError) else filling.changed
         where = filling.writing or report.source

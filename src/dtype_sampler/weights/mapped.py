@@ -6,14 +6,17 @@ file's memory once more each time. Here a file is wrapped once for each dtype in
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
 import torch
 
+from dtype_sampler.errors import not_installed
 from dtype_sampler.weights.disks import is_local
 from dtype_sampler.weights.header import CheckpointError, Stamp, TensorInfo, open_file, reason_of
 
@@ -60,12 +63,21 @@ def dtype_named(name: str) -> torch.dtype:
 def open_tensors(path: Path, stamp: Stamp, mapped: bool | None) -> MappedFile | ReadFile:
     """The file whose header has been read. Raises CheckpointError if it is another one by now.
 
-    mapped: whether it is mapped into memory; None: if it is on a local disk. To read what is mapped
+    mapped: whether it is mapped into memory; None: if it is on a local disk, and the system lets
+    so much be mapped. To read what is mapped
     and no more there ends a process, and files of other machines may become shorter at any time.
     """
     if mapped or (mapped is None and is_local(path, stamp.device)):
-        return MappedFile(path, stamp)
+        try:
+            return MappedFile(path, stamp)
+        except _NoRoomError:
+            if mapped:
+                raise
     return ReadFile(path, stamp)
+
+
+class _NoRoomError(CheckpointError):
+    """The system does not let so much be mapped: a limit of the process, or of all memory."""
 
 
 def _open(path: Path, stamp: Stamp) -> BinaryIO:
@@ -86,7 +98,8 @@ class MappedFile:
             with _open(path, stamp) as file:
                 whole = _mapped(file.fileno())
         except OSError as error:
-            raise CheckpointError(f"{path}: can't be mapped: {reason_of(error)}") from None
+            kind = _NoRoomError if error.errno == errno.ENOMEM else CheckpointError
+            raise kind(f"{path}: can't be mapped: {reason_of(error)}") from None
         self._whole = whole
         self._bytes = torch.frombuffer(whole, dtype=torch.uint8)
         self.address = self._bytes.data_ptr()
@@ -160,7 +173,7 @@ class ReadFile:
             shape = (rows.stop - rows.start, *shape[1:])
         memory = torch.empty(end - begin, dtype=torch.uint8)
         if len(memory):
-            self._read(memoryview(memory.numpy()), begin)  # type: ignore[arg-type]  # an array is a buffer
+            self._read(self._buffer(memory), begin)
         return memory.view(dtype).view(shape)
 
     def forget(self, info: TensorInfo) -> None:
@@ -169,6 +182,15 @@ class ReadFile:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _buffer(self, memory: torch.Tensor) -> memoryview:
+        try:
+            return memoryview(memory.numpy())  # type: ignore[arg-type]  # an array is a buffer
+        # torch's word for a numpy that is missing, or is not the one it was built for.
+        except RuntimeError as error:
+            found = find_spec("numpy") is not None
+            reason = str(error) if found else not_installed("numpy")
+            raise CheckpointError(f"{self._path}: can't be read: {reason}") from None
 
     def _read(self, into: memoryview, at: int) -> None:
         while into:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.weights.pages import ask_for_huge_pages
 from dtype_sampler.weights.sharding import is_dtensor
 from dtype_sampler.weights.slots import Slot, storage_of, wrapper_in
 
 
 class Memory:
-    """Gives each slot its place. Nothing of the model is changed before `write`."""
+    """Gives each slot its place. Nothing of the model is changed before `write`.
 
-    def __init__(self, slots: Iterable[Slot]) -> None:
+    huge_page: how many bytes the pages have that new memory is asked to come in; 0: as it comes.
+    """
+
+    def __init__(self, slots: Iterable[Slot], huge_page: int = 0) -> None:
+        self._huge_page = huge_page
         self._together: dict[Slot, list[Slot]] = {}
         by_storage: dict[int, list[Slot]] = {}
         for slot in slots:
@@ -32,9 +37,9 @@ class Memory:
             if slot.stays:
                 slot.place = slot.memory
             elif slot in self._together:
-                _lay_out(self._together[slot])
+                self._lay_out(self._together[slot])
             else:
-                slot.place = _like(slot.memory, slot)
+                slot.place = self._like(slot.memory, slot)
         assert slot.place is not None
         return slot.place
 
@@ -64,6 +69,33 @@ class Memory:
         if slot.place is not None and not slot.stays and not slot.memory.is_meta:
             slot.place.copy_(slot.memory.detach())
 
+    def _lay_out(self, slots: list[Slot]) -> None:
+        first = slots[0]
+        storage = first.tensor.untyped_storage()
+        size = storage.nbytes() // first.tensor.itemsize
+        flat = self._like(first.tensor.detach().as_strided((size,), (1,), 0), first)
+        if not first.tensor.is_meta:
+            flat.copy_(first.tensor.detach().as_strided((size,), (1,), 0))
+        for slot in slots:
+            one = slot.tensor
+            slot.place = flat.as_strided(one.shape, one.stride(), one.storage_offset())
+
+    def _like(self, old: torch.Tensor, slot: Slot) -> torch.Tensor:
+        pinned = slot.device.type == "cpu" and old.device.type == "cpu" and old.is_pinned()
+        # In the order of its dimensions too: channels last stay last.
+        new = torch.empty_like(
+            old.detach(),
+            dtype=slot.dtype,
+            device=slot.device,
+            pin_memory=pinned,
+            requires_grad=False,
+        )
+        if slot.device.type == "cpu" and _is_shared(old):
+            new.untyped_storage().share_memory_()
+        elif slot.device.type == "cpu" and self._huge_page and not pinned:
+            ask_for_huge_pages(new, self._huge_page)
+        return new
+
 
 def _is_one(slots: list[Slot]) -> bool:
     """Whether slots of one storage are parts of one thing, such as the flat weights of an LSTM."""
@@ -72,29 +104,6 @@ def _is_one(slots: list[Slot]) -> bool:
         return False
     # They may also be views of a file that all of a model lies in, of which no more is wanted.
     return first.tensor.untyped_storage().nbytes() <= 2 * sum(one.tensor.nbytes for one in slots)
-
-
-def _lay_out(slots: list[Slot]) -> None:
-    first = slots[0]
-    storage = first.tensor.untyped_storage()
-    size = storage.nbytes() // first.tensor.itemsize
-    flat = _like(first.tensor.detach().as_strided((size,), (1,), 0), first)
-    if not first.tensor.is_meta:
-        flat.copy_(first.tensor.detach().as_strided((size,), (1,), 0))
-    for slot in slots:
-        one = slot.tensor
-        slot.place = flat.as_strided(one.shape, one.stride(), one.storage_offset())
-
-
-def _like(old: torch.Tensor, slot: Slot) -> torch.Tensor:
-    pinned = slot.device.type == "cpu" and old.device.type == "cpu" and old.is_pinned()
-    # In the order of its dimensions too: channels last stay last.
-    new = torch.empty_like(
-        old.detach(), dtype=slot.dtype, device=slot.device, pin_memory=pinned, requires_grad=False
-    )
-    if slot.device.type == "cpu" and _is_shared(old):
-        new.untyped_storage().share_memory_()
-    return new
 
 
 def _is_shared(tensor: torch.Tensor) -> bool:
@@ -119,14 +128,17 @@ class OtherStandsError(DtypeSamplerError):
     """A model that has been written to, and has something else than what was written."""
 
 
-def write(model: nn.Module, slots: Sequence[Slot]) -> None:
+def write(model: nn.Module, slots: Sequence[Slot], settling: Callable[[], None]) -> None:
     """Write into the model's own memory what goes there, give it the new, and look at the outcome.
 
-    Raises OtherStandsError if something else stands in the model then.
+    settling: is called before new memory is given to the model. Raises OtherStandsError if
+    something else stands in the model afterwards.
     """
     pending = dict.fromkeys(slot.pending for slot in slots if slot.pending is not None)
     for one in sorted(pending, key=lambda one: one.order):
         one.write()
+    if any(slot.place is not None and not slot.stays for slot in slots):
+        settling()
     _settle(model, slots)
     for slot in slots:
         if slot.filled and (wrong := _stands(model, slot)):
@@ -202,8 +214,12 @@ def _as_before(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
 def owners(model: nn.Module, names: Iterable[str]) -> Iterator[tuple[nn.Module, str]]:
     """The module of each name, and its own name there."""
     for full in names:
-        path, _, name = full.rpartition(".")
-        yield model.get_submodule(path), name
+        *path, name = full.split(".")
+        module = model
+        for part in path:
+            # Not `get_submodule`, which scripted modules lack.
+            module = getattr(module, part)
+        yield module, name
 
 
 def sample(value: torch.Tensor, dtype: torch.dtype) -> bytes:

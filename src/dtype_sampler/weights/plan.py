@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -54,13 +54,8 @@ def plan_load(
     Raises RuleError, naming rule and key, for a rule that is wrong. What is wrong with keys is in
     the plan.
     """
-    known = (
-        None
-        if targets is None
-        else targets
-        if isinstance(targets, dict)
-        else dict.fromkeys(targets)
-    )
+    # By its own name each, so that the plan has the model's texts and none beside them.
+    known = None if targets is None else {name: name for name in targets}
     every = tuple(listed(rules))
     return _Planner(every, isinstance(rules, ReversedRules), known, base_model_prefix).plan(keys)
 
@@ -74,7 +69,7 @@ class _Gathering:
         self,
         match: re.Match[str],
         gate: Gate,
-        targets: list[tuple[str | None, ...] | Numbered] | None,
+        targets: tuple[tuple[str | None, ...] | Numbered, ...] | None,
     ) -> None:
         assert isinstance(gate.rule, WeightConverter)
         self.converter = gate.rule
@@ -84,19 +79,44 @@ class _Gathering:
         self.numbered = any(text in self.converter.targets[0] for text in written)
         # None if the model has none of them.
         self.targets = targets
-        self.columns: list[dict[int, str]] = [{} for _ in gate.rule.sources]
+        # Of most there is one key a source, of index 0, which stands for itself.
+        self.columns: list[str | dict[int, str] | None] = [None] * len(gate.rule.sources)
         # Keys for a place that another has taken.
-        self.more: list[str] = []
+        self.more: tuple[str, ...] = ()
+
+    def add(self, source: int, index: int, key: str) -> None:
+        """Put a key where it belongs."""
+        column = self.columns[source]
+        if column is None:
+            self.columns[source] = {index: key} if index else key
+            return
+        if isinstance(column, str):
+            column = self.columns[source] = {0: column}
+        if column.setdefault(index, key) != key:
+            self.more = (*self.more, key)
+
+    def by_index(self) -> list[dict[int, str]]:
+        """The columns, with the key of each index."""
+        return [{0: column} if isinstance(column, str) else column or {} for column in self.columns]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Gathered:
-    """A group, its targets, all keys for it; torn: whether there are two of one of them."""
+    """A group, and the keys for a place of it that another has. name: if the model has none."""
 
     group: Group
-    names: tuple[str, ...]
-    keys: tuple[str, ...]
-    torn: bool
+    name: str
+    more: tuple[str, ...]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Its targets."""
+        return self.group.names or (self.name,)
+
+    @property
+    def keys(self) -> list[str]:
+        """All keys for it."""
+        return [*self.group.keys, *self.more]
 
 
 class _Planner:
@@ -104,7 +124,7 @@ class _Planner:
         self,
         rules: tuple[Rule, ...],
         reverse: bool,
-        targets: Collection[str] | None,
+        targets: dict[str, str] | None,
         prefix: str | None,
     ) -> None:
         self.rules = rules
@@ -126,6 +146,8 @@ class _Planner:
         self.direct: dict[str, str] = {}
         self.gatherings: dict[tuple[int, str], _Gathering] = {}
         self.applied: dict[str, tuple[int, ...]] = {}
+        # There are few kinds of these.
+        self.numbers: dict[tuple[int, ...], tuple[int, ...]] = {}
         self.unexpected: list[Unexpected] = []
         self.collided: dict[str, list[str]] = {}
         self.errors: list[Problem] = []
@@ -221,7 +243,7 @@ class _Planner:
         for gate in self.converters:
             if gate.literal in name and (found := self._find(gate, name)):
                 if self._gather(gate, *found, key):
-                    self.applied[key] = (*applied, gate.number)
+                    self._note(key, (*applied, gate.number))
                     return True
                 break
         if self.reverse:
@@ -230,7 +252,7 @@ class _Planner:
 
     def _put(self, key: str, name: str, applied: Sequence[int], *, last: bool = True) -> bool:
         targets, direct = self.targets, self.direct
-        found = name if targets is None or name in targets else self._known(name)
+        found = name if targets is None else targets.get(name) or self._known(name)
         if found is None and key != name and (found := self._known(key)) is not None:
             applied = ()
         if found is None:
@@ -242,8 +264,11 @@ class _Planner:
         else:
             direct[found] = key
         if applied:
-            self.applied[key] = tuple(applied)
+            self._note(key, tuple(applied))
         return True
+
+    def _note(self, key: str, applied: tuple[int, ...]) -> None:
+        self.applied[key] = self.numbers.setdefault(applied, applied)
 
     def _renamed(self, name: str, applied: list[int], gates: Sequence[Gate]) -> str:
         for gate in gates:
@@ -258,12 +283,10 @@ class _Planner:
 
     def _known(self, name: str) -> str | None:
         """The name by which the model has it: with the base model's prefix, or without."""
-        if self.targets is None or name in self.targets:
+        if self.targets is None:
             return name
         found = self._prefixed(name, self.targets)
-        if found is None and (found := self._prefixed(unwrapped(name), self.bare)) is not None:
-            return self.bare[found]
-        return found
+        return self._prefixed(unwrapped(name), self.bare) if found is None else found
 
     @cached_property
     def bare(self) -> dict[str, str]:
@@ -276,16 +299,14 @@ class _Planner:
                 twice.add(bare)
         return {bare: name for bare, name in found.items() if bare not in twice}
 
-    def _prefixed(self, name: str, targets: Collection[str]) -> str | None:
-        if name in targets:
-            return name
-        prefix = self.prefix
-        if prefix is None:
-            return None
-        if name.startswith(prefix) and (shorter := name[len(prefix) :]) in targets:
-            return shorter
-        longer = prefix + name
-        return longer if longer in targets else None
+    def _prefixed(self, name: str, targets: Mapping[str, str]) -> str | None:
+        """What *targets* have for a name, as it is or with the prefix or without."""
+        found, prefix = targets.get(name), self.prefix
+        if found is not None or prefix is None:
+            return found
+        if name.startswith(prefix):
+            found = targets.get(name[len(prefix) :])
+        return targets.get(prefix + name) if found is None else found
 
     def _gather(self, gate: Gate, outer: str, match: re.Match[str], key: str) -> bool:
         converter = gate.rule
@@ -303,8 +324,7 @@ class _Planner:
         if gathering.targets is None:
             return False
         index = 0 if spread or gathering.numbered else _index_of(match)
-        if gathering.columns[gate.source].setdefault(index, key) != key:
-            gathering.more.append(key)
+        gathering.add(gate.source, index, key)
         return True
 
     def _targets(
@@ -314,7 +334,7 @@ class _Planner:
         before: str,
         after: str,
         spread: bool,
-    ) -> list[tuple[str | None, ...] | Numbered] | None:
+    ) -> tuple[tuple[str | None, ...] | Numbered, ...] | None:
         targets: list[tuple[str | None, ...] | Numbered] = []
         finish = (lambda name: self._renamed(name, [], self.renames)) if self.reverse else None
         for target in converter.targets:
@@ -330,7 +350,7 @@ class _Planner:
                 name = f"{before}{expand(match, target, converter)}{after}"
                 targets.append((self._known(finish(name) if finish else name),))
         there = any(isinstance(names, Numbered) or any(names) for names in targets)
-        return targets if there else None
+        return tuple(targets) if there else None
 
     def _numbered(self, numbered: Numbered) -> tuple[str | None, ...]:
         names: list[str] = []
@@ -340,23 +360,23 @@ class _Planner:
 
     def _groups(self) -> tuple[list[_Gathered], list[Incomplete]]:
         groups, incomplete = [], []
-        for (_, name), gathering in self.gatherings.items():
+        # Let go of one by one, as what comes of them is made.
+        for at in list(self.gatherings):
+            gathering, name = self.gatherings.pop(at), at[1]
             if gathering.targets is None:
                 continue
+            columns = gathering.by_index()
             group = Group(
                 gathering.converter,
-                tuple(
-                    tuple(key for _, key in sorted(column.items())) for column in gathering.columns
-                ),
-                tuple(gathering.targets),
+                tuple(tuple(key for _, key in sorted(column.items())) for column in columns),
+                gathering.targets,
             )
-            gaps = list(_gaps(gathering))
-            keys = (*group.keys, *gathering.more)
+            gaps = list(_gaps(gathering.converter, columns))
             if gaps:
+                keys = (*group.keys, *gathering.more)
                 incomplete.append(Incomplete(tuple(group.names), tuple(gaps), keys))
             else:
-                names = tuple(group.names) or (name,)
-                groups.append(_Gathered(group, names, keys, bool(gathering.more)))
+                groups.append(_Gathered(group, name, gathering.more))
         return groups, incomplete
 
     def _apart(
@@ -367,16 +387,21 @@ class _Planner:
         Groups may be for several targets: those that they share with others, and those that these
         share with still others, are one collision, so that each key is in one place.
         """
-        claims: dict[str, list[_Gathered]] = {}
+        several: set[str] = set()
+        once: set[str] = set()
         for one in gathered:
             for name in one.names:
-                claims.setdefault(name, []).append(one)
-        disputed = dict.fromkeys(self.collided)
-        disputed.update(
-            (name, None)
-            for name, ones in claims.items()
-            if len(ones) > 1 or name in self.direct or (ones[0].torn and name == ones[0].names[0])
-        )
+                # One after the other: a group may have a name twice.
+                if name in once or name in self.direct:
+                    several.add(name)
+                once.add(name)
+            several.update(one.names[:1] if one.more else ())
+        claims: dict[str, list[_Gathered]] = {}
+        for one in gathered if several else ():
+            for name in one.names:
+                if name in several:
+                    claims.setdefault(name, []).append(one)
+        disputed = dict.fromkeys([*self.collided, *claims])
         out: set[int] = set()
         seen: set[str] = set()
         collisions = []
@@ -420,11 +445,11 @@ def _index_of(match: re.Match[str]) -> int:
     )
 
 
-def _gaps(gathering: _Gathering) -> Iterator[str]:
-    longest = max((max(column, default=-1) for column in gathering.columns), default=-1) + 1
-    for pattern, column in zip(gathering.converter.sources, gathering.columns, strict=True):
+def _gaps(converter: WeightConverter, columns: Sequence[dict[int, str]]) -> Iterator[str]:
+    longest = max((max(column, default=-1) for column in columns), default=-1) + 1
+    for pattern, column in zip(converter.sources, columns, strict=True):
         if not column:
-            if pattern in gathering.converter.optional:
+            if pattern in converter.optional:
                 continue
             yield f"no key matches {pattern}"
             continue

@@ -289,9 +289,11 @@ def searches(patterns: Sequence[str], what: str) -> dict[str, Callable[[str], ob
     found: dict[str, Callable[[str], object]] = {}
     if not isinstance(patterns, Iterable):
         raise DtypeSamplerError(f"{what}={patterns!r}: give a list of patterns")
-    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+    for pattern in [patterns] if isinstance(patterns, (str, bytes)) else patterns:
+        if not isinstance(pattern, str):
+            raise DtypeSamplerError(f"{what}: patterns are texts, and {pattern!r} is none")
         try:
             found[pattern] = compiled(pattern).search
-        except (re.error, TypeError) as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise DtypeSamplerError(f"{what}: the pattern {pattern!r}: {error}") from None
     return found

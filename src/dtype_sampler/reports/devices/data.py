@@ -19,6 +19,7 @@ from dtype_sampler.roundtrip.model import (
     POLICIES,
     UNSTABLE,
     UNSUPPORTED,
+    UNTRIED,
     Cell,
     Outcome,
     Policy,
@@ -32,6 +33,7 @@ FORMAT = 1
 MARKS: Mapping[str, str] = {
     OK: ".",
     UNSUPPORTED: "-",
+    UNTRIED: "?",
     KNOWN: "k",
     UNSTABLE: "~",
     BROKEN: "X",
@@ -166,6 +168,52 @@ def _joined(names: Iterable[str]) -> str:
     return ", ".join(
         f"{trip} to {', '.join(some)}" if some[0] else trip for trip, some in ends.items()
     )
+
+
+def untried_lines(survey: Survey) -> list[str]:
+    """Which trips were not tried and why, a line for each reason."""
+    trips: dict[str, dict[str, None]] = {}
+    for outcome in survey.outcomes:
+        if outcome.verdict == UNTRIED:
+            trips.setdefault(outcome.words, {})[outcome.trip] = None
+    return [f"{words}: {', '.join(names)}" for words, names in trips.items()]
+
+
+class Section(NamedTuple):
+    """What stands below a table: a title, and its lines, each with a link or none."""
+
+    title: str
+    lines: list[tuple[str, str]]
+
+
+def sections(survey: Survey, reasons: Mapping[str, str]) -> list[Section]:
+    """All that is to be said in words of a survey; what there is nothing of is left out.
+
+    reasons: of known issues, by their reference.
+    """
+    policies = "policies: what standards or versions leave open, by the dtype that is cast to"
+    found = [
+        (title_of_faults(survey), _unlinked(fault_lines(survey))),
+        ("not tried", _unlinked(untried_lines(survey))),
+        ("listed as known, but they work", _linked(listed(survey, reasons, fixed=True))),
+        ("known", _linked(listed(survey, reasons, fixed=False))),
+        (policies, _unlinked(policy_lines(survey.policies))),
+    ]
+    return [Section(title, lines) for title, lines in found if lines]
+
+
+def _unlinked(lines: Iterable[str]) -> list[tuple[str, str]]:
+    return [(line, "") for line in lines]
+
+
+def _linked(issues: Iterable[Listed]) -> list[tuple[str, str]]:
+    told = []
+    for issue in issues:
+        text = f"{cells_of(issue.outcomes)}: {issue.reason or 'see'}"
+        # A place in a file is none to follow.
+        link = issue.reference if issue.reference.startswith(("https://", "http://")) else ""
+        told.append((text if link else f"{text} ({issue.reference})", link))
+    return told
 
 
 def policy_lines(policies: Iterable[Policy]) -> list[str]:

@@ -8,15 +8,10 @@ from typing import Any
 
 from dtype_sampler.reports.devices.data import (
     MARKS,
-    Listed,
-    cells_of,
     facts,
-    fault_lines,
     headline,
     in_order,
-    listed,
-    policy_lines,
-    title_of_faults,
+    sections,
 )
 from dtype_sampler.reports.ledger.data import iso
 from dtype_sampler.roundtrip.model import OK, UNSUPPORTED, Survey, Trip
@@ -58,16 +53,7 @@ def _survey(survey: Survey, reasons: Mapping[str, str]) -> dict[str, Any]:
         ],
         "rows": [_row(survey, dtype, trips, first) for dtype in survey.dtypes],
         "sections": [
-            (title_of_faults(survey).capitalize(), [(line, "") for line in fault_lines(survey)]),
-            (
-                "Listed as known, but they work",
-                _listed(listed(survey, reasons, fixed=True)),
-            ),
-            ("Known", _listed(listed(survey, reasons, fixed=False))),
-            (
-                "Policies: what standards or versions leave open, by the dtype that is cast to",
-                [(line, "") for line in policy_lines(survey.policies)],
-            ),
+            (f"{title[0].upper()}{title[1:]}", lines) for title, lines in sections(survey, reasons)
         ],
     }
 
@@ -100,13 +86,3 @@ def _title(survey: Survey, dtype: str, trip: str) -> str:
     if len(found) > _TOLD:
         lines.append(f"and {len(found) - _TOLD} more")
     return "\n".join(lines)
-
-
-def _listed(issues: Sequence[Listed]) -> list[tuple[str, str]]:
-    told = []
-    for issue in issues:
-        text = f"{cells_of(issue.outcomes)}: {issue.reason or 'see'}"
-        # A place in a file is none to follow.
-        link = issue.reference if issue.reference.startswith(("https://", "http://")) else ""
-        told.append((text if link else f"{text} ({issue.reference})", link))
-    return told

@@ -9,15 +9,10 @@ from textwrap import wrap
 
 from dtype_sampler.reports.devices.data import (
     MARKS,
-    Listed,
-    cells_of,
     facts,
-    fault_lines,
     headline,
     in_order,
-    listed,
-    policy_lines,
-    title_of_faults,
+    sections,
 )
 from dtype_sampler.roundtrip.model import (
     BROKEN,
@@ -26,6 +21,7 @@ from dtype_sampler.roundtrip.model import (
     OK,
     UNSTABLE,
     UNSUPPORTED,
+    UNTRIED,
     Survey,
     Trip,
 )
@@ -33,6 +29,7 @@ from dtype_sampler.roundtrip.model import (
 _COLOURS = {
     OK: "32",
     UNSUPPORTED: "2",
+    UNTRIED: "33",
     KNOWN: "33",
     UNSTABLE: "35",
     BROKEN: "1;31",
@@ -66,28 +63,15 @@ def _survey(
     yield from _broken(headline(survey), width, 2)
     for note in survey.notes:
         yield from _broken(f"note: {note}", width, 2)
-    for title, lines in _sections(survey, reasons):
-        if lines:
-            yield ""
-            yield from _broken(title, width, 0)
-            for line in lines:
-                yield from _broken(line, width, 2)
+    for title, lines in sections(survey, reasons):
+        yield ""
+        yield from _broken(title, width, 0)
+        for line, link in lines:
+            yield from _broken(_with_link(line, link), width, 2)
 
 
-def _sections(survey: Survey, reasons: Mapping[str, str]) -> Iterator[tuple[str, Sequence[str]]]:
-    """What stands below the table: a title, and its lines."""
-    yield title_of_faults(survey), fault_lines(survey)
-    yield "listed as known, but they work", _listed(listed(survey, reasons, fixed=True))
-    yield "known", _listed(listed(survey, reasons, fixed=False))
-    title = "policies: what standards or versions leave open, by the dtype that is cast to"
-    yield title, policy_lines(survey.policies)
-
-
-def _listed(issues: Sequence[Listed]) -> list[str]:
-    return [
-        f"{cells_of(issue.outcomes)}: {issue.reason or 'see'} ({issue.reference})"
-        for issue in issues
-    ]
+def _with_link(line: str, link: str) -> str:
+    return f"{line} ({link})" if link else line
 
 
 def _legend() -> str:
@@ -212,12 +196,11 @@ def _section(survey: Survey, reasons: Mapping[str, str]) -> Iterator[str]:
         yield f"| {dtype} | " + " | ".join(marks) + " |"
     yield ""
     yield ", ".join(f"`{mark}` {verdict}" for verdict, mark in MARKS.items())
-    for title, lines in _sections(survey, reasons):
-        if lines:
-            yield ""
-            yield f"**{title[0].upper()}{title[1:]}**"
-            yield ""
-            yield from (f"- {_escaped(line)}" for line in lines)
+    for title, lines in sections(survey, reasons):
+        yield ""
+        yield f"**{title[0].upper()}{title[1:]}**"
+        yield ""
+        yield from (f"- {_escaped(_with_link(line, link))}" for line, link in lines)
 
 
 def _escaped(words: str) -> str:

@@ -49,6 +49,8 @@ def summary(
     # Of the selection that ran last; each goes through the seeds by itself.
     last = newest_in_series(runs)
     ahead = foresee_all(coverage, runs)
+    covered, there = coverage.values
+    singles = {"covered": covered, "all": there, "runs_needed": ahead.values}
     return {
         "cells": coverage.cells,
         "covered": coverage.covered,
@@ -64,6 +66,7 @@ def summary(
         "runs_needed": ahead.runs if last is not None else None,
         "left_out": ahead.outside,
         **figures(coverage, costs, next_sample(coverage, runs, hidden)),
+        **({"single_dtypes": singles} if there else {}),
     }
 
 
@@ -110,12 +113,30 @@ def report(
                     )
                     for cell in state.cells
                 ],
+                **_arguments(state),
             }
             for state in coverage.worst_first()
             for one_of in (_one_of(state),)
         ],
         "runs": _runs(coverage, known, activity),
     }
+
+
+def _arguments(state: TestState) -> dict[str, Any]:
+    """The single dtypes of a test with several arguments, whose cells are combinations of them."""
+    arguments = [
+        [
+            {
+                "value": value,
+                "covered": any(one.covered for one in cells),
+                "combinations": len(cells),
+                "combinations_covered": sum(one.covered for one in cells),
+            }
+            for value, cells in of_argument.items()
+        ]
+        for of_argument in state.values
+    ]
+    return {"arguments": arguments} if arguments else {}
 
 
 def _one_of(state: TestState) -> dict[Cell, list[str]]:
@@ -149,6 +170,9 @@ def _cell(
         "last_verdict_at": iso(verdict.at if verdict is not None else None),
         "last_passed_at": iso(_at(record.passed if record is not None else None)),
         "last_failed_at": iso(_at(record.failed if record is not None else None)),
+        "failure": None
+        if state.failure is None
+        else {"types": list(state.failure.types), "message": state.failure.message},
         "seed": run.seed if run is not None else None,
         "commit": (run.commit or None) if run is not None else None,
         "runs": times,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from dtype_sampler.reports.ledger import table
 from dtype_sampler.reports.words import lasting
 
 _FIGURES = (
@@ -27,7 +28,10 @@ _UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u202
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """The page for a report of format 1, of plain builtins. It is to be written as UTF-8."""
+    """The page for a report of format 1, of plain builtins. It is to be written as UTF-8.
+
+    It begins with the table of modules if the report has one, or more tests than anybody reads.
+    """
     # Comes with torch; costs nothing where no page is asked for.
     from jinja2 import Environment, StrictUndefined
 
@@ -39,9 +43,48 @@ def render(report: Mapping[str, Any]) -> str:
         empty=empty,
         generated=report["generated"],
         percent=_figure(None if empty else summary.get("percent")),
-        figures=[(name, words, _figure(summary.get(name), name)) for name, words in _FIGURES],
-        data=_json(report),
+        figures=[
+            *((name, words, _figure(summary.get(name), name)) for name, words in _FIGURES),
+            *_singles(summary.get("single_dtypes")),
+        ],
+        first=_first(report),
+        data=_json({key: value for key, value in report.items() if key != "by"}),
     )
+
+
+def _singles(singles: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    """What is covered of the dtypes of tests with several arguments, where there are any."""
+    if singles is None:
+        return []
+    shown = f"{singles['covered']:,} of {singles['all']:,}"
+    return [("single_dtypes", "single dtypes of several arguments", shown)]
+
+
+def _first(report: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The table that the page begins with; None for none. Its cells are texts."""
+    found = report.get("by")
+    if found is None:
+        if len(report["tests"]) <= table.MANY:
+            return None
+        found = table.support_table(report["tests"], "module")
+    return {
+        "kind": found["kind"],
+        "summary": table.summary_line(found),
+        "legend": table.legend(found),
+        "heads": list(zip(found["labels"], table.headings(found["labels"]), strict=True)),
+        "devices": len({row["device"] for row in found["rows"]}) > 1,
+        "rows": [
+            {
+                **row,
+                "cells": [
+                    (table.counts(of), table.words(of), table.worst(of)) if of else None
+                    for label in found["labels"]
+                    for of in (row["cells"].get(label),)
+                ],
+            }
+            for row in found["rows"]
+        ],
+    }
 
 
 def _figure(value: Any, name: str = "") -> str:

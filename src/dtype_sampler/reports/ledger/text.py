@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dtype_sampler.ledger.costs import UNMEASURED, Costs
-from dtype_sampler.ledger.coverage import NEVER, STALE, CellState, Coverage, TestState
+from dtype_sampler.ledger.coverage import NEVER, STALE, CellState, Coverage, TestState, k_of
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED
 from dtype_sampler.reports.ledger.costs import dearest, note
 from dtype_sampler.reports.words import ago, count_of, lasting
+from dtype_sampler.sampling.axes import runs_for_values
+from dtype_sampler.sampling.rule import runs_to_cover
 
 # GitHub takes at most 1 MiB of step summary; some of it may be written already.
 STEP_SUMMARY_LIMIT = 1000 * 1000
+_FAILING = "failing"
 
 
 def text(
@@ -37,6 +40,9 @@ def text(
         for words, cells in _groups(state):
             labels = ", ".join(cell.cell.label for cell in cells)
             lines += _wrapped(f"{words}: {labels}", width, indent=9)
+            if words == _FAILING:
+                for how, which in _ways(cells):
+                    lines += _wrapped(f"{', '.join(which)}: {how}", width, indent=11)
     if not worst and coverage.tests:
         lines += ["", "Every cell is covered, and none is failing."]
     lines += _dearest(coverage, costs, width)
@@ -77,22 +83,27 @@ def markdown(
     if some:
         head += ["", "| takes | test, with all its dtypes | of which |", "| ---: | --- | --- |"]
     for state, seconds, parts in some:
-        key = f"{_escaped(state.test.key)} ({state.test.device})"
-        head.append(f"| {_escaped(lasting(seconds))} | {key} | {_escaped(parts)} |")
+        key = f"{escaped(state.test.key)} ({state.test.device})"
+        head.append(f"| {escaped(lasting(seconds))} | {key} | {escaped(parts)} |")
     worst = _worst(coverage)
     if not worst:
         closing = "Every cell is covered, and none is failing." if coverage.tests else ""
         return "\n".join([*head, "", closing]).strip() + "\n"
     head += ["", "| covered | test | what is missing |", "| ---: | --- | --- |"]
-    lines, size = head, sum(map(_size, head))
+    lines, size = head, sum(map(size_of, head))
     for number, state in enumerate(worst):
         missing = "; ".join(
-            f"{words}: {', '.join(cell.cell.label for cell in cells)}"
-            for words, cells in _groups(state)
+            [
+                *(
+                    f"{words}: {', '.join(cell.cell.label for cell in cells)}"
+                    for words, cells in _groups(state)
+                ),
+                *(f"{', '.join(which)}: {how}" for how, which in _ways(state.failing)),
+            ]
         )
-        key = f"{_escaped(state.test.key)} ({state.test.device})"
-        line = f"| {state.percent:.0f} % | {key} | {_escaped(missing)} |"
-        size += _size(line)
+        key = f"{escaped(state.test.key)} ({state.test.device})"
+        line = f"| {state.percent:.0f} % | {key} | {escaped(missing)} |"
+        size += size_of(line)
         if size > limit - 100:
             lines.append(f"\n... and {len(worst) - number} more tests.")
             break
@@ -100,7 +111,8 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _size(line: str) -> int:
+def size_of(line: str) -> int:
+    """The bytes that a line takes."""
     # Of a label that is no text, as it is written then.
     return len(line.encode(errors="backslashreplace")) + 1
 
@@ -122,6 +134,11 @@ def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterab
         words = {SKIPPED: "skipped in every run so far", UNSUPPORTED: "unsupported"}
         told = ", ".join(f"{number} {words[name]}" for name, number in apart if number)
         yield f"not counted, as no run can cover them: {told}"
+    if (singles := summary.get("single_dtypes")) is not None:
+        yield (
+            f"of tests with several dtype arguments, whose cells are combinations:"
+            f" {singles['covered']} of {count_of(singles['all'], 'single dtype')} covered in one"
+        )
     oldest = coverage.oldest
     if oldest is not None and oldest.verdict_at is not None:
         cell = oldest.cell
@@ -139,6 +156,9 @@ def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterab
         elif more:
             known += f"; runs until all that never ran are reached: {more}"
             known += " of each selection" if summary["selections"] > 1 else ""
+            singles = summary.get("single_dtypes")
+            if singles is not None and singles["runs_needed"]:
+                known += f" (until all single dtypes are: {singles['runs_needed']})"
         yield known
         if summary["left_out"]:
             left = count_of(summary["left_out"], "test")
@@ -152,7 +172,7 @@ def _worst(coverage: Coverage) -> list[TestState]:
 
 def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
     for words, cells in (
-        ("failing", state.failing),
+        (_FAILING, state.failing),
         *((_one_of(len(group)), group) for group in state.suspects),
         ("never ran", [cell for cell in state.cells if cell.state == NEVER]),
         ("too old", [cell for cell in state.cells if cell.state == STALE]),
@@ -162,9 +182,37 @@ def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
             yield words, cells
 
 
+def _ways(cells: Iterable[CellState]) -> Iterable[tuple[str, list[str]]]:
+    """In which ways cells fail, each with the labels of those that do, where it is known."""
+    found: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.failure is not None:
+            found.setdefault(str(cell.failure), []).append(cell.cell.label)
+    return found.items()
+
+
 def _one_of(number: int) -> str:
     # An expected failure is one that did not pass, too.
     return "one of these did not pass" if number > 1 else "may not pass"
+
+
+def combined(state: TestState) -> str:
+    """Within how many consecutive seeds a test with several arguments meets what."""
+    test, k = state.test, k_of(state.test)
+    rest = [label for label in test.declared if label not in test.always]
+    sizes = [len(of_argument) for of_argument in state.values]
+    within = runs_for_values(rest, test.arguments, k - len(test.always)) if rest else (1,)
+    runs = runs_to_cover(len(test.declared), k, len(test.always))
+    return (
+        f"{len(sizes)} arguments of {_listed(sizes)} dtypes: every single one within"
+        f" {_listed(within)} runs, each of {count_of(len(test.declared), 'combination')} within"
+        f" {runs}"
+    )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def missing_lines(coverage: Coverage) -> list[str]:
@@ -193,8 +241,8 @@ def _wrapped(line: str, width: int | None, indent: int = 0) -> list[str]:
     return [" " * indent + part for part in parts]
 
 
-def _escaped(words: str) -> str:
+def escaped(words: str) -> str:
     """Words for a cell of a Markdown table."""
-    for character in "\\`*_{}[]<>#|":
+    for character in "\\`*_{}[]<>#|&~$":
         words = words.replace(character, f"\\{character}")
-    return words.replace("\n", " ")
+    return " ".join(words.splitlines())
