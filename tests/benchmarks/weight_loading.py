@@ -27,6 +27,8 @@ from tests.benchmarks.report import Result, Section
 NEEDS = "transformers"
 REPETITIONS, QUICK = 9, 2
 OURS, BARE, THEIRS, SERIAL = "ours", "load_file, cast", "from_pretrained", "... no threads"
+# What no loader can be faster than: a model that is made, with nothing loaded into it.
+MADE = "made alone"
 AIMS = {
     "MoE": {BARE: 1.3, THEIRS: 1 / 5, SERIAL: 1 / 5},
     "dense": {BARE: 1.1},
@@ -52,19 +54,18 @@ def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
     for name, aims in AIMS.items():
         model_class, config, _, _ = _case(name)
         file = weight_models.saved(model_class(config), folder / name)
+        floor = (MADE,) if name.startswith("D-FINE") else ()
         sides = {
-            side: partial(_process, folder, name, side) for side in (OURS, BARE, THEIRS, SERIAL)
+            side: partial(_process, folder, name, side)
+            for side in (OURS, BARE, THEIRS, SERIAL, *floor)
         }
         given = interleave(sides, repetitions, tell)
+        megabytes = f"{name}, {file.stat().st_size / 1e6:.0f} MB"
         for other in (BARE, THEIRS, SERIAL):
-            pairs = list(zip(given[OURS], given[other], strict=True))
-            beside = {
-                "cpu": median(a["cpu"] / b["cpu"] for a, b in pairs),
-                "ms": 1000 * median(a["wall"] for a, _ in pairs),
-            }
-            label = f"{name}, {file.stat().st_size / 1e6:.0f} MB / {other}"
-            ratios = [a["wall"] / b["wall"] for a, b in pairs]
-            results.append(Result(label, "x", ratios, aims.get(other), beside))
+            label = f"{megabytes} / {other}"
+            results.append(_ratio(label, given[OURS], given[other], aims.get(other)))
+        for other in (OURS, THEIRS) if floor else ():
+            results.append(_ratio(f"{name}, {MADE} / {other}", given[MADE], given[other]))
         for side in (OURS, BARE, THEIRS):
             peak = [one["peak"] / one["model"] for one in given[side]]
             peaks.append(Result(f"{name}, peak / model: {side}", "x", peak))
@@ -74,10 +75,25 @@ def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
         " safetensors' load_file and a cast of every tensor, and of transformers' from_pretrained,"
         f" with its threads and with HF_DEACTIVATE_ASYNC_LOAD=1; {repetitions} rounds in turn,"
         " files in the page cache; cpu: the same of CPU time. From float32 to bfloat16, where"
-        " no other dtype is named. Ours makes the model too, on meta. Peak: how far the load raised"
-        " the process's anonymous memory, divided by the bytes of the model's tensors.",
+        " no other dtype is named. Ours makes the model too, on meta; made alone: nothing else."
+        " Peak: how far the load raised the process's anonymous memory, divided by the bytes of the"
+        " model's tensors.",
         [*results, *peaks],
     )
+
+
+def _ratio(
+    label: str,
+    ours: list[dict[str, float]],
+    theirs: list[dict[str, float]],
+    aim: float | None = None,
+) -> Result:
+    pairs = list(zip(ours, theirs, strict=True))
+    beside = {
+        "cpu": median(a["cpu"] / b["cpu"] for a, b in pairs),
+        "ms": 1000 * median(a["wall"] for a, _ in pairs),
+    }
+    return Result(label, "x", [a["wall"] / b["wall"] for a, b in pairs], aim, beside)
 
 
 def _case(name: str) -> tuple[Any, Any, list[Any], Any]:
@@ -119,6 +135,8 @@ def _load(
         model = weight_models.on_meta(model_class, config, dtype)
         load_weights(model, folder, rules, dtype=dtype)
         return model.eval()
+    if side == MADE:
+        return weight_models.on_meta(model_class, config, dtype).eval()
     if side == BARE:
         tensors = load_file(folder / "model.safetensors")
         return {key: tensor.to(dtype) for key, tensor in tensors.items()}

@@ -259,7 +259,9 @@ def test_max_age(ledger, cli):
 def test_plan_says_what_a_run_takes(ledger, cli, ids):
     code, out, _ = cli("plan", "--seed", "8", "--runs", "2", "--tests", "*::test_items")
     assert code == 0
-    head, eight, nine = out.splitlines()
+    head, eight, nine, *takes = out.splitlines()
+    # How long is the machine's matter.
+    assert [line.split(":")[0] for line in takes] == ["run 1, seed 8", "run 2, seed 9"]
     assert head == "test_it.py::test_items (cpu)"
     for seed, line in ((8, eight), (9, nine)):
         taken = ids(f"--dtype-seed={seed}", "--no-dtype-ledger", "-k", "test_items")
@@ -279,13 +281,13 @@ def test_plan_passes_over_what_the_device_refuses(ledger, cli):
     store._rows("UPDATE cells SET verdict_at = NULL, verdict = NULL WHERE last = 'unsupported'")
     store.close()
     _, out, _ = cli("plan", "--seed", "1", "--runs", "3", "--tests", "*::test_loop")
-    samples = [line.partition(": ")[2].split(", ") for line in out.splitlines()[1:]]
+    samples = [line.partition(": ")[2].split(", ") for line in out.splitlines()[1:4]]
     assert [sorted(sample) for sample in samples] == [["c", "f", "g"]] * 3
 
 
 def test_plan_goes_on_from_the_largest_seed_with_the_first(ledger, cli):
     _, out, _ = cli("plan", "--seed", 2**63 - 1, "--runs", "2", "--tests", "*::test_items")
-    assert [line.split(":")[0] for line in out.splitlines()[1:]] == [f"  {2**63 - 1}", "  0"]
+    assert [line.split(":")[0] for line in out.splitlines()[1:3]] == [f"  {2**63 - 1}", "  0"]
     _, out, _ = cli("plan", "--tests", "*::test_items")
     assert out.splitlines()[1].startswith("  4: ")
 
@@ -484,3 +486,14 @@ def test_the_path_from_the_environment(ledger, cli, monkeypatch, tmp_path):
     assert cli("report")[0] == 1
     monkeypatch.setenv("DTYPE_SAMPLER_LEDGER", str(ledger))
     assert cli("report")[0] == 0
+
+
+@pytest.mark.parametrize("form", ["text", "json", "markdown", "html"])
+def test_a_report_of_nothing_says_so(ledger, cli, form):
+    code, out, err = cli("report", "--tests", "nothing*", "--format", form)
+    assert (code, bool(out)) == (0, True)
+    assert err == "dtype-sampler: the ledger knows no test that matches nothing*\n"
+    assert cli("report", "--device", "tpu", "--format", form)[2] == (
+        "dtype-sampler: the ledger knows no test on tpu\n"
+    )
+    assert cli("report", "--tests", "*loop", "--format", form)[2] == ""

@@ -123,6 +123,14 @@ def test_with_a_model_and_converters():
         (torch.ones(2).to(torch.float8_e4m3fn), torch.ones(2), "cast"),
         (torch.ones(2).to(torch.float8_e4m3fn), torch.full((2,), 1.01), "cast"),
         (torch.ones(2).to(torch.float8_e4m3fn), torch.full((2,), 2.0), "different"),
+        (torch.ones(2).to(torch.float8_e4m3fn), torch.ones(2).to(torch.float8_e5m2), "cast"),
+        (torch.ones(1).to(torch.float8_e4m3fn), -torch.ones(1), "different"),
+        (torch.tensor([1 + 1j]), torch.ones(1), "different"),
+        (torch.ones(1), torch.tensor([1 + 0j]), "cast"),
+        (torch.tensor([1.5]), torch.tensor([1]), "different"),
+        (torch.tensor([2]), torch.tensor([True]), "different"),
+        (torch.ones(2).to(torch.float8_e4m3fn), torch.tensor([1j, 1]), "different"),
+        (torch.ones(2).to(torch.uint16), torch.tensor([1, 2], dtype=torch.int32), "different"),
         (torch.ones(0), torch.ones(0).half(), "cast"),
         (torch.ones(()), torch.ones(()) * 2, "different"),
     ],
@@ -131,3 +139,12 @@ def test_dtypes_of_any_kind(one, other, what):
     found = compare_weights({"a": one}, {"a": other})
     assert len(getattr(found, what)) == 1
     assert not found.errors
+
+
+def test_the_first_difference_of_two_that_have_no_common_dtype():
+    one, other = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0])
+    given = {"a": one.to(torch.float8_e4m3fn)}, {"a": other.to(torch.float8_e5m2)}
+    assert str(compare_weights(*given).different[0]) == (
+        "a: torch.float8_e4m3fn here, torch.float8_e5m2 there; [1] is 2.0 (0x40000000) here, 4.0"
+        " (0x40800000) there; 1 of 2 elements differ"
+    )

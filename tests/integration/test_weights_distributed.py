@@ -56,9 +56,25 @@ def written(tensors, numbers=itertools.count()):
     return file
 
 
-def mlp(inner=5):
+def mlp(inner=5, device="cpu"):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, inner), nn.ReLU(), nn.Linear(inner, 3))
+    with torch.device(device):
+        return nn.Sequential(nn.Linear(6, inner), nn.ReLU(), nn.Linear(inner, 3))
+
+
+def shard(model, mesh=mesh):
+    for layer in (model[0], model[2], model):
+        fully_shard(layer, mesh=mesh)
+    return model
+
+
+def refused(model, source, told, **how):
+    try:
+        load_weights(model, source, **how)
+    except LoadError as error:
+        assert told in str(error), error
+    else:
+        raise AssertionError(told)
 
 
 def other(model):
@@ -106,12 +122,7 @@ def test_the_one_that_loaded_nothing(tmp_path, world):
         # Of another shape, or kind.
         for wrong in (value(5, 3), value(5), value(5, 4).to(torch.complex64)):
             before = m.weight.full_tensor()
-            try:
-                load_weights(m, written({"weight": wrong}))
-            except LoadError as error:
-                assert "weight" in str(error)
-            else:
-                raise AssertionError(wrong)
+            refused(m, written({"weight": wrong}), "weight")
             assert torch.equal(m.weight.full_tensor(), before)
             dist.barrier()
         """,
@@ -130,12 +141,9 @@ def test_fsdp2(tmp_path, world):
         source = written(tensors)
         plain.load_state_dict(tensors)
         x = value(2, 6)
-        for on_meta in (False, True):
-            with torch.device("meta" if on_meta else "cpu"):
-                model = mlp()
-            for layer in (model[0], model[2], model):
-                fully_shard(layer, mesh=mesh)
-            if not on_meta:
+        for device in ("cpu", "meta"):
+            model = shard(mlp(device=device))
+            if device == "cpu":
                 # After it the root's parameters are whole, until it is told to give them up.
                 model(x)
             assert load_weights(model, source).loaded == 4
@@ -155,7 +163,7 @@ def test_fsdp2(tmp_path, world):
             ours.zero_grad()
             plain(x).sum().backward()
             ours.step()
-            if not on_meta:
+            if device == "cpu":
                 for one in model.parameters():
                     assert isinstance(one, DTensor)
             plain.load_state_dict(tensors)
@@ -173,20 +181,13 @@ def test_fsdp2_in_another_dtype(tmp_path, world):
         tensors = other(plain)
         plain.load_state_dict(tensors)
         plain.bfloat16()
-        with torch.device("meta"):
-            model = mlp()
-        for layer in (model[0], model[2], model):
-            fully_shard(layer, mesh=mesh)
+        model = shard(mlp(device="meta"))
         load_weights(model, tensors, dtype="bfloat16")
         x = value(2, 6).bfloat16()
         assert torch.equal(model(x), plain(x))
         # What is in use can't be made another: FSDP2 has noted its dtype.
-        try:
-            load_weights(model, tensors, dtype="float32")
-        except LoadError as error:
-            assert "0.weight: is a DTensor of torch.bfloat16 in use" in str(error), error
-        else:
-            raise AssertionError
+        told = "0.weight: is a DTensor of torch.bfloat16 in use"
+        refused(model, tensors, told, dtype="float32")
         assert torch.equal(model(x), plain(x))
         """,
         world,
@@ -205,9 +206,8 @@ def test_tensor_parallel_and_converters(tmp_path, world):
         tensors = other(plain)
         plain.load_state_dict(tensors)
         source = written(tensors)
-        for on_meta in (False, True):
-            with torch.device("meta" if on_meta else "cpu"):
-                model = mlp(4)
+        for device in ("cpu", "meta"):
+            model = mlp(4, device)
             parallelize_module(model, mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
             load_weights(model, source)
             found = {name: one.full_tensor() for name, one in model.named_parameters()
@@ -256,18 +256,103 @@ def test_two_dimensions_of_a_mesh(tmp_path):
                 assert torch.equal(m.weight.full_tensor(), value(rows, 4)), (rows, placements)
         tensors = other(mlp(8))
         source = written(tensors)
-        for on_meta in (False, True):
-            with torch.device("meta" if on_meta else "cpu"):
-                model = mlp(8)
+        for device in ("cpu", "meta"):
+            model = mlp(8, device)
             parallelize_module(model[0], mesh2["tp"], ColwiseParallel())
-            for layer in (model[0], model[2], model):
-                fully_shard(layer, mesh=mesh2["dp"])
+            shard(model, mesh2["dp"])
             assert any("Strided" in str(one.placements) for one in model.parameters())
             load_weights(model, source)
             for name, one in model.named_parameters():
                 assert torch.equal(one.full_tensor(), tensors[name]), (name, one.placements)
         """,
         4,
+    )
+
+
+@worlds
+def test_odd_ones(tmp_path, world):
+    """Tied, of fewer rows than processes, without elements, from float8, in a pattern's dtype."""
+    run(
+        tmp_path,
+        """
+        m = nn.Module()
+        m.one = spread(torch.zeros(1, 3), Shard(0))
+        m.none = spread(torch.zeros(0, 3), Shard(0))
+        m.scalar = spread(torch.zeros(()), Replicate())
+        m.tied = m.one
+        m.kept = spread(torch.zeros(4, dtype=torch.bfloat16), Shard(0))
+        tensors = {"one": value(1, 3), "none": torch.ones(0, 3), "scalar": torch.tensor(7.0),
+                   "kept": value(4)}
+        for given in (tensors, written(tensors)):
+            refused(m, given, "kept: is a DTensor of torch.bfloat16 in use, and can't become",
+                    keep_in_float32=["kept"])
+            report = load_weights(m, given)
+            assert report.loaded == 4
+            assert m.tied is m.one
+            for name, one in tensors.items():
+                assert torch.equal(getattr(m, name).full_tensor(), one.to(getattr(m, name).dtype))
+            for one in m.parameters():
+                one.detach().to_local().zero_()
+        # Nothing quantized is taken raw here either, nor what two names of one differ in.
+        small = value(1, 3).to(torch.float8_e4m3fn)
+        refused(m, {**tensors, "one": small, "one_scale": torch.tensor(2.0)},
+                "with its scale one_scale beside it", ignore_unexpected=["scale"])
+        # These differ in the first process alone, which has the one row.
+        told = "tied: is shared with one" if rank == 0 else "another process can't load it"
+        refused(m, {**tensors, "tied": -value(1, 3)}, told)
+        assert m.scalar.full_tensor() == 0
+        """,
+        world,
+    )
+
+
+@pytest.mark.parametrize("on_meta", [False, True])
+def test_all_load_or_none(tmp_path, on_meta):
+    """What one process can't do, none does; and whatever it is, none waits for ever."""
+    run(
+        tmp_path,
+        f"""
+        from dtype_sampler.weights import RuleError
+
+        def made():
+            return shard(mlp(device="meta" if {on_meta} else "cpu"))
+
+        def broken():
+            raise KeyboardInterrupt
+
+        tensors = other(mlp())
+        here = written(tensors)
+        whole = {{**tensors, "0.weight": tensors["0.weight"][:, :2]}}
+        bad = [
+            (folder / "no.safetensors", [], CheckpointError, "there is no such file"),
+            (whole, [], LoadError, "of another shape"),
+            (here, [WeightRenaming("(", "x")], RuleError, "unterminated"),
+            ({{**tensors, "2.bias": lambda: 1 / 0}}, [], LoadError, "ZeroDivisionError"),
+            ({{**tensors, "2.bias": broken}}, [], KeyboardInterrupt, ""),
+        ]
+        for guilty in range(world):
+            for source, rules, kind, told in bad:
+                model = made()
+                before = [one.detach().to_local().clone() for one in model.parameters()]
+                mine = rank == guilty
+                try:
+                    load_weights(model, source if mine else here, rules if mine else [])
+                except BaseException as error:
+                    assert isinstance(error, kind if mine else LoadError), error
+                    said = told if mine else "another process can't load it"
+                    assert said in str(error), error
+                else:
+                    raise AssertionError((guilty, kind))
+                for one, value_before in zip(model.parameters(), before):
+                    local = one.detach().to_local()
+                    assert local.is_meta == {on_meta}
+                    assert {on_meta} or torch.equal(local, value_before)
+        # And then it is loaded.
+        assert load_weights(model, here).loaded == 4
+        for name, one in model.named_parameters():
+            assert torch.equal(one.full_tensor(), tensors[name])
+        """,
+        2,
     )
 
 
@@ -306,9 +391,7 @@ def test_saved_as_it_computes(tmp_path, world):
         """
         model = mlp()
         tensors = other(model)
-        for layer in (model[0], model):
-            fully_shard(layer, mesh=mesh)
-        load_weights(model, tensors)
+        load_weights(shard(model), tensors)
         model(value(2, 6))
         (folder / "out").mkdir(exist_ok=True)
         rules = [WeightRenaming("^first", "0")]
@@ -352,12 +435,7 @@ def test_between_two_meshes(tmp_path):
         there.weight = nn.Parameter(
             DTensor.from_local(torch.zeros(5, 4), mesh, [Partial()], run_check=False)
         )
-        try:
-            load_weights(there, {"weight": value(5, 4)})
-        except LoadError as error:
-            assert "weight: is a DTensor placed as P" in str(error), error
-        else:
-            raise AssertionError
+        refused(there, {"weight": value(5, 4)}, "weight: is a DTensor placed as P")
         """,
         2,
     )
@@ -385,21 +463,12 @@ def test_fsdp1(tmp_path, world):
             assert load_weights(model, written(tensors)).loaded == 4
         assert torch.equal(model(x), plain(x))
         with FullyShardedDataParallel.summon_full_params(model):
-            try:
-                load_weights(model, tensors, dtype="float64")
-            except LoadError as error:
-                assert "is a view of FSDP's flat memory, and can't become" in str(error), error
-            else:
-                raise AssertionError
+            told = "is a view of FSDP's flat memory, and can't become"
+            refused(model, tensors, told, dtype="float64")
         assert torch.equal(model(x), plain(x))
         if world == 2:
             # Outside, a process has but parts of them, of other shapes.
-            try:
-                load_weights(model, tensors)
-            except LoadError as error:
-                assert "of another shape" in str(error), error
-            else:
-                raise AssertionError
+            refused(model, tensors, "of another shape")
             assert torch.equal(model(x), plain(x))
         """,
         world,

@@ -316,6 +316,36 @@ class TestWhatRemains:
         assert caught.value.report.written is None
         assert model.a.tolist() == [0, 0]
 
+    @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
+    def test_what_fails_when_new_memory_is_given(self, kind):
+        """The model has a part of it then, and that is not kept secret."""
+
+        class Failing(nn.LSTM):
+            fails = False
+
+            def flatten_parameters(self):
+                if self.fails:
+                    raise kind("no")
+
+        model = Failing(2, 2)
+        model.fails = True
+        source = {name: torch.ones_like(one) for name, one in model.state_dict().items()}
+        with pytest.raises((LoadError, kind)) as caught:
+            load_weights(model, source, dtype="bfloat16")
+        assert model.weight_ih_l0.dtype == torch.bfloat16
+        said = str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
+        assert "could not be written into the model, which is no more as it was" in said
+        assert "left as it was" not in said
+
+    @pytest.mark.parametrize("dtype", [None, "bfloat16"])
+    @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+    def test_a_scripted_module(self, dtype):
+        model = torch.jit.script(nn.Sequential(nn.Linear(2, 2)))
+        source = {"0.weight": torch.full((2, 2), 2.0), "0.bias": torch.ones(2)}
+        assert load_weights(model, source, dtype=dtype).loaded == 2
+        given = torch.ones(1, 2, dtype=torch.bfloat16 if dtype else torch.float32)
+        assert model(given).tolist() == [[5, 5]]
+
     def test_what_stands_in_the_model_is_looked_at(self):
         """As a load into DTensors once was: it did what it does, and the model had none of it."""
 

@@ -473,3 +473,12 @@ def test_over_the_file_that_is_mapped(tmp_path, mmap):
     again = nn.Linear(2, 2)
     load_weights(again, path)
     assert again.weight.tolist() == [[2, 2], [2, 2]]
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".safetensors", "x" * 5000, "x\0.safetensors"])
+def test_names_that_no_file_can_have(tmp_path, name):
+    with pytest.raises(CheckpointError) as caught:
+        save_weights(nn.Linear(1, 1), tmp_path / name)
+    assert len(str(caught.value)) < 500
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []

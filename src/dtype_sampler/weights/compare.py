@@ -166,19 +166,30 @@ def compare(comparison: Comparison, name: str, here: torch.Tensor, there: torch.
             comparison.same.append(name)
         else:
             comparison.different.append(Difference(name, first_difference(here, there)))
-    elif same_bits(here.to(there.dtype), there) or same_bits(there.to(here.dtype), here):
+    elif _is_cast(here, there) or _is_cast(there, here):
         comparison.cast.append(Cast(name, here.dtype, there.dtype))
     else:
-        wide = torch.promote_types(here.dtype, there.dtype) if _promotes(here, there) else None
+        wide = _wide(here.dtype, there.dtype)
         message = f"{here.dtype} here, {there.dtype} there"
         if wide is not None:
             message = f"{message}; {first_difference(here.to(wide), there.to(wide))}"
         comparison.different.append(Difference(name, message))
 
 
-def _promotes(*tensors: torch.Tensor) -> bool:
-    # Those of one byte have no common dtype in torch.
-    return all(one.itemsize > 1 or not one.is_floating_point() for one in tensors)
+def _is_cast(one: torch.Tensor, other: torch.Tensor) -> bool:
+    # Only by a cast that a load would do: others drop imaginary parts, or fractions.
+    return torch.can_cast(one.dtype, other.dtype) and same_bits(one.to(other.dtype), other)
+
+
+def _wide(*dtypes: torch.dtype) -> torch.dtype | None:
+    """A dtype that has the values of both; None if torch knows none, as of uint16 and int32."""
+    # Those of one byte have no common dtype in torch, and all of them are in float32.
+    small = [one.is_floating_point and one.itemsize == 1 for one in dtypes]
+    wider = [torch.float32 if s else one for one, s in zip(dtypes, small, strict=True)]
+    try:
+        return torch.promote_types(*wider)
+    except RuntimeError:
+        return None
 
 
 def first_difference(one: torch.Tensor, other: torch.Tensor) -> str:

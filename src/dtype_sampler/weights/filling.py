@@ -51,6 +51,7 @@ class Filling:
         self._every = 1 + len(slots) // _LOOKED_AT
         self._seen = 0
         self._pending = 0
+        self._settling = False
         self.mismatched: list[Mismatch] = []
         self.errors: list[Problem] = []
         # How far the writing has come, and what is being written to.
@@ -121,7 +122,12 @@ class Filling:
     @property
     def changed(self) -> list[str] | None:
         """What of the model has been written, when the writing fails; None if it is as it was."""
-        return self.written if self.written or self.writing else None
+        begun = self.written or self.writing or self._settling
+        return self.written if begun else None
+
+    def settle(self) -> None:
+        """Note that the model is given new memory from now on."""
+        self._settling = True
 
     def differing(self) -> Iterator[str]:
         """The names at which something else stands than was read, as far as was looked."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -23,6 +23,7 @@ from dtype_sampler.weights.planned import Group, LoadPlan
 from dtype_sampler.weights.problems import Problem
 from dtype_sampler.weights.report import LoadError, LoadReport, report_of
 from dtype_sampler.weights.rules import Rule, RuleError
+from dtype_sampler.weights.sharding import Together, widest_mesh
 from dtype_sampler.weights.slots import Slot, Slots, slots_of
 from dtype_sampler.weights.sources import Source, open_source
 
@@ -88,12 +89,19 @@ def load_weights(
         if huge_pages and not page:
             slots.notes.append(f"huge_pages: there are none to be asked for here, see {SETTINGS}")
         memory = Memory(slots.each, page)
-        opened = open_source(source, variant=variant, follow_links=follow_links, mmap=mmap)
-        states = set(_extra_states(model))
-        ignoring = Ignoring(ignore_missing, ignore_unexpected, states)
-        return _load(
-            model, slots, memory, opened, rules, prefix, ignoring, strict=strict, progress=progress
-        )
+        mesh = widest_mesh(slot.shard for slot in slots.each if slot.shard is not None)
+        with Together(mesh) as together:
+            opened = open_source(source, variant=variant, follow_links=follow_links, mmap=mmap)
+            states = set(_extra_states(model))
+            ignoring = Ignoring(ignore_missing, ignore_unexpected, states)
+            how = _How(prefix, strict=strict, progress=progress)
+            return _load(model, slots, memory, opened, rules, ignoring, together, how)
+
+
+class _How(NamedTuple):
+    prefix: str | None
+    strict: bool
+    progress: bool
 
 
 def _load(
@@ -102,22 +110,20 @@ def _load(
     memory: Memory,
     opened: Source,
     rules: Iterable[Rule],
-    prefix: str | None,
     ignoring: Ignoring,
-    *,
-    strict: bool,
-    progress: bool,
+    together: Together,
+    how: _How,
 ) -> LoadReport:
     persistent = {name: None for name, slot in slots.items() if slot.persistent}
     with collector_paused():
         try:
-            plan = plan_load(opened.keys, persistent, rules, base_model_prefix=prefix)
+            plan = plan_load(opened.keys, persistent, rules, base_model_prefix=how.prefix)
         except RuleError as error:
             raise RuleError(f"{opened.name}: {error}") from None
     every = slots.each
     opened.expect(plan.direct.values())
     opened.expect(key for group in plan.groups for key in group.keys)
-    with closing(opened), Progress("loading", shown=progress) as bar:
+    with closing(opened), Progress("loading", shown=how.progress) as bar:
         filling = Filling(opened, slots, memory, plan)
         steps: list[tuple[str, str] | Group] = [*plan.direct.items(), *plan.groups]
         for done, step in enumerate(steps):
@@ -130,8 +136,10 @@ def _load(
         plan = filling.settle_collisions(plan)
         report = _report(opened, plan, slots, filling, ignoring)
         left = any(not slot.filled and slot.memory.is_meta for slot in every)
-        if left or (strict and report.problems):
+        if left or (how.strict and report.problems):
             raise LoadError(report)
+        if not together.agree(well=True):
+            raise LoadError(report.refused_elsewhere())
         keep_the_rest(memory, every)
         bar.at(len(steps), len(steps), "writing")
         _write(model, every, filling, report)
@@ -205,7 +213,7 @@ def _write(
 ) -> None:
     """Everything has been looked at: from here on the model changes."""
     try:
-        write(model, slots)
+        write(model, slots, filling.settle)
     except Exception as error:
         changed = filling.written if isinstance(error, OtherStandsError) else filling.changed
         where = filling.writing or report.source

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -128,14 +128,17 @@ class OtherStandsError(DtypeSamplerError):
     """A model that has been written to, and has something else than what was written."""
 
 
-def write(model: nn.Module, slots: Sequence[Slot]) -> None:
+def write(model: nn.Module, slots: Sequence[Slot], settling: Callable[[], None]) -> None:
     """Write into the model's own memory what goes there, give it the new, and look at the outcome.
 
-    Raises OtherStandsError if something else stands in the model then.
+    settling: is called before new memory is given to the model. Raises OtherStandsError if
+    something else stands in the model afterwards.
     """
     pending = dict.fromkeys(slot.pending for slot in slots if slot.pending is not None)
     for one in sorted(pending, key=lambda one: one.order):
         one.write()
+    if any(slot.place is not None and not slot.stays for slot in slots):
+        settling()
     _settle(model, slots)
     for slot in slots:
         if slot.filled and (wrong := _stands(model, slot)):
@@ -211,8 +214,12 @@ def _as_before(old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
 def owners(model: nn.Module, names: Iterable[str]) -> Iterator[tuple[nn.Module, str]]:
     """The module of each name, and its own name there."""
     for full in names:
-        path, _, name = full.rpartition(".")
-        yield model.get_submodule(path), name
+        *path, name = full.split(".")
+        module = model
+        for part in path:
+            # Not `get_submodule`, which scripted modules lack.
+            module = getattr(module, part)
+        yield module, name
 
 
 def sample(value: torch.Tensor, dtype: torch.dtype) -> bytes:

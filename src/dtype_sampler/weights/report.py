@@ -73,6 +73,11 @@ class LoadReport:
         told = None if written is None else Listing("written already", written)
         return replace(self, errors=errors, written=told)
 
+    def refused_elsewhere(self) -> LoadReport:
+        """The report of a load that another process refused, of those that share the model."""
+        told = Problem(self.source, "another process can't load it: its own error says why")
+        return replace(self, errors=Listing(self.errors.title, [*self.errors, told]))
+
     @property
     def problems(
         self,

@@ -12,7 +12,7 @@ from uuid import uuid4
 from dtype_sampler.errors import not_installed
 from dtype_sampler.weights.filling import paired
 from dtype_sampler.weights.folders import SUFFIX, SUFFIXES
-from dtype_sampler.weights.header import CheckpointError
+from dtype_sampler.weights.header import CheckpointError, reason_of, shortened
 from dtype_sampler.weights.plan import plan_load
 from dtype_sampler.weights.planned import LoadPlan, Numbered
 from dtype_sampler.weights.reordering import run
@@ -80,8 +80,11 @@ def save_weights(
 def _save(
     file: Path, state: dict[str, torch.Tensor], rules: Sequence[Rule], shapes: Shapes
 ) -> Path:
-    if file.is_dir():
-        file /= f"model{SUFFIX}"
+    try:
+        if file.is_dir():
+            file /= f"model{SUFFIX}"
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{shortened(file)}: can't be written: {reason_of(error)}") from None
     if file.suffix not in SUFFIXES:
         raise CheckpointError(f"{file}: name a {SUFFIX} file, or a folder that is there")
     if not file.parent.is_dir():
@@ -201,7 +204,7 @@ def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
         temporary.replace(path)
     # The library raises its own error, and others, for dtypes that the format lacks.
     except BaseException as error:
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             temporary.unlink()
         if not isinstance(error, Exception):
             raise
@@ -212,4 +215,4 @@ def _write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
             reason = not_installed(error.name)
         else:
             reason = f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"{path}: can't be written: {reason}") from error
+        raise CheckpointError(f"{shortened(path)}: can't be written: {reason}") from error

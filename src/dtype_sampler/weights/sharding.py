@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
 
 import torch
 from torch import nn
@@ -215,3 +215,34 @@ def agreed(mesh: DeviceMesh, make: Callable[[], str] | None) -> str:
     if isinstance(outcome, DtypeSamplerError):
         raise outcome
     return outcome or ""
+
+
+class Together:
+    """Has all processes that a model is spread over load it, or none of them.
+
+    What is wrong may be seen in one of them alone: a file that is not on its machine, two tensors
+    that differ in its part. mesh: of these processes; None: there is but this one.
+    """
+
+    def __init__(self, mesh: DeviceMesh | None) -> None:
+        spread = mesh is not None and mesh.size() > 1 and mesh.get_coordinate() is not None
+        self._mesh = mesh if spread else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.agree(well=False)
+
+    def agree(self, *, well: bool) -> bool:
+        """Tell the others, and whether all is well with all of them. They are asked once a load."""
+        mesh, self._mesh = self._mesh, None
+        if mesh is None:
+            return well
+        from torch.distributed import ReduceOp, all_reduce
+
+        wrong = torch.tensor([not well], dtype=torch.int32, device=mesh.device_type)
+        for dim in range(mesh.ndim):
+            all_reduce(wrong, ReduceOp.MAX, mesh.get_group(dim))
+        return not wrong.item()
