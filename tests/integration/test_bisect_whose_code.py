@@ -7,6 +7,8 @@ import sys
 import pytest
 from clones import KEY, culprit, pass_then_fail, turns, works
 
+from dtype_sampler.session.settings import OPTIONS
+
 
 def src_layout():
     first, then = turns()
@@ -109,3 +111,16 @@ def test_a_command_that_can_not_tell(made, bisect, command, words):
     code, _, err = bisect(KEY, "--run", command)
     assert code == 1
     assert words.format(clone.commits[1][:7]) in err
+
+
+@pytest.mark.parametrize("name", ["baseline", "budget"])
+def test_what_a_project_configures_has_no_say(made, bisect, name):
+    """A list of known failures that git does not keep, and time for less than one cell."""
+    if name not in {option.name for option in OPTIONS}:
+        pytest.skip("this version has no such option")
+    value = {"baseline": "not-kept.sqlite", "budget": "1s"}[name]
+    first, then = turns(first={"pytest.ini": f"[pytest]\ndtype_sampler_{name} = {value}\n"})
+    clone = made(first, {"more.txt": ""}, then)
+    pass_then_fail(clone)
+    code, out, err = bisect(KEY)
+    assert (code, culprit(out)) == (0, clone.commits[2]), err

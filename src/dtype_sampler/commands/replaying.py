@@ -62,11 +62,15 @@ _CODES = {
     1: "something failed before it came to it",
     2: "the tests can't be collected",
     3: "pytest failed",
-    4: "there is no such test",
     5: "there is no such test",
 }
-_INTERRUPTED, _MISSING = 2, 4
-_COLLECTING = " ERROR collecting "
+_REFUSED = 4
+# What pytest says then, of what is named on its command line and of what stands in its way.
+_REFUSALS = {
+    " ERROR collecting ": "the tests can't be collected",
+    "unknown candidate ": "no test has the dtype",
+    "not found: ": "there is no such test",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +110,16 @@ class Verdict:
     said: str
 
 
-def judged(code: int, outcome: str | None, *, kept: bool, crashes: bool) -> tuple[str, str]:
+def judged(
+    code: int, outcome: str | None, *, kept: bool, crashes: bool, said: str = ""
+) -> tuple[str, str]:
     """The verdict on a commit, and why. Pure.
 
     code: of the process, negative or above 128 for a signal. outcome: of the cell, as the replay's
     own ledger has it; that is what counts, as a test can fail before it comes to a dtype, or for
     another reason than one. kept: whether there is such a ledger; by a command of the user's there
-    may be none, and then pytest's exit code is all there is.
+    may be none, and then pytest's exit code is all there is. said: what was printed, which tells
+    apart what has one code.
     """
     if outcome in _OUTCOMES:
         return _OUTCOMES[outcome]
@@ -121,6 +128,10 @@ def judged(code: int, outcome: str | None, *, kept: bool, crashes: bool) -> tupl
         return (BAD if crashes and code < 0 else SKIP), killed
     if not kept and code in (0, 1):
         return (GOOD, "passed") if code == 0 else (BAD, "failed")
+    if code == _REFUSED:
+        told = (words for what, words in _REFUSALS.items() if what in said)
+        unsaid = "there is no such test, or " * (not said.strip())
+        return SKIP, next(told, f"{unsaid}pytest refuses to run")
     return SKIP, _CODES.get(code, f"exit code {code}")
 
 
@@ -282,14 +293,12 @@ class Replayer:
         kept = [books] if self._command is None else list(self._tree.rglob(ledger))
         kept = [path for path in kept if path.is_file()]
         outcome = _outcome(kept[0], self._replay.cell) if kept else None
-        if code == _MISSING and _COLLECTING in said:
-            # The same code for a test that is not there and for a module that can't be imported.
-            code = _INTERRUPTED
         word, why = judged(
             code,
             outcome,
             kept=bool(kept) or self._command is None,
             crashes=self._replay.crashes,
+            said=said,
         )
         if word != SKIP and self._command is None:
             self._check_modules()

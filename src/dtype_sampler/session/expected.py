@@ -56,15 +56,18 @@ def expect(test: RunningTest, call: pytest.CallInfo[None], report: pytest.TestRe
         ),
     )
     if why is not None:
-        setattr(report, KNOWN, why)
-        report.wasxfail = f"known to fail: {why}"
-        report.outcome = "skipped"
+        _expected(report, why)
 
 
 def look_again(report: pytest.TestReport, payload: dict[str, Any], plan: RunPlan) -> None:
     """Take an expectation back where a subtest speaks of another dtype than it had seemed to."""
-    if not hasattr(report, KNOWN):
+    why = getattr(report, KNOWN, None)
+    if why is None:
         return
+    # Whatever goes wrong from here on, it is a failure until it is known to be none.
+    delattr(report, KNOWN)
+    del report.wasxfail
+    report.outcome = "failed"
     observation = Observation(
         when=report.when,
         outcome="failed",
@@ -72,10 +75,14 @@ def look_again(report: pytest.TestReport, payload: dict[str, Any], plan: RunPlan
         samples=payload,
         failure=failure_on_wire(payload.get("failure")),
     )
-    if reason(plan, observation) is None:
-        delattr(report, KNOWN)
-        del report.wasxfail
-        report.outcome = "failed"
+    if reason(plan, observation) is not None:
+        _expected(report, why)
+
+
+def _expected(report: pytest.TestReport, why: str) -> None:
+    setattr(report, KNOWN, why)
+    report.wasxfail = f"known to fail: {why}"
+    report.outcome = "skipped"
 
 
 def _subtest_that_asks(frame: FrameType | None) -> tuple[object, ...] | None:

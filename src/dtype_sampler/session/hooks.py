@@ -548,13 +548,13 @@ def pytest_runtest_makereport(
     error = error if call.when == "call" else None
     try:
         payload = test.to_wire(error=error)
+        if payload is not None:
+            # A worker's pytest makes a test with failed subtests a failure itself, later than this.
+            setattr(report, WIRE, payload | _said_by(report, call, test))
     except Exception:
         # What this report is about may have failed: without it, the others say nothing true.
         setattr(report, LOST, True)
         raise
-    if payload is not None:
-        # A worker's pytest makes a test with failed subtests a failure itself, later than this.
-        setattr(report, WIRE, payload | _said_by(report, call, test))
     return report
 
 
