@@ -291,7 +291,7 @@ class TestCheckDtypeLoading:
         from dtype_sampler.weights import load
 
         real = load.write
-        monkeypatch.setattr(load, "write", lambda model, slots: real(model, slots[1:]))
+        monkeypatch.setattr(load, "write", lambda model, slots, *how: real(model, slots[1:], *how))
         text = self.difference(lambda: Model(x=torch.ones(3).to(dtype), y=torch.ones(1)), "float16")
         assert text.startswith("loaded with dtype=float16: x[0] is ")
 
