@@ -529,3 +529,14 @@ def test_the_path_from_the_environment(ledger, cli, monkeypatch, tmp_path):
     assert cli("report")[0] == 1
     monkeypatch.setenv("DTYPE_SAMPLER_LEDGER", str(ledger))
     assert cli("report")[0] == 0
+
+
+@pytest.mark.parametrize("form", ["text", "json", "markdown", "html"])
+def test_a_report_of_nothing_says_so(ledger, cli, form):
+    code, out, err = cli("report", "--tests", "nothing*", "--format", form)
+    assert (code, bool(out)) == (0, True)
+    assert err == "dtype-sampler: the ledger knows no test that matches nothing*\n"
+    assert cli("report", "--device", "tpu", "--format", form)[2] == (
+        "dtype-sampler: the ledger knows no test on tpu\n"
+    )
+    assert cli("report", "--tests", "*loop", "--format", form)[2] == ""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
-import select
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,17 +195,11 @@ def on_a_terminal(*arguments, errors_too=True, columns=80, **environment):
     )
     os.close(theirs)
     said = b""
-    end = time.monotonic() + 120
-    while time.monotonic() < end:
-        if select.select([ours], [], [], 1)[0]:
-            try:
-                part = os.read(ours, 65536)
-            except OSError:
-                break
-            if not part:
-                break
+    # Until the last one who may write has gone, however long that takes.
+    with suppress(OSError):
+        while part := os.read(ours, 65536):
             said += part
-    process.wait(timeout=60)
+    process.wait()
     os.close(ours)
     return said.decode(), process.returncode
 

@@ -41,8 +41,12 @@ def test_each_name_that_matches_nothing_is_told(told, xdist):
         "dtype?: no test has such an argument, did you mean 'dtype'?",
         "nothing_like_it: no test has such an argument",
     ]
-    # Names for later, or for other suites, are no mistake; a typing error is one.
-    assert told("dtype torch_dtype *_dtype nothing_like_it dtype?", *xdist) == []
+    # Whether others match or not, and whatever they look like.
+    assert told("dtype torch_dtype *_dtype nothing_like_it", *xdist) == [
+        "torch_dtype: no test has such an argument",
+        "*_dtype: no test is parametrized over out_dtype, which is an argument of tests",
+        "nothing_like_it: no test has such an argument",
+    ]
     assert told("dtype num?ber number", *xdist) == [
         "num?ber: no test has such an argument, did you mean 'number_'?",
         "number: no test has such an argument, did you mean 'number_'?",
@@ -59,6 +63,8 @@ def test_a_part_of_a_suite_may_have_no_such_test(told, project, monkeypatch):
     path = str(project.pytester.path)
     assert len(told("dtpye", path)) == len(told("dtpye", "sub", ".")) == 1
     assert len(told("dtpye", testpaths="sub")) == len(told("dtpye", "sub", testpaths="sub")) == 1
+    assert told("dtype later", "sub", ".") == ["later: no test has such an argument"]
+    assert told("dtype later", path, path) == ["later: no test has such an argument"]
     assert told("dtpye", "test_top.py", testpaths="sub") == []
     assert len(told("dtpye", "--collect-only")) == 1
     monkeypatch.chdir(project.pytester.path / "sub")

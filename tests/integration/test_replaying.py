@@ -498,6 +498,7 @@ class TestOptionsOfTheSuite:
         assert "hush" not in result.stdout.str()
         for command in replay_lines(result):
             assert "--api-token=***" in command
+        result.stdout.fnmatch_lines(["[*][*][*] stands for what may be a secret: *"])
         store = SqliteStore.open(suite.pytester.path / ".dtype-ledger.sqlite")
         (run,) = store.runs()
         store.close()

@@ -170,7 +170,7 @@ def test_a_pass_of_the_same_node_id_undoes_no_failure(project, args):
 
 
 CRASHES = """
-import os, pytest, signal
+import os, pytest, signal, threading
 from dtype_sampler import random_dtypes
 def die(): {how}
 def test_loop():
@@ -188,6 +188,18 @@ def test_nested():
 def test_after_the_loop():
     list(random_dtypes(k=2, dtypes=[*"ab"]))
     die()
+def test_threads():
+    waiting = threading.Event()
+    def body(number):
+        for d in random_dtypes(k=3, dtypes=[*"abc"]):
+            if number == 0:
+                waiting.set()
+                threading.Event().wait()
+            waiting.wait()
+            if d == "b": die()
+    threads = [threading.Thread(target=body, args=(number,), daemon=True) for number in range(2)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
 @pytest.fixture(scope="class")
 def built():
     for d in random_dtypes(k=2, dtypes=[*"ab"]):
@@ -206,6 +218,8 @@ CRASHED = {
     "test_subtests": {"a": "failed", "b": "passed", "c": "crashed", "d": "not-reached"},
     "test_nested": {"a": "passed", "b": "crashed", "x": "crashed", "y": "passed"},
     "test_after_the_loop": {"a": "suspect", "b": "suspect"},
+    # One waited with a in its hands, and who knows which of them it was.
+    "test_threads": {"a": "suspect", "b": "suspect", "c": "not-reached"},
     "TestBuilt::built": {"a": "not-reached", "b": "crashed"},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from books.machine import drive
 from books.machine import machine as make
 from books.mutations import MUTATIONS
 from books.suites import BEHAVIOURS, IN_WORKERS
@@ -36,8 +37,7 @@ def test_sessions_with_workers_and_kills(machine):
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.name)
-def test_a_mend_that_is_taken_back_is_found(machine, monkeypatch, mutation):
+def test_a_mend_that_is_taken_back_is_found(pytester, monkeypatch, mutation):
     mutation.take_back(monkeypatch)
-    bounds = settings(BOUNDED, max_examples=60, stateful_step_count=6)
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(machine(**mutation.given), settings=bounds)
+        drive(pytester, monkeypatch, range(60), steps=6, **mutation.given)

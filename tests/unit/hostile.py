@@ -118,7 +118,7 @@ def session(path):
 
 def kept(path):
     """The cells of our own run, wherever it was written down."""
-    for place in (path, *path.parent.glob(f"{path.name}.*.side")):
+    for place in (path, *path.parent.glob(f"{path.name}*.side")):
         try:
             with closing(SqliteStore.open(place)) as store:
                 if found := store.observations("ours"):

@@ -182,6 +182,24 @@ def test_secrets_are_not_shown(parser, line, shown):
     assert carry(parser, line).options == [shown]
 
 
+@pytest.mark.parametrize(
+    "flag", ["--key", "--api-key", "--apikey", "--authToken", "--db.password", "--aws_secret"]
+)
+def test_what_is_a_secret(flag):
+    assert without_secrets([f"{flag}=x"]) == [f"{flag}=***"]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("--monkey=x", "--sort-key=x", "--cache-key=x", "--pad-token=x", "--max-new-tokens=5"),
+        *("--keyboard=x", "--eos_token=x", "t.py::test[key=1]", "-o", "markers=slow"),
+    ],
+)
+def test_what_is_none(word):
+    assert without_secrets([word]) == [word]
+
+
 def test_secrets_are_not_kept():
     line = ["--api-token", "abc", "--hf-token=abc", "--secret", "-x", "tests", "--db=a://b:c@d"]
     expected = [

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dtype_sampler.sampling.again import beside
 from dtype_sampler.sampling.candidates import Pool
 from dtype_sampler.sampling.plan import RunPlan
-from dtype_sampler.session.draw import beside, draw
+from dtype_sampler.session.draw import draw
 
 POOL = Pool.of([*"abcdef"])
 

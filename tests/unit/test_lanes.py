@@ -51,6 +51,16 @@ class TestSelection:
         random.shuffle(shuffled)
         assert selection_of(shuffled, []) == selection_of(paths, [])
 
+    def test_thousands_of_node_ids_are_told_apart_in_few_words(self):
+        many = [f"t.py::test_{number}" for number in range(2000)]
+        text = selection_of(many, [("-k", "a"), ("--deselect", "x" * 20_000)])
+        assert len(text) < 200
+        assert text == selection_of(many[::-1], [("--deselect", "x" * 20_000), ("-k", "a")])
+        assert text != selection_of(many[1:], [("-k", "a"), ("--deselect", "x" * 20_000)])
+        assert text != selection_of(many, [("-k", "b"), ("--deselect", "x" * 20_000)])
+        # By which options it was made, is asked of it.
+        assert "--deselect" in text
+
 
 class TestNextSeed:
     def test_of_nothing_known(self):

@@ -53,6 +53,11 @@ def files(folder):
 
 
 def side_of(path):
+    return path.with_name(f"{path.name}.side")
+
+
+def own_side_of(path):
+    """The file of one run alone, where all of them can't share one."""
     return path.with_name(f"{path.name}.{UID[:8]}.side")
 
 
@@ -323,7 +328,7 @@ def test_a_bad_file_at_the_default_path_is_told_and_the_run_is_recorded_beside_i
 def test_a_folder_at_the_default_path_is_told_and_the_run_is_recorded_beside_it(path):
     path.mkdir()
     books = whole_run(the_books(path))
-    assert books.problems[0] == f"{path}: is no file"
+    assert books.problems[0] == f"{path}: is no file: name another with --dtype-ledger"
     assert outcomes_in(side_of(path)) == dict.fromkeys(LABELS, "passed")
 
 
@@ -518,7 +523,7 @@ def test_where_nothing_beside_the_ledger_can_be_written_the_run_goes_to_a_tempor
 
     monkeypatch.setattr(SqliteStore, "open_run", failed)
     books = whole_run(the_books(path))
-    side = temporary / side_of(path).name
+    side = temporary / own_side_of(path).name
     assert str(side) in books.problems[-1]
     assert files(path.parent) == [path.name]
     assert outcomes_in(side) == dict.fromkeys(LABELS, "passed")
@@ -716,7 +721,7 @@ def test_on_a_full_disk_the_session_goes_on_and_says_what_is_lost(path, temporar
     assert problems[-1] == "this run's records are lost, as no file beside it can be written"
     # What was written before is there: the beginning of the run, in this file and the next.
     kept = []
-    for file in (path, side_of(path), temporary / side_of(path).name):
+    for file in (path, side_of(path), temporary / own_side_of(path).name):
         if file.exists() and file.stat().st_size:
             assert integrity(file) == [("ok",)]
             kept += sorted(numbers_in(file))
@@ -778,7 +783,7 @@ def test_a_run_in_a_folder_that_may_not_be_written_goes_to_a_temporary_file(
 ):
     code = "session(sys.argv[1], 3)"
     _, problems = session(code, path, prefix=bound, TMPDIR=str(temporary))
-    side = temporary / side_of(path).name
+    side = temporary / own_side_of(path).name
     assert problems[0].startswith(f"{path}: ")
     assert str(side) in problems[1]
     assert files(path.parent) == []
@@ -884,3 +889,17 @@ def test_what_is_said_again_of_a_cell_replaces_what_was_said(path, clock):
         (cell,) = store.cells()
         assert (cell.last.outcome, cell.verdict.outcome) == ("suspect", "suspect")
         assert store.runs()[0].counts == {"suspect": 1}
+
+
+def test_runs_beside_a_damaged_ledger_share_one_file(path):
+    path.write_bytes(b"no ledger")
+    for number in range(3):
+        whole_run(the_books(path), uid=f"{number}" * 16, started=1000.0 + number)
+    assert files(path.parent) == [path.name, side_of(path).name]
+    with opened(side_of(path)) as store:
+        assert [run.number for run in store.runs()] == [1, 2, 3]
+    # One that is damaged itself stays, too.
+    side_of(path).write_bytes(b"neither")
+    whole_run(the_books(path))
+    assert files(path.parent) == sorted([path.name, side_of(path).name, own_side_of(path).name])
+    assert side_of(path).read_bytes() == b"neither"

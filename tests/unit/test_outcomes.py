@@ -244,6 +244,12 @@ def test_a_crash_whose_process_left_word(phase, under_test, outcomes):
     assert labels([Observation("crash", "failed", samples=words)]) == outcomes
 
 
+def test_a_crash_while_threads_have_different_labels_in_hand():
+    words = payload("ab", "ab", phase="call")
+    crash = Observation("crash", "failed", samples={**words, "apart": True})
+    assert labels([crash]) == {"a": "suspect", "b": "suspect", "c": "not-reached"}
+
+
 def test_a_crash_that_is_expected():
     words = payload("ab", "b", phase="call")
     crash = Observation("crash", "skipped", xfail=True, samples=words)

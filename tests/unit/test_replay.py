@@ -49,6 +49,22 @@ def test_a_sample_in_which_the_ledger_had_a_part(function):
     )
 
 
+def test_a_dtype_that_ran_alone_is_the_same_sample():
+    alone = payload(by_name=True)
+    alone["samples"][0]["together"] = ("torch.bfloat16",)
+    assert replay(alone) == [
+        "dtype under test: torch.bfloat16",
+        'same sample:     pytest "t.py::t" --dtype-seed=7 --dtype-only=torch.bfloat16',
+    ]
+
+
+def test_what_is_not_shown_is_told():
+    told = "*** stands for what may be a secret: put its value there"
+    *_, last = replay(payload(), common=["--api-token=***"])
+    assert last == told
+    assert told not in replay(payload(), common=["--api-token=x"])
+
+
 def test_an_item():
     assert replay(payload(function="t.py::t"), filters=["-k not slow"]) == [
         "dtype under test: torch.bfloat16",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import sys
 import textwrap
+import types
 from pathlib import Path
 
 import faulty_device as faulty
@@ -12,6 +14,7 @@ import torch
 from faulty_device import FaultyDevice
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.roundtrip import apart as survey_apart_module
 from dtype_sampler.roundtrip import survey
 from dtype_sampler.roundtrip.apart import survey_apart
 from dtype_sampler.roundtrip.model import (
@@ -272,8 +275,27 @@ def test_a_process_that_dies_has_crashed_in_its_cell_and_the_survey_goes_on():
     assert found.device_name == "A device in pure Python"
 
 
-def test_a_process_that_says_nothing_is_given_up():
+def test_a_process_that_says_nothing_is_given_up(monkeypatch):
+    """No clock runs here: that the time is up is said where the process is known to hang."""
+    waited = []
+
+    class Lines(queue.Queue):
+        last = ""
+
+        def get(self, *, timeout):
+            waited.append(timeout)
+            if all(word in self.last for word in ('"start"', '"bfloat16"', '"copy"')):
+                raise queue.Empty
+            self.last = super().get() or ""
+            return self.last or None
+
+    monkeypatch.setattr(
+        survey_apart_module, "queue", types.SimpleNamespace(Queue=Lines, Empty=queue.Empty)
+    )
     found = apart("hangs_on='bfloat16'", kinds=[TRANSPORT], patience=2)
+    # Two processes: the first one hangs. Until it has said a word it is starting.
+    assert waited.count(survey_apart_module.STARTING) == 2
+    assert set(waited) == {survey_apart_module.STARTING, 2}
     (died,) = found.faults
     assert died.words == "the process said nothing for 2 s"
     assert outcome(found, "int8 copy").verdict == OK

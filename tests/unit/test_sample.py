@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from dtype_sampler.roundtrip.support import (
 )
 from dtype_sampler.sampling.candidates import Pool
 from dtype_sampler.sampling.plan import RunPlan
-from dtype_sampler.sampling.sample import DtypeSample
+from dtype_sampler.sampling.sample import DtypeSample, UnderTest
 from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.draw import check_k, draw, why_nothing
 from dtype_sampler.session.running import RunningTest
@@ -92,6 +93,28 @@ class TestUnderTest:
             ("c", ([["a", "b", "c"]], ["c"])),
         ]
         assert entered(test) == ([["a", "b", "c"]], [])
+
+    def test_it_is_apart_where_threads_have_different_labels(self):
+        under_test = UnderTest()
+        kept = []
+
+        def enter(label):
+            kept.append(loop := iter(ask(a_test(), 1, ["a"])))
+            under_test.enter(loop, label)
+
+        assert not under_test.apart
+        enter("a")
+        enter("b")
+        # Loops within loops are one thread's.
+        assert not under_test.apart
+        (thread := Thread(target=enter, args=("a",))).start()
+        thread.join()
+        assert under_test.apart
+        under_test.clear()
+        enter("a")
+        (thread := Thread(target=enter, args=("a",))).start()
+        thread.join()
+        assert not under_test.apart
 
     def test_an_exception_finds_it(self):
         test = a_test()

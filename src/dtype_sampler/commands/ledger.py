@@ -185,9 +185,14 @@ def _open(given: Path | None) -> SqliteStore:
             f"{path}: there is no ledger: run pytest here first, or name one with --ledger"
         )
     store = SqliteStore.open(path)
-    # What a killed run could not write any more.
-    for problem in recover(path, store, remove=True):
-        sys.stderr.write(f"dtype-sampler: {problem}\n")
+    try:
+        store.check()
+        # What a killed run could not write any more.
+        for problem in recover(path, store, remove=True):
+            sys.stderr.write(f"dtype-sampler: {problem}\n")
+    except BaseException:
+        store.close()
+        raise
     return store
 
 
@@ -200,12 +205,14 @@ def _combine(options: argparse.Namespace) -> int:
     target = SqliteStore.open(into, create=True)
     code = FINE
     try:
+        target.check()
         for path in options.sources:
             if path.exists() and into.samefile(path):
                 continue
             try:
                 source = SqliteStore.open(path)
                 try:
+                    source.check()
                     target.merge(source, options.keep_runs)
                     skipped = recover(path, target, remove=False)
                 finally:
@@ -229,13 +236,13 @@ def _plan(options: argparse.Namespace) -> int:
     from dtype_sampler.reports.ledger.costs import every_cell
     from dtype_sampler.reports.ledger.text import combined
     from dtype_sampler.reports.words import lasting
-    from dtype_sampler.sampling.rule import seed_after
+    from dtype_sampler.sampling.rule import STRATEGIES, seed_after
 
     store = _open(options.ledger)
     try:
-        coverage = assess(store.tests(), store.cells(), pattern=options.tests)
+        history = store.history(verdicts=False)
+        coverage = assess(store.tests(), store.cells(), pattern=options.tests, alone=history.alone)
         runs = store.runs()
-        hidden = store.history(verdicts=False).hidden
         costs = store.costs()
     finally:
         store.close()
@@ -243,20 +250,25 @@ def _plan(options: argparse.Namespace) -> int:
     last = outlook.last_runs(coverage, runs)
     newest = outlook.newest_in_series(runs)
     for state in coverage.tests:
-        say(f"{state.test.key} ({state.test.device})\n")
+        device, key = state.test.device, state.test.key
+        say(f"{key} ({device})\n")
         if state.values:
             say(f"  {combined(state)}\n")
-        first, again = options.seed, []
+        # As the selection that takes this test goes on, with what it takes on top.
+        run = last.get((key, device), newest)
+        first = options.seed
         if first is None:
-            # As the selection that takes this test goes on, with what it takes on top.
-            run = last.get((state.test.key, state.test.device), newest)
             first = seed_after(0) if run is None else outlook.seed_following(run, runs)
-            again = outlook.rechecked(state, hidden)
-        for number, sample in zip(range(options.runs), samples_of(state, first), strict=False):
-            taken = (*sample, *(again if number == 0 else ()))
-            labels = tuple(label for label in state.test.declared if label in taken)
-            planned[number].append((state.test.key, state.test.device, labels))
-            say(f"  {seed_after(first, number)}: {', '.join(labels)}\n")
+        strategy = run.strategy if run is not None and run.strategy in STRATEGIES else "rotate"
+        again = [
+            label
+            for past in (history.failing, history.hidden)
+            for label in past.get(device, {}).get(key, ())
+        ]
+        samples = samples_of(state, first, strategy, again=again)
+        for number, sample in zip(range(options.runs), samples, strict=False):
+            planned[number].append((key, device, sample))
+            say(f"  {seed_after(first, number)}: {', '.join(sample)}\n")
     whole = costs.total(every_cell(coverage.tests))
     for number, taken_then in enumerate(planned if whole.cells else ()):
         seed = "" if options.seed is None else f", seed {seed_after(options.seed, number)}"

@@ -30,6 +30,7 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
     now = time.time()
     store = open_ledger()
     try:
+        history = store.history(verdicts=False)
         coverage = assess(
             store.tests(),
             store.cells(),
@@ -37,13 +38,14 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
             pattern=options.tests,
             since=None if options.max_age is None else now - options.max_age,
             skipped=options.skipped,
+            alone=history.alone,
             failures=store.failures(last=True),
         )
         runs = store.runs()
         activity = store.activity() if options.format in ("json", "html") else {}
         shown_runs = runs[-SHOWN_RUNS:] if options.format == "html" else []
         recent = {run.uid: store.observations(run.uid) for run in shown_runs}
-        costs, hidden = store.costs(), store.history(verdicts=False).hidden
+        costs, hidden = store.costs(), history.hidden
     finally:
         store.close()
     looked_at = options.output is None and sys.stdout.isatty()
@@ -73,6 +75,9 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
         summary = data.summary(coverage, runs, costs, hidden)
         shown = text.text(coverage, summary, now=now, width=width, costs=costs)
     write(shown, options.output)
+    if not coverage.tests and (options.device or options.tests):
+        nothing = coverage.nothing_to_judge(options.device, options.tests)
+        sys.stderr.write(f"dtype-sampler: {visible(str(nothing))}\n")
     wanted = options.fail_under
     if wanted is None and options.max_age is not None:
         wanted = 100.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -243,7 +244,9 @@ class Books:
 
         store = self._open(wait=_LAST_WAIT)
         try:
-            return assess(store.tests(), store.cells(), device=devices), store.runs()
+            alone = store.history(verdicts=False).alone
+            coverage = assess(store.tests(), store.cells(), device=devices, alone=alone)
+            return coverage, store.runs()
         finally:
             store.close()
 
@@ -445,11 +448,12 @@ class Books:
         from dtype_sampler.ledger.sqlite import SqliteStore
 
         name = f"{self.path.name}.{self.run.uid[:8]}.side"
-        folders = [self.path.parent]
+        # Runs share one file as long as it can be written: nobody wants to combine a hundred.
+        places = [self.path.with_name(f"{self.path.name}.side"), self.path.with_name(name)]
         with suppress(OSError):  # on a full disk there may be none
-            folders.append(Path(tempfile.gettempdir()))
-        for folder in folders:
-            side = folder / name
+            places.append(Path(tempfile.gettempdir()) / name)
+        for side in places:
+            there = os.path.lexists(side)
             try:
                 self._store = SqliteStore.open(side, create=True)
                 self.run = self._store.open_run(self.run)
@@ -457,8 +461,9 @@ class Books:
                 if self._store is not None:
                     self._store.close()
                 self._store = None
-                with suppress(OSError):
-                    side.unlink()
+                if not there:
+                    with suppress(OSError):
+                        side.unlink()
                 continue
             self.problems.append(
                 f"this run is recorded in {side}: take it over with"

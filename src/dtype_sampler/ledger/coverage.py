@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import count
@@ -10,6 +10,7 @@ from itertools import count
 from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import CellRecord, FailureRecord, TestRecord
+from dtype_sampler.sampling.again import Past, take
 from dtype_sampler.sampling.axes import by_value
 from dtype_sampler.sampling.candidates import family_of
 from dtype_sampler.sampling.rule import choose, seed_after
@@ -47,6 +48,14 @@ class CellState:
         return self.record is not None and self.record.failing
 
     @property
+    def untried(self) -> bool:
+        """Whether it is a suspect that has not been tried since: the next run takes it alone."""
+        record = self.record
+        if record is None or record.verdict is None or not record.suspect:
+            return False
+        return record.last.at <= record.verdict.at
+
+    @property
     def verdict_at(self) -> float | None:
         """When its last verdict was; None if a suspicion has come since."""
         if self.record is None or self.record.verdict is None or self.record.suspect:
@@ -62,6 +71,8 @@ class TestState:
 
     test: TestRecord
     cells: tuple[CellState, ...]
+    # The labels that run alone, as they did not pass alone after they had been suspects.
+    alone: tuple[str, ...] = ()
 
     @property
     def missing(self) -> list[CellState]:
@@ -216,6 +227,7 @@ def assess(
     device: Iterable[str] | None = None,
     pattern: str | None = None,
     since: float | None = None,
+    alone: Mapping[str, Mapping[str, Collection[str]]] | None = None,
     skipped: str = MISSING,
     failures: Iterable[FailureRecord] = (),
 ) -> Coverage:
@@ -224,8 +236,8 @@ def assess(
     device: just these types of device. pattern: just test keys that match it, as a shell would.
     since: verdicts before that moment are too old to count; in seconds since 1970. skipped: whether
     cells that every run so far has skipped are `missing`, or kept `apart` from what can be covered,
-    as those are that the device refuses. failures: in which ways cells
-    failed; empty where that is not to be told.
+    as those are that the device refuses. failures: in which ways cells failed; empty where that is
+    not to be told. alone: as `History` has it.
     """
     known: Mapping[Cell, CellRecord] = {record.cell: record for record in cells}
     ways: dict[Cell, dict[str, FailureRecord]] = {}
@@ -242,7 +254,8 @@ def assess(
         found = tuple(_state(cell, known.get(cell), since, skipped) for cell in of_test)
         if not ways.keys().isdisjoint(one.cell for one in found):
             found = tuple(replace(one, failure=_last(one, ways)) for one in found)
-        states.append(TestState(test, found))
+        lone = (alone or {}).get(test.device, {}).get(test.key, ())
+        states.append(TestState(test, found, tuple(one for one in test.declared if one in lone)))
     return Coverage(tuple(states))
 
 
@@ -278,22 +291,28 @@ def samples_of(
     first: int,
     strategy: str = "rotate",
     reach: Collection[str] | None = None,
+    again: Sequence[str] = (),
 ) -> Iterator[tuple[str, ...]]:
     """The labels that a test takes with this seed and with the ones after it, for ever.
 
-    Suspects come first, one in each run. strategy, reach: as for `sample_of`.
+    Suspects come first, one in each run; what runs alone goes on to do so. strategy, reach: as for
+    `sample_of`. again: what the first of these runs takes on top, as it failed or was hidden.
     """
-    suspects = [one.cell.label for one in state.cells if one.state == SUSPECT]
+    test = state.test
+    suspects = [one.cell.label for one in state.cells if one.untried]
     verdicts = {one.cell.label: one.verdict_at for one in state.cells if one.verdict_at is not None}
     for run in count():
         seed = seed_after(first, run)
-        if suspects:
-            yield (suspects.pop(seed % len(suspects)),)
-        else:
-            taken = sample_of(state, seed, strategy, reach, verdicts)
-            # Newer than all that is known, and each run newer than the one before.
-            verdicts |= dict.fromkeys(taken, 1e300 + run * 1e290)
-            yield taken
+        sample = () if suspects else sample_of(state, seed, strategy, reach, verdicts)
+        on_top = again if run == 0 else ()
+        past = Past(failing=on_top, suspects=suspects, alone=state.alone)
+        taken, _ = take(
+            sample, test.declared, past, seed=seed, k=k_of(test), fixed=len(test.always)
+        )
+        suspects = [label for label in suspects if label not in taken]
+        # Newer than all that is known, and each run newer than the one before.
+        verdicts |= dict.fromkeys(taken, 1e300 + run * 1e290)
+        yield taken
 
 
 def sample_of(

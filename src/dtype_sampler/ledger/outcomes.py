@@ -35,6 +35,8 @@ _WEIGHT = {
     CRASHED: 8,
 }
 OUTCOMES = frozenset(_WEIGHT)
+# Said of one of several, these make suspects of all.
+_DOUBTS = frozenset({FAILED, CRASHED, XFAILED})
 # With these a test ends before its loop does.
 _ENDINGS = frozenset({FAILED, XFAILED, SKIPPED, CRASHED, SUSPECT})
 
@@ -105,7 +107,7 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
             continue
         sure, doubtful = _meant(observation, known[-1])
         _say(cells, sure, outcome)
-        _say(cells, doubtful, SUSPECT if outcome in (FAILED, CRASHED, XFAILED) else outcome)
+        _say(cells, doubtful, SUSPECT if outcome in _DOUBTS else outcome)
         blamed.update(sure, doubtful)
     if any(map(_ran, observations)):
         entered = (
@@ -237,6 +239,9 @@ def _meant(
         # It went on after what it said last, nobody knows how far.
         doubtful = loops | {cell for cell in order if cell not in entered}
         doubtful = doubtful or entered - item
+    elif observation.when == "crash" and known.get("apart"):
+        # Which of its threads took the process along?
+        doubtful = loops
     elif "teardown" in (observation.when, known.get("phase")) or _said(observation) == XPASSED:
         doubtful = entered - item
     elif observation.subtest and any(named):

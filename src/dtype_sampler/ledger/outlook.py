@@ -227,9 +227,7 @@ def last_runs(coverage: Coverage, runs: Sequence[RunRecord]) -> dict[Name, RunRe
 
 
 def rechecked(state: TestState, hidden: Hidden) -> list[str]:
-    """The labels that the next run takes of a test on top of its sample."""
-    if state.suspects:
-        return []
+    """The labels that the next run takes of a test on top of its sample, if it runs no suspect."""
     again = [one.cell.label for one in state.failing]
     return [*again, *hidden.get(state.test.device, {}).get(state.test.key, ())]
 
@@ -265,7 +263,7 @@ def sample_after(
     if run.strategy not in STRATEGIES:
         return ()
     seed = seed_following(run, runs)
-    taken = {*next(samples_of(state, seed, run.strategy)), *rechecked(state, hidden)}
+    taken = next(samples_of(state, seed, run.strategy, again=rechecked(state, hidden)))
     return tuple(label for label in able if label in taken)
 
 

@@ -6,6 +6,7 @@ What is wrong raises ValueError, in words that follow the name of the file.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -30,7 +31,11 @@ LATEST = 253_402_214_400.0
 # Of one test; the work that a pool makes grows with its square.
 MOST_LABELS = 10_000
 _LONGEST_JSON = 1 << 20
-_MOST = 1 << 53
+# Characters. No system takes a longer command line, and what we write is far shorter.
+_LONGEST_LINE = 1 << 22
+# Not just those of today: there may be more of them without another schema.
+_STRATEGY = re.compile(r"[a-z][a-z0-9_-]{0,30}")
+MOST = 1 << 53
 
 
 def moment(value: object, what: str) -> float:
@@ -41,7 +46,7 @@ def moment(value: object, what: str) -> float:
     raise ValueError(f"{what} is no time")
 
 
-def number(value: object, what: str, most: int = _MOST) -> int:
+def number(value: object, what: str, most: int = MOST) -> int:
     """An integer from 0 on."""
     if type(value) is int and 0 <= value <= most:
         return value
@@ -86,14 +91,14 @@ def lasted_of(value: object, what: str) -> Lasted:
     found = _json(value, what)
     if not isinstance(found, list | tuple) or len(found) > NEWEST:
         raise ValueError(f"{what} are no durations")
-    told, before = [], _MOST
+    told, before = [], MOST
     for pair in found:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise ValueError(f"{what} are no durations")
         run, micros = pair
         # As `number` does it, which would take as long again: a suite has 200,000 cells.
         if not (
-            type(run) is int and type(micros) is int and 0 <= run < before and 0 <= micros < _MOST
+            type(run) is int and type(micros) is int and 0 <= run < before and 0 <= micros < MOST
         ):
             raise ValueError(f"{what} are no durations, the newest first")
         before = run
@@ -109,6 +114,11 @@ def checked_run(run: RunRecord) -> RunRecord:
             text(value, f"runs.{field.name}")
         elif field.type == "bool" and type(value) is not bool:
             raise ValueError(f"runs.{field.name} is neither true nor false")
+    if _STRATEGY.fullmatch(run.strategy) is None:
+        raise ValueError("runs.strategy is none")
+    for name, said in (("lane", run.lane or ""), ("part", run.part), ("command", run.command)):
+        if len(said) > _LONGEST_LINE:
+            raise ValueError(f"runs.{name} is too long")
     number(run.number, "runs.number")
     number(run.seed, "runs.seed", MAX_SEED)
     moment(run.started, "runs.started")
@@ -214,7 +224,7 @@ def observed_of(row: Sequence[Any], outcomes: Sequence[str]) -> Observed:
     milliseconds when since then, and how long.
     """
     key, label, device, nodeid, outcome, started, at, duration = row
-    if type(at) is not int or abs(at) > _MOST:
+    if type(at) is not int or abs(at) > MOST:
         raise ValueError("observations.at is no time")
     if duration is not None:
         duration = number(duration, "observations.duration") / 1000
@@ -239,7 +249,7 @@ def failure_of(kind: object, message: object) -> Failure:
 def failed_of(row: Sequence[Any]) -> FailureRecord:
     """row: key, label, device, uid and start of the run, milliseconds since then, kind, message."""
     key, label, device, uid, started, at, kind, message = row
-    if type(at) is not int or abs(at) > _MOST:
+    if type(at) is not int or abs(at) > MOST:
         raise ValueError("failures.at is no time")
     return FailureRecord(
         Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device")),

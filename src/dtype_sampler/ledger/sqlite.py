@@ -51,6 +51,7 @@ from dtype_sampler.ledger.records import (
 from dtype_sampler.ledger.rows import (
     LATEST,
     MARKS_MEAN,
+    MOST,
     MOST_LABELS,
     cell_of,
     failed_of,
@@ -161,6 +162,14 @@ _WRONG_CELLS = "SELECT cells.id FROM cells WHERE {} LIMIT 1".format(
             ),
         ]
     )
+)
+_WRONG_OBSERVATIONS = (
+    "SELECT run, cell FROM observations LEFT JOIN runs ON runs.id = run"
+    " WHERE typeof(outcome) <> 'integer'"
+    f" OR outcome NOT BETWEEN 0 AND {len(_OUTCOMES) - 1}"
+    f" OR typeof(at) <> 'integer' OR at NOT BETWEEN -{MOST} AND {MOST}"
+    f" OR started + at / 1000.0 NOT BETWEEN 0 AND {LATEST!r}"
+    f" OR duration < 0 OR duration > {MOST} OR typeof(duration) NOT IN ('integer', 'null') LIMIT 1"
 )
 _WRONG_FAILURES = (
     "SELECT failures.cell FROM failures LEFT JOIN kinds ON kinds.id = failures.kind"
@@ -382,12 +391,17 @@ class SqliteStore(Store):
         return History(seed, failing, ages, suspect, alone, hidden, lanes)
 
     def check(self) -> None:
-        """Raise LedgerError if runs, tests or cells hold what none can."""
+        """Raise LedgerError if there is anything that no ledger can hold: who reads only a part of
+        the file is to say the same of it as who reads all.
+        """
         self.runs()
         self.tests()
         # There are many of these, and SQLite looks at them faster.
         for (cell_id,) in self._rows(_WRONG_CELLS):
             raise damaged(self.path, f"cells holds in row {cell_id} what none can")
+        for run_id, cell_id in self._rows(_WRONG_OBSERVATIONS):
+            what = f"observations holds of run {run_id} and cell {cell_id} what none can"
+            raise damaged(self.path, what)
         for _ in self._rows(_WRONG_FAILURES):
             raise damaged(self.path, "failures holds what none can")
 

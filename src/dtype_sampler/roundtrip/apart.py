@@ -30,6 +30,8 @@ WORKER = "from dtype_sampler.roundtrip.worker import main; main()"
 MOST_DEATHS = 32
 # A cell takes milliseconds; the first may have kernels to compile or load.
 PATIENCE = 120.0
+# Until its first word it imports torch, which takes minutes on a machine that has other work.
+STARTING = 600.0
 
 
 @dataclass
@@ -167,8 +169,7 @@ def _listen(
     with suppress(OSError):
         json.dump(request, process.stdin)
         process.stdin.close()
-    # Until the first word it is starting up, which takes as long as it takes.
-    waiting = max(patience, PATIENCE)
+    waiting = max(patience, STARTING)
     while True:
         try:
             line = lines.get(timeout=waiting)

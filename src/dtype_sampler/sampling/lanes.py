@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 from dtype_sampler.sampling.rule import seed_after
+
+# Characters of paths, and of options, of which a selection says each.
+_LONGEST = 10_000
 
 
 class Lane(NamedTuple):
@@ -34,15 +38,26 @@ def selection_of(paths: Iterable[str], options: Iterable[tuple[str, str]]) -> st
     and values that decide which tests run, or how samples are taken; a flag without a value has
     an empty one. Order and repeats do not matter, nor does what another path holds already.
     """
+    options = list(options)
     normal = sorted({_normal(path) for path in paths})
     kept = [path for path in normal if not any(_within(path, other) for other in normal)]
     words = [
         f"{flag}={' '.join(value.split())}" if value else flag
         for flag, value in sorted(set(options))
     ]
-    text = " ".join(shlex.quote(word) for word in (*kept, *words))
+    flags = sorted({flag for flag, _ in options})
+    text = " ".join(filter(None, (_short(kept, kept[:1]), _short(words, flags))))
     # Names of files may be no text, which neither a database nor another process takes.
     return text.encode(errors="backslashreplace").decode()
+
+
+def _short(words: Sequence[str], known_by: Sequence[str]) -> str:
+    """The words, or what is known by these where a thousand tests are named one by one."""
+    text = " ".join(map(shlex.quote, words))
+    if len(text) <= _LONGEST:
+        return text
+    digest = blake2b(text.encode(errors="backslashreplace"), digest_size=16).hexdigest()
+    return " ".join([*map(shlex.quote, known_by), "...", f"{len(words)}:{digest}"])
 
 
 def _normal(path: str) -> str:

@@ -122,6 +122,12 @@ class UnderTest:
         others = {label for loops in self._threads[1:] for _, label, _ in loops}
         return tuple(dict.fromkeys([*(label for _, label, _ in self._tests_own), *sorted(others)]))
 
+    @property
+    def apart(self) -> bool:
+        """Whether threads of the test have different labels under test."""
+        in_hand = ({label for _, label, _ in loops} for loops in self._threads)
+        return len({frozenset(labels) for labels in in_hand if labels}) > 1
+
     def here(self) -> Mapping[int, tuple[object, ...]]:
         """The loops that this thread is in, each with its label, for `since` and `back_to`."""
         # Held, so that no other one can have the identity of one of them.

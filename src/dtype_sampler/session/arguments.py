@@ -195,7 +195,13 @@ _HARMLESS_AGAIN = _names(
     "-p -o --override-ini -W --pythonwarnings --deselect --disable-plugin-autoload"
 )
 _FILTERS = frozenset({"-k", "-m", "--deselect"})
-_SECRET = re.compile(r"(token|password|passwd|passphrase|secret|credentials?|key)$")
+_SECRET = re.compile(
+    r"(token|password|passwd|pwd|passphrase|secrets?|credentials?|bearer)$|^(api|access|auth)?keys?$"
+)
+# Before such a word: of a tokenizer, of a table.
+_HARMLESS_BEFORE = _names(
+    "bos cls eos mask pad sep special unk cache foreign group index partition primary public sort"
+)
 _USER_OF_URL = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
 
 
@@ -311,4 +317,10 @@ def without_secrets(line: Iterable[str]) -> list[str]:
 
 
 def _secret(name: str) -> bool:
-    return any(_SECRET.search(part) for part in re.split(r"[-_.]", name.lower()))
+    """Whether something of this name is not to be shown."""
+    # camelCase has parts, too.
+    parts = re.split(r"[-_.]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower())
+    return any(
+        _SECRET.search(part) and before not in _HARMLESS_BEFORE
+        for before, part in zip(["", *parts], parts, strict=False)
+    )

@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.failures import Failure
     from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 
+# Characters of a command line that the ledger keeps: it may name thousands of tests.
+_LONGEST = 10_000
 # So many tests with cells that never ran are looked at for the steps that their seeds go in.
 _LOOKED_AT = 200
 # The labels that the items of this process's tests declare, kept where `--dtype-only` needs them.
@@ -255,6 +257,7 @@ class Controller:
         from dtype_sampler.session.arguments import without_secrets
 
         arguments = self.config.invocation_params.args
+        command = shlex.join(["pytest", *without_secrets(map(str, arguments))])
         where: dict[str, Any] = {**machine()}
         self.books.begin(
             RunRecord(
@@ -263,7 +266,7 @@ class Controller:
                 seed=self.plan.seed,
                 seed_origin=self.plan.seed_origin,
                 strategy=self._strategy,
-                command=shlex.join(["pytest", *without_secrets(map(str, arguments))]),
+                command=command if len(command) <= _LONGEST else f"{command[:_LONGEST]} ...",
                 commit=commit_of(self.config.rootpath),
                 device=payload["samples"][0]["device"],
                 lane=self.plan.lane,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
-from math import gcd
+from dataclasses import replace
 from operator import index
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
@@ -14,6 +14,7 @@ from dtype_sampler.roundtrip.support import (
     device_type,
     refusal,
 )
+from dtype_sampler.sampling.again import Past, take
 from dtype_sampler.sampling.candidates import (
     DTYPE_NAMES,
     POOL_NAMES,
@@ -195,35 +196,24 @@ def draw(
         labels = past.get(where, {}).get(key, ())
         return [label for label in labels if label in pool.labels and available(label)]
 
-    # What failed last stays until it passes, on top of what the seed picks; and so does what a loop
-    # did not get to, until it does.
-    failing, hidden = known(plan.recheck), known(plan.hidden)
-    again = [label for label in dict.fromkeys((*hidden, *failing)) if label not in chosen]
-    loners: list[str] = []
-    if steered is not None:
-        # All of that has had its part in it.
-        again = []
-    elif left is None and not everything:
-        # A loop, where together it may not be possible to tell which one fails.
-        if suspects := in_order(pool, known(plan.suspects)):
-            chosen, again = (), [suspects[plan.seed % len(suspects)]]
-        elif loners := in_order(pool, known(plan.alone)):
-            # After so many seeds the samples come again.
-            rest = len(pool.labels) - len(always)
-            period = rest // gcd(rest, k - len(always)) if rest else 1
-            chosen = beside(chosen, loners, plan.seed // period)
-            again = [label for label in again if label not in loners]
-    declared = tuple(label for label in pool.labels if label in chosen or label in again)
+    past = Past(known(plan.recheck), known(plan.hidden))
+    if left is None and not everything:
+        # A loop, which takes several in one go.
+        suspects, alone = known(plan.suspects), known(plan.alone)
+        past = replace(past, suspects=in_order(pool, suspects), alone=in_order(pool, alone))
+    # What steers has given all of that its part already.
+    having = past if steered is None else Past()
+    declared, by_past = take(chosen, pool.labels, having, seed=plan.seed, k=k, fixed=len(always))
     turns = declared
     expected = tuple(plan.known.get(where, {}).get(key, ()))
     if loop and plan.only:
         named = as_named(declared, plan.only)
         turns = in_turn(named, known=expected)
-        again = again if turns == named else [*turns]
+        by_past = by_past or turns != named
     elif loop and plan.run and steered is not None:
         turns = tuple(label for label in steered[1] if label in declared)
     elif loop:
-        turns = in_turn(declared, hidden=hidden, failing=failing, known=expected)
+        turns = in_turn(declared, hidden=past.hidden, failing=past.failing, known=expected)
     return SampleRecord(
         key,
         where,
@@ -235,7 +225,8 @@ def draw(
         left=_left(plan, pool, left),
         skipped=dict(skipped or {}),
         # With --dtype-only, the command line says all of it, but for what is known to fail.
-        by_name=bool(again or loners or steered is not None)
+        by_name=by_past
+        or steered is not None
         or (turns != declared and not plan.only)
         or (plan.strategy == "oldest" and not everything),
         order=(seed, order_key),
@@ -376,19 +367,6 @@ def draw_within(plan: RunPlan, outer: SampleRecord, label: str) -> tuple[int, st
         )
     # No test key has this character.
     return seed, f"{key}\0{label}"
-
-
-def beside(chosen: tuple[str, ...], loners: Sequence[str], turn: int) -> tuple[str, ...]:
-    """What to take of a sample in which some are to run alone: it without them, or one of them.
-
-    turn: how often the seeds have been round all samples. Every other time those that are to run
-    alone have their turn, and the others in between, so that nobody starves.
-    """
-    picked = [label for label in chosen if label in loners]
-    others = tuple(label for label in chosen if label not in loners)
-    if picked and (turn % 2 or not others):
-        return (picked[turn // 2 % len(picked)],)
-    return others
 
 
 def _lacking(label: str) -> str:

@@ -116,9 +116,7 @@ def is_sampled(name: str, patterns: tuple[str, ...]) -> bool:
 def unmatched(patterns: Sequence[str], arguments: Mapping[str, bool]) -> list[str]:
     """What to say of the names of `dtype_sampler_argnames` that no test is parametrized over.
 
-    Where some match, a name that matches nothing may be there for later, or for other suites: it is
-    told only if there is one so near that it is a typing error. arguments: as in
-    `Parametrizations`.
+    arguments: as in `Parametrizations`.
     """
     parametrized = [name for name, yes in arguments.items() if yes]
     found = {name for name in parametrized if is_sampled(name, tuple(patterns))}
@@ -132,12 +130,12 @@ def unmatched(patterns: Sequence[str], arguments: Mapping[str, bool]) -> list[st
         guess = None if fitting else nearest(pattern, tuple(dict.fromkeys(near)))
         if guess:
             problems.append(f"{pattern}: no test has such an argument, did you mean {guess!r}?")
-        elif fitting and not found:
+        elif fitting:
             problems.append(
                 f"{pattern}: no test is parametrized over {fitting[0]}, which is an argument of"
                 " tests"
             )
-        elif not found:
+        else:
             problems.append(f"{pattern}: no test has such an argument")
     return problems
 

@@ -8,7 +8,11 @@ from typing import Any
 
 from dtype_sampler.sampling.candidates import exact_name
 from dtype_sampler.sampling.plan import RunPlan
+from dtype_sampler.session.arguments import HIDDEN
 from dtype_sampler.session.settings import CLI, ENV, NO_BASELINE, Settings
+
+# How the lines begin that are to be pasted.
+_COMMANDS = frozenset({"same sample", "this dtype only", "one at a time"})
 
 
 def quoted(text: str) -> str:
@@ -120,7 +124,20 @@ def lines(
         options = [f"--dtype-seed={plan.seed}", *device_option(settings, plan)]
         options += [*common, *overriding]
         text.append(f"this dtype only: {command(node, options)}")
-    return text
+    return _without_repeats(text)
+
+
+def _without_repeats(text: Sequence[str]) -> list[str]:
+    """Each command once; and what to do where a part of one is not shown."""
+    found: dict[str, str] = {}
+    for line in text:
+        what, _, command = line.partition(": ")
+        # A dtype that ran alone is the same sample.
+        found.setdefault(command.strip() if what in _COMMANDS else line, line)
+    lines = list(found.values())
+    if any(HIDDEN in line for line in lines):
+        lines.append(f"{HIDDEN} stands for what may be a secret: put its value there")
+    return lines
 
 
 def _hidden(payload: Mapping[str, Any]) -> tuple[str, ...]:

@@ -31,7 +31,8 @@ _LIMIT = 1 << 20
 
 
 class Trace:
-    """A file of two lines: the payload of the test that runs, and the labels under test.
+    """A file of two lines: the payload of the test that runs, and the labels under test, with
+    whether they are of threads that have different ones.
 
     The second is written by itself where nothing else has changed, as in every further pass over a
     sample. What stands behind the second line is of earlier times. A file that can't be written
@@ -43,21 +44,21 @@ class Trace:
         self._file = file
         self._state: object = None
         self._end = 0
-        self._lines: dict[tuple[str, ...], bytes] = {}
+        self._lines: dict[tuple[tuple[str, ...], bool], bytes] = {}
 
     def note(self, item: str, *tests: RunningTest) -> None:
         """Write down what *item*, a node id of pytest's, is doing.
 
         tests: the item's own, and those of the fixtures that it is setting up.
         """
-        labels = tests[0].under_test.labels()
+        labels, apart = tests[0].under_test.labels(), tests[0].under_test.apart
         for test in tests[1:]:
             labels += test.under_test.labels()
+        line = self._lines.get((labels, apart))
+        if line is None:
+            line = self._lines[labels, apart] = json.dumps([labels, apart]).encode() + b"\n"
         state = [test.state() for test in tests]
         if state == self._state:
-            line = self._lines.get(labels)
-            if line is None:
-                line = self._lines[labels] = json.dumps(labels).encode() + b"\n"
             self._write(line, self._end)
             return
         payload = tests[0].to_wire(*tests[1:])
@@ -65,7 +66,7 @@ class Trace:
             return
         del payload["under_test"]
         head = json.dumps(payload | {"phase": tests[0].phase, "item": item}).encode() + b"\n"
-        self._write(head + json.dumps(labels).encode() + b"\n", 0)
+        self._write(head + line, 0)
         self._state, self._end = state, len(head)
         if len(self._lines) > 1000:
             self._lines.clear()
@@ -88,9 +89,10 @@ class Trace:
         """The payload of *item* as it was when its process died; None if it left none."""
         try:
             self._file.seek(0)
-            head, labels, *_ = self._file.read(_LIMIT).split(b"\n", 2)
+            head, in_hand, *_ = self._file.read(_LIMIT).split(b"\n", 2)
             payload: dict[str, Any] = json.loads(head)
-            payload["under_test"] = tuple(json.loads(labels))
+            labels, apart = json.loads(in_hand)
+            payload |= {"under_test": tuple(labels)} | ({"apart": True} if apart else {})
             return payload if payload.pop("item") == item else None
         except (OSError, ValueError, LookupError, TypeError):
             return None

@@ -1,403 +1,131 @@
-"""The state machine: runs random suites in random ways, and asks the books what happened."""
+"""What puts sessions one after the other: the state machine, or a seed."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stderr, redirect_stdout
-from io import StringIO
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from books import suites, witnessed
-from books.suites import ITEMS, PASSES
-from dtype_sampler.commands.main import main
-from dtype_sampler.ledger.sqlite import SqliteStore
+from books.choices import Drawn, Seeded
+from books.sessions import Sessions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
-LEDGER = ".dtype-ledger.sqlite"
+ACTIONS = (
+    *("another_behaviour", "all_mended"),
+    *("here", "in_workers", "killed", "in_shards", "consecutive_runs_cover_all"),
+)
 
 
-def takes_part(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A precondition: the rule of this name is asked for."""
-    return precondition(lambda machine: not machine.only or name in machine.only)
+def action(call: Callable[[Any, st.DataObject], None]) -> Callable[..., None]:
+    """A rule that does what the method of `Sessions` of this name does."""
+    name = call.__name__
+
+    def allowed(machine: Any) -> bool:
+        return (not machine.only or name in machine.only) and machine.sessions.can(name)
+
+    return precondition(allowed)(rule(data=st.data())(call))
 
 
 class Books(RuleBasedStateMachine):
-    """One ledger over many sessions, and what it must say by now.
-
-    Set on a subclass: pytester, what runs pytest; patch, for the environment; workers and kills,
-    whether sessions with xdist's workers, and such that are killed, take part; shapes and kinds,
-    of the tests and of how they go; only, the rules that take part, none means all.
+    """Set on a subclass: given, what `Sessions` takes besides choices; only, the rules that take
+    part, none means all.
     """
 
-    pytester: pytest.Pytester
-    patch: pytest.MonkeyPatch
-    workers = False
-    kills = False
-    shapes: Sequence[str] = suites.SHAPES
-    kinds: Sequence[str] = suites.BEHAVIOURS
+    given: Mapping[str, Any]
     only: Collection[str] = ()
-    _suites = 0
 
     @initialize(data=st.data())
     def a_suite(self, data: st.DataObject) -> None:
-        """The files, and how each test goes with each dtype at first."""
-        tests = data.draw(suites.tests(self.shapes))
-        type(self)._suites += 1
-        self.folder = self.pytester.path / f"suite{self._suites}"
-        self.folder.mkdir()
-        self.tests = {test.nodeid: test for test in tests}
-        # Most of it passes, as elsewhere.
-        kinds = st.sampled_from([PASSES] * max(len(self.kinds), 1) + list(self.kinds))
-        self.behaviours = {
-            test.nodeid: {label: data.draw(kinds) for label in test.labels} for test in tests
-        }
-        # Of the cells: the last verdict, and whether it could be told.
-        self.verdicts: dict[witnessed.Cell, witnessed.Truth] = {}
-        self.declared: dict[str, set[str]] = {}
-        self.session = 0
-        self.runs: set[str] = set()
-        suites.write(self.folder, tests)
-        self.shown = ""
+        self.sessions = Sessions(Drawn(data), **self.given)
 
-    # What happens to the suite.
-
-    @takes_part("another_behaviour")
-    @rule(data=st.data())
+    @action
     def another_behaviour(self, data: st.DataObject) -> None:
-        """A cell begins to fail, or is mended."""
-        test = self.tests[data.draw(st.sampled_from(sorted(self.tests)))]
-        label = data.draw(st.sampled_from(test.live))
-        self.behaviours[test.nodeid][label] = data.draw(st.sampled_from(self.kinds))
+        self.sessions.another_behaviour(Drawn(data))
 
-    @takes_part("all_mended")
-    @rule()
-    def all_mended(self) -> None:
-        """Nothing fails any more."""
-        for behaviour in self.behaviours.values():
-            behaviour.update(dict.fromkeys(behaviour, PASSES))
+    @action
+    def all_mended(self, data: st.DataObject) -> None:
+        self.sessions.all_mended(Drawn(data))
 
-    # Sessions.
-
-    def _tame(self) -> bool:
-        """Whether the tests leave the process alone, and need no other."""
-        return not any(
-            set(behaviour.values()) & set(suites.IN_WORKERS)
-            for behaviour in self.behaviours.values()
-        )
-
-    @takes_part("here")
-    @precondition(_tame)
-    @rule(data=st.data())
+    @action
     def here(self, data: st.DataObject) -> None:
-        """A session in this process, of all or of a part."""
-        args = data.draw(
-            st.sampled_from(
-                [(), (), ("--all-dtypes",), ("--lf",), ("--dtype-seed=7",), ("-x",), ("--ff",)]
-            )
-        )
-        where = data.draw(self._selections())
-        reruns = data.draw(st.sampled_from([None, None, "0", "1"]))
-        if reruns is not None:
-            args = ("-p", "rerunfailures", f"--reruns={reruns}", *args)
-        elif data.draw(st.booleans()):
-            # The same twice, where paths are given twice.
-            args, where = ("--keep-duplicates", *args), where * 2
-        self._check(self._pytest(*args, *where), reruns=reruns is not None, where=where, args=args)
+        self.sessions.here(Drawn(data))
 
-    def _selections(self) -> st.SearchStrategy[tuple[str, ...]]:
-        nodes = [test.nodeid for test in self.tests.values()]
-        items = [
-            test.item(label)
-            for test in self.tests.values()
-            if test.shape in ITEMS
-            for label in test.labels
-        ]
-        files = sorted({test.file for test in self.tests.values()})
-        whole = st.sampled_from([(), ("-k", "test_0 or test_1")])
-        parts = st.lists(st.sampled_from([*nodes, *items, *files]), min_size=1, max_size=2)
-        return whole | whole | parts.map(lambda some: tuple(dict.fromkeys(some)))
+    @action
+    def in_workers(self, data: st.DataObject) -> None:
+        self.sessions.in_workers(Drawn(data))
 
-    @takes_part("in_workers")
-    @precondition(lambda self: self.workers)
-    @rule(
-        how=st.sampled_from(
-            [
-                ("-n2",),
-                ("-n1",),
-                ("-n2", "--dist=loadscope"),
-                ("-n2", "--dist=loadfile"),
-                ("--tx=2*popen", "--dist=each"),
-            ]
-        )
-    )
-    def in_workers(self, how: tuple[str, ...]) -> None:
-        """A session with xdist's workers."""
-        told = [how for behaviour in self.behaviours.values() for how in behaviour.values()]
-        if "--dist=each" in how and {suites.CRASHES, suites.CRASHES_ONCE}.intersection(told):
-            # xdist itself ends the session when it replaces a worker then.
-            how = ("-n2",)
-        self._check(self._pytest("-p", "xdist", *how), reruns=False, where=(), args=how)
-
-    @takes_part("killed")
-    @precondition(lambda self: self.kills)
-    @rule(data=st.data())
+    @action
     def killed(self, data: st.DataObject) -> None:
-        """A session in a process of its own, which a test ends."""
-        test = self.tests[data.draw(st.sampled_from(sorted(self.tests)))]
-        before = self.behaviours[test.nodeid].copy()
-        label = data.draw(st.sampled_from(test.live))
-        self.behaviours[test.nodeid][label] = suites.CRASHES
-        self._begin()
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *self._out()],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        self.shown = done.stdout + done.stderr
-        self.behaviours[test.nodeid] = before
-        self._check(done.returncode, reruns=False, where=(), args=(), died=done.returncode == 3)
+        self.sessions.killed(Drawn(data))
 
-    @takes_part("in_shards")
-    @precondition(_tame)
-    @rule(data=st.data())
+    @action
     def in_shards(self, data: st.DataObject) -> None:
-        """Two sessions on copies of the ledger, by node ids, put together again."""
-        nodes = [test.item(label) for test in self.tests.values() for label in test.labels]
-        nodes = list(dict.fromkeys(nodes))
-        cut = data.draw(st.integers(1, len(nodes) - 1)) if len(nodes) > 1 else 1
-        sources = []
-        for number, part in enumerate((nodes[:cut], nodes[cut:])):
-            if not part:
-                continue
-            name = f"shard{number}.sqlite"
-            if (self.folder / LEDGER).exists():
-                shutil.copy(self.folder / LEDGER, self.folder / name)
-            code = self._pytest("--dtype-seed=5", f"--dtype-ledger={name}", *part)
-            self._check(code, reruns=False, where=tuple(part), args=(), ledger=name)
-            if (self.folder / name).exists():
-                sources.append(str(self.folder / name))
-        order = data.draw(st.permutations(sources))
-        code = self._command("combine", *order, *order[:1], "--into", str(self.folder / LEDGER))
-        assert code == 0, self.shown
-        for source in sources:
-            Path(source).unlink()
-        self._check_state()
+        self.sessions.in_shards(Drawn(data))
 
-    @takes_part("consecutive_runs_cover_all")
-    @precondition(_tame)
-    @rule(between=st.booleans())
-    def consecutive_runs_cover_all(self, between: bool) -> None:
-        """With at most one dtype of a test failing, as many runs as are promised reach all."""
-        for behaviour in self.behaviours.values():
-            wrong = [label for label, how in behaviour.items() if how != PASSES]
-            behaviour.update(dict.fromkeys(behaviour, PASSES))
-            behaviour.update(dict.fromkeys(wrong[:1], suites.FAILS))
-        failing = any(suites.FAILS in one.values() for one in self.behaviours.values())
-        runs = max(-(-len(test.labels) // test.k) for test in self.tests.values())
-        for _ in range(runs + failing):
-            self._check(self._pytest(), reruns=False, where=(), args=())
-            if between:
-                # Another selection has seeds of its own.
-                part = (min(test.file for test in self.tests.values()),)
-                self._check(self._pytest(*part), reruns=False, where=part, args=())
-        blind = {test.nodeid for test in self.tests.values() if test.shape in suites.BLIND}
-        for test in self.tests.values():
-            # Which places examples come to is for Hypothesis to say.
-            if test.shape == suites.GIVEN or (failing and test.nodeid in blind):
-                continue
-            for label in test.live:
-                assert (test.nodeid, label) in self.verdicts, (test, label, self.shown)
-
-    # How it is done.
-
-    def _out(self) -> list[str]:
-        # Plugins that take no part; this one of pytest's own collects garbage for long.
-        names = ("randomly", "rerunfailures", "hypothesispytest", "unraisableexception")
-        return [part for name in names for part in ("-p", f"no:{name}")]
-
-    def _begin(self) -> None:
-        self.session += 1
-        self.patch.setenv("SESSION", str(self.session))
-        self.patch.setenv("PYTHONDONTWRITEBYTECODE", "1")
-        self.patch.chdir(self.folder)
-        suites.write_behaviours(self.folder, self.behaviours)
-
-    def _pytest(self, *args: str) -> int:
-        self._begin()
-        asked = {args[at + 1] for at, arg in enumerate(args) if arg == "-p"}
-        out = self._out()
-        out = [
-            part
-            for at in range(0, len(out), 2)
-            if out[at + 1].removeprefix("no:") not in asked
-            for part in out[at : at + 2]
-        ]
-        given = [
-            part
-            for at, part in enumerate(args)
-            # Plugins that load by themselves.
-            if part != "-p" and (at == 0 or args[at - 1] != "-p")
-        ]
-        words = [*out, f"--rootdir={self.folder}", *given]
-        # In a thread of its own: in this one every test would be taken for one of Hypothesis'.
-        with ThreadPoolExecutor(1) as thread:
-            result = thread.submit(self.pytester.runpytest_inprocess, *words).result()
-        self.shown = "\n".join([f"$ pytest {' '.join(args)}", *result.outlines, *result.errlines])
-        return int(result.ret)
-
-    def _command(self, *args: str) -> int:
-        output = StringIO()
-        with redirect_stdout(output), redirect_stderr(output):
-            code = main(args)
-        self.shown = f"$ dtype-sampler {' '.join(args)}\n{output.getvalue()}"
-        return code
-
-    def _check(
-        self,
-        code: int,
-        *,
-        reruns: bool,
-        where: tuple[str, ...],
-        args: Iterable[str],
-        ledger: str = LEDGER,
-        died: bool = False,
-    ) -> None:
-        """Hold the books to what the witness saw in the session that has just ended."""
-        events = witnessed.read(self.folder / "witness.jsonl")[str(self.session)]
-        truth = witnessed.happened(events, self.tests, reruns=reruns)
-        assert code in (0, 1, 5) or died, self.shown
-        path = self.folder / ledger
-        if not truth and not path.exists():
-            return
-        assert path.exists(), self.shown
-        if died:
-            # What the dead process left is taken over.
-            self._command("report", "--ledger", str(path))
-        store = SqliteStore.open(path)
-        try:
-            new = [run.uid for run in store.runs() if run.uid not in self.runs]
-            # Where nothing but skipped items took part there may be a run, or none.
-            assert len(new) == 1 or (not truth and not new), (new, self.shown)
-            self.runs.update(new)
-            if not truth:
-                return
-            seen = {
-                (one.cell.key, one.cell.label): one.outcome for one in store.observations(new[0])
-            }
-        finally:
-            store.close()
-        for cell, one in truth.items():
-            known = seen.pop(cell, None)
-            if died and known is None and one.what == witnessed.CRASHED:
-                continue
-            story = "\n".join(map(str, events))
-            assert one.fits(known), (
-                f"{cell}: the books say {known}, it {one.what}\n{story}\n{self.shown}"
-            )
-        for (key, label), outcome in seen.items():
-            test = self.tests[key]
-            fits = outcome not in witnessed.CREDIT
-            if test.shape not in suites.BLIND:
-                fits = outcome in witnessed.SILENT
-            assert fits, f"{key} {label}: the books say {outcome}, it never ran\n{self.shown}"
-        if any(one.what in witnessed.FAILURES for one in truth.values()):
-            assert code == 1 or died, self.shown
-        self._learn(truth, where, args)
-        if ledger == LEDGER:
-            self._check_state()
-
-    def _learn(
-        self,
-        truth: dict[witnessed.Cell, witnessed.Truth],
-        where: tuple[str, ...],
-        args: Iterable[str],
-    ) -> None:
-        for (key, label), one in truth.items():
-            # A part of a test can't take away from what is known of it.
-            self.declared.setdefault(key, set()).update(self._visible(key, label, where, args))
-            if one.what != witnessed.SKIPPED:
-                self.verdicts[key, label] = one
-
-    def _visible(
-        self, key: str, label: str, where: tuple[str, ...], args: Iterable[str]
-    ) -> Iterable[str]:
-        test = self.tests[key]
-        whole = {key, test.file}
-        collected = not where or where[0] == "-k" or whole & set(where)
-        # A marker says all of them whatever was collected.
-        if test.shape in suites.PARAMETRIZED and (not collected or "--lf" in args):
-            return {label}
-        return test.labels
-
-    def _check_state(self) -> None:
-        """The whole: what is declared, what is covered, what is failing, and the gate."""
-        path = self.folder / LEDGER
-        if not path.exists():
-            return
-        store = SqliteStore.open(path)
-        try:
-            declared = {test.key: set(test.declared) for test in store.tests()}
-            verdicts = {
-                (one.cell.key, one.cell.label): one.verdict.outcome
-                for one in store.cells()
-                if one.verdict is not None
-            }
-        finally:
-            store.close()
-        for key, labels in self.declared.items():
-            assert declared[key] >= labels, (
-                key,
-                declared[key],
-                labels,
-                self.shown,
-            )
-        for cell, one in self.verdicts.items():
-            known = verdicts.get(cell)
-            assert one.fits(known), f"{cell}: the books say {known}, it {one.what}\n{self.shown}"
-        # What is declared may be more than the model knows for sure, as after a part of a test.
-        missing = [
-            (key, label)
-            for key, labels in declared.items()
-            for label in labels
-            if (key, label) not in self.verdicts
-        ]
-        code = self._command("report", "--ledger", str(path), "--fail-under", "100")
-        if missing:
-            assert code == 2, (missing, self.shown)
-        told = all(one.told for one in self.verdicts.values())
-        failing = sum(one.what in witnessed.FAILURES for one in self.verdicts.values())
-        if failing:
-            assert "none is failing" not in self.shown, self.shown
-        elif told and not missing:
-            assert code == 0, self.shown
+    @action
+    def consecutive_runs_cover_all(self, data: st.DataObject) -> None:
+        self.sessions.consecutive_runs_cover_all(Drawn(data))
 
     def teardown(self) -> None:
-        if hasattr(self, "folder"):
-            self.patch.chdir(self.pytester.path)
-            shutil.rmtree(self.folder, ignore_errors=True)
+        if hasattr(self, "sessions"):
+            self.sessions.close()
 
 
-def machine(pytester: pytest.Pytester, patch: pytest.MonkeyPatch, **given: Any) -> type[Books]:
-    """A class of machines, as `hypothesis.stateful.run_state_machine_as_test` takes it.
-
-    given: attributes of `Books`.
-    """
+def _clear(patch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
         if name.startswith(("DTYPE_SAMPLER_", "PYTEST_")):
             patch.delenv(name)
     # The one thing that is drawn from outside.
     patch.setattr("dtype_sampler.session.planning.random_seed", lambda: 11)
-    return type("BooksStayTrue", (Books,), {"pytester": pytester, "patch": patch, **given})
+
+
+def machine(
+    pytester: pytest.Pytester,
+    patch: pytest.MonkeyPatch,
+    *,
+    only: Collection[str] = (),
+    **given: Any,
+) -> type[Books]:
+    """A class of machines, as `hypothesis.stateful.run_state_machine_as_test` takes it.
+
+    only: as of `Books`. given: as for `Sessions`.
+    """
+    _clear(patch)
+    given = {"pytester": pytester, "patch": patch, **given}
+    return type("BooksStayTrue", (Books,), {"given": given, "only": only})
+
+
+def drive(
+    pytester: pytest.Pytester,
+    patch: pytest.MonkeyPatch,
+    seeds: range,
+    *,
+    steps: int,
+    only: Collection[str] = (),
+    **given: Any,
+) -> None:
+    """For each seed one suite, to which so many things happen: the same on every machine."""
+    _clear(patch)
+    for seed in seeds:
+        choices = Seeded(str(seed))
+        sessions = Sessions(choices, pytester, patch, **given)
+        done = []
+        try:
+            for _ in range(steps):
+                can = [name for name in only or ACTIONS if sessions.can(name)]
+                if not can:
+                    break
+                done.append(choices.pick(can))
+                getattr(sessions, done[-1])(choices)
+        except AssertionError as error:
+            error.add_note(f"seed {seed}: {', '.join(done)}")
+            raise
+        finally:
+            sessions.close()

@@ -1,4 +1,12 @@
-"""Mends taken back, one at a time: the machine must find each."""
+"""Mends taken back, one at a time: the machine must find each.
+
+What it can't see, as its tests have no random data, no other plugin and no clock, is guarded by
+tests of its own: a suite's own seeds (`test_own_seeds.py`), the data of attempts
+(`test_attempts.py`), repetitions and threads, whose order nobody decides (`test_many_calls.py`, and
+the crash in `test_verdicts.py`), plugins that split the items (`test_splitting.py`), fixtures of
+wider scopes (`test_scopes.py`, `test_pairs_and_shared_fixtures.py`), forked children and what runs
+nothing (`test_what_does_not_run.py`), and `neighbours/`, beside the real packages.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +19,15 @@ from books import suites
 from dtype_sampler.ledger import outcomes, records
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.sampling import lanes
-from dtype_sampler.session import draw, examples, hooks, running, trace
+from dtype_sampler.session import (
+    controller,
+    draw,
+    examples,
+    hooks,
+    running,
+    selection,
+    trace,
+)
 
 if TYPE_CHECKING:
     import pytest
@@ -101,6 +117,28 @@ def _unwatched(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(examples.Examples, "watching", lambda *_: nullcontext())
 
 
+def _places_for_skipped(patch: pytest.MonkeyPatch) -> None:
+    told = selection.draw
+
+    def drawn(*args: Any, **kwargs: Any) -> Any:
+        return told(*args, **{**kwargs, "skipped": None})
+
+    patch.setattr(selection, "draw", drawn)
+
+
+def _expected_though_not_run(patch: pytest.MonkeyPatch) -> None:
+    told = controller._observation
+
+    def observation(report: Any, payload: Any) -> Any:
+        return replace(told(report, payload), xfail=hasattr(report, "wasxfail"))
+
+    patch.setattr(controller, "_observation", observation)
+
+
+def _no_doubt(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(outcomes, "_DOUBTS", {outcomes.FAILED, outcomes.CRASHED})
+
+
 _SUBTESTS = {"shapes": (suites.SUBTESTS, suites.UNITTEST), "only": ("here",)}
 
 MUTATIONS = (
@@ -151,4 +189,19 @@ MUTATIONS = (
         {"shapes": (suites.GIVEN,), "kinds": ("fails",), "only": ("here",)},
     ),
     Mutation("failures are not written down", _no_books_of_failures, {"only": ("here",)}),
+    Mutation(
+        "what marks skip takes places of the sample",
+        _places_for_skipped,
+        {"shapes": (suites.SKIPPED,), "kinds": (), "only": ("consecutive_runs_cover_all",)},
+    ),
+    Mutation(
+        "an item that may not run is an expected failure",
+        _expected_though_not_run,
+        {"shapes": (suites.SKIPPED,), "kinds": (), "only": ("here",)},
+    ),
+    Mutation(
+        "an expected failure of one of several is that of each",
+        _no_doubt,
+        {"shapes": (suites.LISTED,), "kinds": (suites.XFAILS,), "only": ("here",)},
+    ),
 )

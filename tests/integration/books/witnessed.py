@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from books.suites import BLIND, SampledTest
+from books.suites import AHEAD, BLIND, THREADS, SampledTest
 
 PASSED, SKIPPED, XFAILED, FAILED, CRASHED = "passed", "skipped", "xfailed", "failed", "crashed"
 # Of two things that happened to one cell in one run, the heavier one is what counts.
@@ -84,6 +84,13 @@ class Truth:
         return outcome == SUSPECT or outcome in SILENT
 
 
+def is_blind(test: SampledTest, outcomes: Iterable[str]) -> bool:
+    """Whether nobody can tell which dtype of the test it was that did not pass."""
+    if len(test.labels) == 1:
+        return False
+    return test.shape in BLIND or (test.shape in {*AHEAD, THREADS} and CRASHED in outcomes)
+
+
 def happened(
     events: Iterable[list[object]], tests: Mapping[str, SampledTest], *, reruns: bool
 ) -> dict[Cell, Truth]:
@@ -111,7 +118,7 @@ def happened(
                     # Each may have broken it, so none is credited with a pass.
                     what = FAILED if what in (PASSED, FAILED) else what
                     told = len(outcomes) == 1
-                if tests[key].shape in BLIND and len(tests[key].labels) > 1 and wrong:
+                if wrong and is_blind(tests[key], outcomes.values()):
                     told = False
                 cell = (key, label)
                 before = found.get(cell)

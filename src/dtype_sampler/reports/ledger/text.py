@@ -119,7 +119,8 @@ def size_of(line: str) -> int:
 
 def _summary_line(summary: Mapping[str, Any]) -> str:
     return (
-        f"{summary['covered']} of {summary['cells']} cells covered ({summary['percent']:.2f} %),"
+        f"{summary['covered']} of {count_of(summary['cells'], 'cell')} covered"
+        f" ({summary['percent']:.2f} %),"
         f" {summary['never_ran']} never ran, {summary['failing']} failing"
         + f", {summary['suspect']} suspect"
         * bool(summary["suspect"])
