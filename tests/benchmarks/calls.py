@@ -13,6 +13,8 @@ from tests.benchmarks.measure import interleave, pytest_process
 from tests.benchmarks.report import Result, Section
 
 AIM = 20.0
+# Of the clock at each step of a loop, in microseconds.
+MEASURING = 1.0
 REPETITIONS, QUICK = 9, 2
 K = 3
 POOLS = ("default pool", "seven mixed", 'pool "all"')
@@ -38,6 +40,7 @@ def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
     results += [
         _step("a step without reseeding", given[UNSEEDED], "loop"),
         _step("a step, reseeding", given[POOLS[0]], "loop", "seeding"),
+        _measuring(given[UNSEEDED]),
     ]
     return Section(
         f"calls: random_dtypes(k={K})",
@@ -69,6 +72,17 @@ def _result(
         for short, full in (("empty", "torch.empty"), ("sample", "random.sample"))
     }
     return Result(name, "us", samples, aim, beside)
+
+
+def _measuring(given: list[Times]) -> Result:
+    pairs = [(median(times["measured"]), median(times["unmeasured"])) for times in given]
+    return Result(
+        "measuring a step, without reseeding",
+        "us",
+        [(measured - unmeasured) / K for measured, unmeasured in pairs],
+        MEASURING,
+        {"x a step": median(measured / unmeasured for measured, unmeasured in pairs)},
+    )
 
 
 def _step(name: str, given: list[Times], what: str, seeding: str | None = None) -> Result:

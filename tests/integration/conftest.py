@@ -13,12 +13,14 @@ import numpy.random  # noqa: F401
 import pytest
 import torch  # noqa: F401
 from clones import Clone
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from dtype_sampler.commands.main import main
 
 # No clock decides about success: a busy machine may take any time for an example.
-settings.register_profile("suite", settings(), deadline=None)
+settings.register_profile(
+    "suite", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("suite")
 
 # What a test inside a test writes down, as a file reaches us from every process.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -259,14 +260,56 @@ def test_max_age(ledger, cli):
 def test_plan_says_what_a_run_takes(ledger, cli, ids):
     code, out, _ = cli("plan", "--seed", "8", "--runs", "2", "--tests", "*::test_items")
     assert code == 0
-    head, eight, nine, *takes = out.splitlines()
-    # How long is the machine's matter.
-    assert [line.split(":")[0] for line in takes] == ["run 1, seed 8", "run 2, seed 9"]
+    head, eight, nine, *minutes = out.splitlines()
     assert head == "test_it.py::test_items (cpu)"
     for seed, line in ((8, eight), (9, nine)):
         taken = ids(f"--dtype-seed={seed}", "--no-dtype-ledger", "-k", "test_items")
         labels = ", ".join(one[one.index("[") + 1 : -1] for one in taken)
         assert line == f"  {seed}: {labels}"
+    # What they take is measured, and so differs each time.
+    for number, line in enumerate(minutes):
+        assert re.fullmatch(
+            rf"run {number + 1}, seed {8 + number}: about .+, of .+ for every dtype", line
+        )
+    assert len(minutes) == 2
+
+
+def test_plan_says_how_long_runs_take(tmp_path, cli):
+    path = tmp_path / "ledger.sqlite"
+    store = SqliteStore.open(path, create=True)
+    store.open_run(RunRecord("u", 1000.0, 1, "given", "rotate", lane="", in_series=True))
+    labels = ("a", "b", "c", "d")
+    test = TestRecord("t", "cpu", labels, 1000.0, 2, rests=((1_000_000, 30_000_000),))
+    seen = [Observed(Cell("t", one, "cpu"), "t", "passed", 1001.0, 60.0) for one in labels[:3]]
+    store.append("u", [test], seen)
+    store.close()
+    for seed, words in ((["--seed", "7"], [", seed 7", ", seed 8"]), ([], ["", ""])):
+        _, out, _ = cli("plan", "--ledger", path, "--runs", "2", *seed)
+        assert out.splitlines()[3:] == [
+            f"run {number}{told}: about 2m30s, of 4m30s for every dtype"
+            for number, told in enumerate(words, 1)
+        ]
+    # d takes what the others of its test do.
+    _, out, _ = cli("report", "--ledger", path)
+    assert (
+        "the next sample takes about 2m30s, the full matrix about 4m30s (1 cell of it never" in out
+    )
+    _, out, _ = cli("history", "t", "--ledger", path)
+    assert out.splitlines()[-1] == (
+        "  takes: a 1m00s, b 1m00s, c 1m00s, d unknown, 30 s besides;"
+        " with every dtype about 4m30s, the next sample about 2m30s"
+    )
+
+
+def test_plan_of_what_was_never_measured_says_so(tmp_path, cli):
+    path = tmp_path / "ledger.sqlite"
+    store = SqliteStore.open(path, create=True)
+    store.open_run(RunRecord("u", 1000.0, 1, "given", "rotate"))
+    store.append("u", [TestRecord("t", "cpu", ("a", "b"), 1000.0, 1)], [])
+    store.close()
+    _, out, _ = cli("plan", "--ledger", path)
+    assert out.splitlines()[-1] == "run 1: unknown how long: no cell was measured yet"
+    assert "unknown: no cell was measured yet" in cli("report", "--ledger", path)[1]
 
 
 def test_plan_passes_over_what_the_device_refuses(ledger, cli):

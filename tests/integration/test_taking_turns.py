@@ -381,6 +381,7 @@ class TestReports:
         project.took()
         capsys.readouterr()
         assert main(["plan"]) == 0
-        planned = capsys.readouterr().out.splitlines()[-1].partition(": ")[2]
+        # Behind the test's name, and before what the run takes.
+        planned = capsys.readouterr().out.splitlines()[1].partition(": ")[2]
         project.run()
         assert sorted(planned.split(", ")) == sorted(label for _, label in project.took())

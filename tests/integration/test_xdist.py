@@ -154,7 +154,7 @@ def test_reports_carry_plain_builtins(project):
     )
 
     def check(value):
-        assert type(value) in (dict, tuple, list, str, int, bool, type(None))
+        assert type(value) in (dict, tuple, list, str, int, float, bool, type(None))
         for one in (
             value.items()
             if isinstance(value, dict)

@@ -1,6 +1,7 @@
 """Tests of real models in three runs of consecutive seeds, and once with all dtypes.
 
-All of it several times, as a clock tells little by one. From the root of the repository:
+All of it several times, as a clock tells little by one. Then what the ledger is for: a run by a
+budget of time, and one of which a failure is known. From the root of the repository:
 `python -m tests.realworld.demo [--first-seed=INT] [--rounds=INT]`.
 """
 
@@ -193,16 +194,54 @@ def _print_text(text: str, indent: int = 0) -> None:
     print(fill(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * 2 * indent))
 
 
-def _take(name: str, *options: str, again: bool = False) -> Run:
-    """Run pytest, and print what it says about dtypes, or all it says if it fails.
+def steered(seconds: float) -> list[str]:
+    """Runs that the ledger steers; returns what is not as it should be.
 
-    again: it was told before, and is only timed.
+    seconds: what all tests take with all dtypes.
+    """
+    with TemporaryDirectory() as folder:
+        ledger = f"--dtype-ledger={Path(folder, 'ledger.sqlite')}"
+        full = _take("A", "--all-dtypes", ledger)
+        budget = max(round(seconds / 2), 1)
+        print()
+        _print_text(f"Now the ledger knows what each dtype takes. Half of that is {budget} s:")
+        half = _take("B", f"--dtype-budget={budget}s", ledger)
+        print()
+        _print_text("Now ViT is broken in float16, on purpose, and nobody has time to mend it:")
+        broken = ("--all-dtypes", ledger, "-p", "tests.realworld.broken")
+        red = _take("C", *broken, exit_code=1)
+        print()
+        _print_text("What the ledger knows to fail is expected from here on; what is new is red:")
+        green = _take("D", *broken, "--dtype-baseline=ledger")
+    return steering_problems(full, half, red, green)
+
+
+def steering_problems(full: Run, half: Run, red: Run, green: Run) -> list[str]:
+    """What is not as it should be of runs with all dtypes, by half of the time, with a model that
+    is broken, and with the same one once that is known.
+    """
+    wrong = []
+    for run, code in ((full, 0), (half, 0), (red, 1), (green, 0)):
+        if run.exit_code != code:
+            wrong.append(f"run {run.name}: pytest exited with {run.exit_code}, not {code}")
+    cells = [sum(len(run.entered(name)) for name in full.tests) for run in (full, half)]
+    if not 0 < cells[1] < cells[0]:
+        wrong.append(f"run {half.name}: took {cells[1]} of {cells[0]} dtypes by half of the time")
+    if " 0 new" not in green.output:
+        wrong.append(f"run {green.name}: does not say that nothing is new")
+    return wrong
+
+
+def _take(name: str, *options: str, again: bool = False, exit_code: int = 0) -> Run:
+    """Run pytest, and print what it says about dtypes, or all it says if it ends otherwise.
+
+    again: it was told before, and is only timed. exit_code: what it is to end with.
     """
     if not again:
         print(f"\nrun {name}: pytest -p dtype_sampler {TESTS} {' '.join(options)}")
     run = run_pytest(name, *options)
     lines = run.output.splitlines()
-    if run.exit_code:
+    if run.exit_code != exit_code:
         print(run.output)
     elif not again:
         for line in (*(line for line in lines if line.startswith("dtype-sampler:")), lines[-1]):
@@ -250,13 +289,15 @@ def main(args: Sequence[str] | None = None) -> int:
             break
     if not wrong:
         show_times(loading, rounds)
+        wrong = steered(sum(test.seconds for test in full.tests.values()))
     print()
     for problem in wrong:
         print(f"PROBLEM: {problem}")
     if not wrong:
         _print_text(
             f"All tests passed. Runs {sampled[0].name} to {sampled[-1].name} together covered all"
-            f" {len(labels_of(full))} dtypes of every test."
+            f" {len(labels_of(full))} dtypes of every test. What was broken on purpose was red"
+            " once, and known from then on."
         )
     return 1 if wrong else 0
 

@@ -75,3 +75,15 @@ def test_noise_is_told(capsys, rounds, words):
     if len(rounds) == 3:
         # Whatever one round took, the medians are 1 and 3.
         assert row.split()[-1] == "3.00x"
+
+
+def test_steering_that_does_not_steer_is_told():
+    said = a_run("D", *POOL)
+    known = demo.Run("D", 0, 1.0, "1 known failure, 0 new, 0 mended", said.tests)
+    red = a_run("C", *POOL, exit_code=1)
+    assert demo.steering_problems(FULL, ONE, red, known) == []
+    assert demo.steering_problems(FULL, FULL, FULL, said) == [
+        "run all: pytest exited with 0, not 1",
+        "run all: took 3 of 3 dtypes by half of the time",
+        "run D: does not say that nothing is new",
+    ]

@@ -318,13 +318,31 @@ def test_after_a_call_of_a_body_nothing_of_it_is_in_hand(test):
     assert test.rest == 30
 
 
-def in_a_thread(do):
-    thread = threading.Thread(target=do)
-    thread.start()
-    thread.join()
+@pytest.fixture
+def in_a_thread():
+    """Does something in a new thread, which lives on: a dead one's number may be given again."""
+    over = threading.Event()
+    threads = []
+
+    def do(what):
+        done = threading.Event()
+
+        def run():
+            what()
+            done.set()
+            over.wait()
+
+        threads.append(threading.Thread(target=run))
+        threads[-1].start()
+        done.wait()
+
+    yield do
+    over.set()
+    for thread in threads:
+        thread.join()
 
 
-def test_threads_share_what_passes_while_both_have_something_in_hand(test):
+def test_threads_share_what_passes_while_both_have_something_in_hand(test, in_a_thread):
     one, other = test.sample("a"), test.sample("b")
     passes = [test.iterate(one), test.iterate(other)]
     for one in passes:
@@ -337,7 +355,7 @@ def test_threads_share_what_passes_while_both_have_something_in_hand(test):
     assert test.rest == 1
 
 
-def test_a_loop_that_ends_in_another_thread_takes_nothing_from_this_one(test):
+def test_a_loop_that_ends_in_another_thread_takes_nothing_from_this_one(test, in_a_thread):
     loop = test.iterate(test.sample("a"))
     next(loop)
     test.spend(1)

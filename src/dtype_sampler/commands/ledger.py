@@ -272,8 +272,11 @@ def _plan(options: argparse.Namespace) -> int:
     whole = costs.total(every_cell(coverage.tests))
     for number, taken_then in enumerate(planned if whole.cells else ()):
         seed = "" if options.seed is None else f", seed {seed_after(options.seed, number)}"
-        takes = lasting(costs.total(taken_then).seconds)
-        say(f"run {number + 1}{seed}: about {takes}, of {lasting(whole.seconds)} for every dtype\n")
+        takes = costs.total(taken_then).seconds
+        told = "unknown how long: no cell was measured yet"
+        if takes is not None:
+            told = f"about {lasting(takes)}, of {lasting(whole.seconds)} for every dtype"
+        say(f"run {number + 1}{seed}: {told}\n")
     return FINE
 
 

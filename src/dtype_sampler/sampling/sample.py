@@ -195,7 +195,8 @@ class UnderTest:
         """*loop* is over, and so are those inside it."""
         self._drop(loop)
         if self._watch is not None:
-            self._watch.leave(loop, _innermost(self._loops()))
+            loops = self._loops()
+            self._watch.leave(loop, _innermost(loops) if loops else ())
         if self._moved is not None:
             self._moved()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from threading import Lock, get_ident
 from time import perf_counter
@@ -18,12 +18,14 @@ Holder = tuple[MutableMapping[str, float], str]
 class _Hand:
     """What one thread has in hand."""
 
-    __slots__ = ("fresh", "holders", "last", "loop", "over", "ready")
+    __slots__ = ("fresh", "last", "loop", "over", "ready", "several", "thread")
 
-    def __init__(self) -> None:
-        # By the identity of where their time is put down, which lives as long as the test.
-        self.holders: dict[tuple[int, str], Holder] = {}
+    def __init__(self, thread: int) -> None:
+        self.thread = thread
+        # What was handed out last; and where there are several, all of them, by the identity of
+        # where their time is put down, which lives as long as the test.
         self.last: Holder | None = None
+        self.several: dict[tuple[int, str], Holder] | None = None
         # The loop's identity: a reference would keep one alive that the test has left.
         self.loop = 0
         # Whether the loop they were taken from is over, or there was none.
@@ -32,17 +34,23 @@ class _Hand:
         self.ready = 0.0
         self.fresh = False
 
-    def hold(self, some: Iterable[Holder]) -> None:
-        """From here on these are in hand too."""
+    def hold(self, some: Sequence[Holder], *, on_top: bool) -> None:
+        """From here on these are in hand. on_top: beside those that are."""
+        if not on_top:
+            self.last = self.several = None
         for holder in some:
-            took, label = self.last = holder
+            took, label = holder
             took.setdefault(label, 0.0)
-            self.holders[id(took), label] = holder
+            if self.last is not None:
+                if self.several is None:
+                    self.several = {(id(self.last[0]), self.last[1]): self.last}
+                self.several[id(took), label] = holder
+            self.last = holder
 
-    def back(self, around: Iterable[Holder]) -> None:
+    def back(self, around: Sequence[Holder]) -> None:
         """Out of a loop, or of a call, these are in hand."""
-        self.holders, self.last, self.fresh = {}, None, False
-        self.hold(around)
+        self.fresh = False
+        self.hold(around, on_top=False)
 
 
 class Stopwatch:
@@ -54,7 +62,7 @@ class Stopwatch:
     item per dtype, and else the rest.
     """
 
-    __slots__ = ("_base", "_begun", "_hands", "_lock", "_since", "now", "rest")
+    __slots__ = ("_base", "_begun", "_hands", "_lock", "_only", "_since", "now", "rest")
 
     def __init__(self, clock: Callable[[], float] = perf_counter) -> None:
         """clock: seconds since some moment; never goes back."""
@@ -68,6 +76,8 @@ class Stopwatch:
         self.rest = 0.0
         self._base: Holder | None = None
         self._hands: dict[int, _Hand] = {}
+        # Most tests have one thread: its hand, as this is looked at each time.
+        self._only: _Hand | None = None
         self._begun = self._since = self.now()
 
     @property
@@ -79,9 +89,10 @@ class Stopwatch:
         """The attempt is an item for *label*, whose time is put down in *took*."""
         with self._lock:
             # So is what there was of it before.
+            took.setdefault(label, 0.0)
             self._base = took, label
 
-    def hand(self, loop: object, some: Iterable[Holder], since: float, *, numbered: bool) -> None:
+    def hand(self, loop: object, some: Sequence[Holder], since: float, *, numbered: bool) -> None:
         """*loop* has handed out the last of *some*, which are in hand now.
 
         since: when it began to, as what that takes is its own. numbered: it was taken by its
@@ -89,37 +100,42 @@ class Stopwatch:
         """
         with self._lock:
             self._put_down(since)
-            thread = get_ident()
-            hand = self._hands.get(thread)
+            hand = self._mine()
             if hand is None:
-                hand = self._hands[thread] = _Hand()
-            elif not (
-                hand.fresh and (hand.over or hand.loop == id(loop)) and since - hand.ready < AT_ONCE
-            ):
-                hand.holders = {}
-            hand.hold(some)
+                thread = get_ident()
+                hand = self._hands[thread] = _Hand(thread)
+                self._only = hand if len(self._hands) == 1 else None
+            at_once = (
+                hand.fresh and since - hand.ready < AT_ONCE and (hand.over or hand.loop == id(loop))
+            )
+            hand.hold(some, on_top=at_once)
             hand.loop, hand.over, hand.fresh = id(loop), numbered, True
             hand.ready = self.now()
 
-    def leave(self, loop: object, around: Iterable[Holder]) -> None:
+    def _mine(self) -> _Hand | None:
+        """The hand of this thread."""
+        hand, thread = self._only, get_ident()
+        return hand if hand is not None and hand.thread == thread else self._hands.get(thread)
+
+    def leave(self, loop: object, around: Sequence[Holder]) -> None:
         """*loop* is over. around: what is in hand then."""
         with self._lock:
             now = self.now()
             self._put_down(now)
-            hand = self._hands.get(get_ident())
+            hand = self._mine()
             if hand is None:
                 return
-            if hand.fresh and hand.loop == id(loop) and now - hand.ready < AT_ONCE:
+            if hand.fresh and now - hand.ready < AT_ONCE and hand.loop == id(loop):
                 # Taken at once: they are used from here on.
                 hand.over, hand.ready = True, now
             else:
                 hand.back(around)
 
-    def back_to(self, around: Iterable[Holder]) -> None:
+    def back_to(self, around: Sequence[Holder]) -> None:
         """This thread has nothing in hand any more but what is around a call that has ended."""
         with self._lock:
             self._put_down(self.now())
-            hand = self._hands.get(get_ident())
+            hand = self._mine()
             if hand is not None:
                 hand.back(around)
 
@@ -127,7 +143,7 @@ class Stopwatch:
         """The test's call is over, and with it whatever it had in hand."""
         with self._lock:
             self._put_down(self.now())
-            self._hands.clear()
+            self._hands, self._only = {}, None
 
     def drawn(self, begun: float) -> None:
         """Since then a sample was drawn: what is taken before and after that is taken at once."""
@@ -141,7 +157,7 @@ class Stopwatch:
         with self._lock:
             self._put_down(self.now())
             before, self._base = self._base, None
-            hands, self._hands = self._hands, {}
+            hands, self._hands, self._only = self._hands, {}, None
         try:
             yield
         finally:
@@ -149,8 +165,10 @@ class Stopwatch:
                 self._put_down(self.now())
                 self._base = before
                 # What it took by number stays in hand.
-                left = {one: hand for one, hand in self._hands.items() if hand.holders}
+                left = {one: hand for one, hand in self._hands.items() if hand.last is not None}
                 self._hands = hands | left
+                some = [*self._hands.values()]
+                self._only = some[0] if len(some) == 1 else None
 
     def look(self) -> None:
         """Put down the time until now."""
@@ -163,15 +181,17 @@ class Stopwatch:
             # Another thread was here in between.
             return
         self._since = now
+        hand = self._only
+        if hand is not None and hand.last is not None and self._is_one(hand, now):
+            # As nearly always.
+            took, label = hand.last
+            took[label] += passed
+            return
         holders: list[Holder] = []
         for hand in self._hands.values():
-            if hand.last is None:
-                continue
-            # Until they are used, it is the last one that takes its time to be handed out.
-            if len(hand.holders) == 1 or (hand.fresh and now - hand.ready < AT_ONCE):
-                holders.append(hand.last)
-            else:
-                holders += hand.holders.values()
+            if hand.last is not None:
+                alone = hand.several is None or self._is_one(hand, now)
+                holders += [hand.last] if alone else list((hand.several or {}).values())
         if not holders:
             if self._base is None:
                 self.rest += passed
@@ -179,4 +199,8 @@ class Stopwatch:
             holders = [self._base]
         passed /= len(holders)
         for took, label in holders:
-            took[label] = took.get(label, 0.0) + passed
+            took[label] += passed
+
+    def _is_one(self, hand: _Hand, now: float) -> bool:
+        """Whether the time is the last one's: until they are used, it takes it to be handed out."""
+        return hand.several is None or (hand.fresh and now - hand.ready < AT_ONCE)
