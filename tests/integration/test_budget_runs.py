@@ -428,6 +428,11 @@ class TestBudget:
         result = project.run("--dtype-budget=10s")
         result.stdout.fnmatch_lines(["*budget=10s: 6 of 12 cells, about 10s; *"])
 
+    def test_the_first_run_with_a_budget_knows_it_from_those_without_one(self, project, items):
+        items.run({"one": "abcdef", "two": "abcdef"}, others=4.0, lane=". --all-dtypes")
+        result = project.run("--dtype-budget=10s")
+        result.stdout.fnmatch_lines(["*budget=10s: 6 of 12 cells, about 10s; *"])
+
     @pytest.mark.parametrize(("workers", "number"), [((), 1), (("-n2",), 2)])
     def test_what_was_predicted_and_what_it_took_is_told_and_kept(
         self, project, items, workers, number

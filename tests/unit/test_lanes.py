@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtype_sampler.sampling.lanes import Lane, next_seed, selection_of
+from dtype_sampler.sampling.lanes import Lane, next_seed, of_the_same_tests, selection_of
 from dtype_sampler.sampling.rule import MAX_SEED, choose, runs_to_cover
 
 
@@ -60,6 +60,29 @@ class TestSelection:
         assert text != selection_of(many, [("-k", "b"), ("--deselect", "x" * 20_000)])
         # By which options it was made, is asked of it.
         assert "--deselect" in text
+
+
+class TestOfTheSameTests:
+    PATHS = ("tests/it's a", "b.py::test_é\udce9[x y]")
+
+    @pytest.mark.parametrize(
+        "samples",
+        [[], [("--all-dtypes", "")], [("--dtype-budget", ""), ("--dtype-only", "int8 x")]],
+    )
+    def test_whatever_their_samples_are(self, samples):
+        tests = [("-k", "a or --dtype-x"), ("--runslow", "")]
+        one = Lane(selection_of(self.PATHS, tests), "1/2")
+        other = Lane(selection_of(self.PATHS, [*samples, *tests]), "1/2")
+        assert of_the_same_tests(one, other)
+        assert not of_the_same_tests(one, other._replace(part="2/2"))
+
+    @pytest.mark.parametrize("other", ["a", ". -k=x", ". '-k=--dtype-x'", ". --runslow", ""])
+    def test_not_of_others(self, other):
+        assert not of_the_same_tests(Lane(". --dtype-budget"), Lane(other))
+
+    def test_what_nobody_wrote_like_that(self):
+        assert of_the_same_tests(Lane("it's"), Lane("it's"))
+        assert not of_the_same_tests(Lane("it's"), Lane("it's --all-dtypes"))
 
 
 class TestNextSeed:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 
 import pytest
 
-from dtype_sampler.ledger import schema
+from dtype_sampler.ledger import opening, schema
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import Mark, Observed, RunRecord, TestRecord
@@ -328,7 +328,7 @@ def test_a_bad_file_at_the_default_path_is_told_and_the_run_is_recorded_beside_i
 def test_a_folder_at_the_default_path_is_told_and_the_run_is_recorded_beside_it(path):
     path.mkdir()
     books = whole_run(the_books(path))
-    assert books.problems[0] == f"{path}: is no file: name another with --dtype-ledger"
+    assert books.problems[0] == f"{path}: is no file: name another, {opening.BY}"
     assert outcomes_in(side_of(path)) == dict.fromkeys(LABELS, "passed")
 
 

@@ -241,6 +241,12 @@ class TestLookBack:
         assert look([], runs=runs).others == 4.0
         assert look([], runs=runs, lane=Lane("new")).others == 0.0
 
+    def test_before_the_first_run_of_a_selection_it_is_that_of_the_same_tests(self):
+        runs = [run(1, others=3.0), run(2, lane=". --all-dtypes", others=4.0)]
+        runs += [run(3, lane="x", others=5.0), run(4, others=6.0, part="1/2")]
+        assert look([], runs=runs, lane=Lane(". --dtype-budget")).others == 4.0
+        assert look([], runs=runs).others == 3.0
+
     def test_how_well_workers_worked(self):
         costs = Costs({("t", "cpu"): {"a": 10.0, "b": 10.0}}, {("t", "cpu"): 1.0})
         cells = [("a", "passed", "t[a]"), ("b", "failed", "t[b]"), ("c", "not-reached", "t[c]")]

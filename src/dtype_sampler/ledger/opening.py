@@ -51,7 +51,7 @@ def check_header(path: Path) -> None:
     """Refuse what is no ledger, without touching it: SQLite would take up another's journal."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise LedgerError(f"{path}: is no file: name another with --dtype-ledger")
+            raise LedgerError(f"{path}: is no file: name another, {BY}")
         with path.open("rb") as file:
             header = file.read(100)
     except OSError as error:

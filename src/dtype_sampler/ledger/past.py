@@ -12,7 +12,7 @@ from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.costs import Costs
 from dtype_sampler.ledger.outcomes import NOT_REACHED, SKIPPED, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import FAILURES, CellRecord, Observed, RunRecord, TestRecord
-from dtype_sampler.sampling.lanes import Lane
+from dtype_sampler.sampling.lanes import Lane, of_the_same_tests
 from dtype_sampler.sampling.steering import ANY, Row
 
 # So many of the newest runs say how far apart runs are.
@@ -29,7 +29,7 @@ class Past:
     costs, with what its test needs, in microseconds. apart: how far apart runs of this selection
     usually begin, in seconds; None if that is not known. achieved: which share of its workers' time
     the last run on as many really used. others: what tests without dtypes took in the last run of
-    this selection, in seconds of one process.
+    this selection, or of the same tests if it has none, in seconds of one process.
     """
 
     rows: tuple[Row, ...] = ()
@@ -61,6 +61,12 @@ def look_back(
     found = _rows(known, list(cells), runs, costs, _usual_device(runs, device, host))
     of_lane = [run for run in runs if run.lane is not None and Lane(run.lane, run.part) == lane]
     steady = [run.started for run in (of_lane if len(of_lane) > 1 else runs) if run.in_series]
+    # A selection that is new knows this from runs that take other samples of the same tests.
+    alike = of_lane or [
+        run
+        for run in runs
+        if run.lane is not None and of_the_same_tests(Lane(run.lane, run.part), lane)
+    ]
     gaps = [after - before for before, after in pairwise(steady[-_RUNS:])]
     paid = [cost + row.rest for row in found for cost in row.costs]
     return Past(
@@ -69,7 +75,7 @@ def look_back(
         cell=round(median(paid)) if paid else 0,
         apart=median(gaps) if gaps else None,
         achieved=_achieved(runs, workers, costs, observations) if workers > 1 else 1.0,
-        others=of_lane[-1].others if of_lane else 0.0,
+        others=alike[-1].others if alike else 0.0,
     )
 
 

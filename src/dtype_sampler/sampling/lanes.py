@@ -75,6 +75,20 @@ def _within(path: str, other: str) -> bool:
     return path.startswith((f"{other.rstrip('/')}/", f"{other}::", f"{other}["))
 
 
+def of_the_same_tests(one: Lane, other: Lane) -> bool:
+    """Whether two lanes run the same tests, whatever samples they take of them."""
+    return one.part == other.part and _tests(one.selection) == _tests(other.selection)
+
+
+def _tests(selection: str) -> list[str]:
+    try:
+        words = shlex.split(selection)
+    except ValueError:
+        # A ledger may be anybody's.
+        return [selection]
+    return [word for word in words if not word.startswith(("--dtype-", "--all-dtypes"))]
+
+
 def next_seed(lane: Lane, last: Mapping[Lane, int], newest: int | None) -> int | None:
     """The seed that the next run of a lane takes; None if nothing is known.
 
