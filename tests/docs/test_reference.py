@@ -34,6 +34,14 @@ def test_each_generator_is_used():
     assert set(re.findall(r"<!-- generated: (\w+) -->", pages)) == set(GENERATE["PARTS"])
 
 
+def test_each_command_has_an_example_of_its_own():
+    text = page("reference/command-line")
+    commands = re.findall(r"(?m)^## `(.+)`\n\n.* For example: `(.+?)`\.$", text)
+    assert len(commands) == text.count("## `dtype-sampler")
+    for name, example in commands:
+        assert example.startswith(f"{name} ")
+
+
 def test_drift_is_found():
     text = page("reference/options")
     for old, new in (("dtype_sampler_k", "dtype_sampler_n"), ("Default: 3", "Default: 4")):

@@ -335,6 +335,12 @@ def test_plan_goes_on_from_the_largest_seed_with_the_first(ledger, cli):
     assert out.splitlines()[1].startswith("  4: ")
 
 
+def test_plan_says_that_it_knows_no_such_test(ledger, cli):
+    code, out, err = cli("plan", "--tests", "*nowhere*")
+    assert (code, out) == (0, "")
+    assert err == "dtype-sampler: the ledger knows no test that matches *nowhere*\n"
+
+
 def test_history(ledger, cli):
     code, out, _ = cli("history", "test_it.py::test_loop")
     assert code == 0
@@ -469,6 +475,7 @@ def test_combine_goes_on_without_what_it_can_not_read(ledger, cli, tmp_path):
         ([], "required: COMMAND"),
         (["plan", "--seed", "next"], "next: a plan needs a number"),
         (["plan", "--seed", "x"], "x: no seed"),
+        (["plan", "--runs", "0"], "0: how many runs: an integer from 1 on"),
         (["prune", "--keep-runs", "0"], "0: how many runs to keep"),
     ],
 )

@@ -71,9 +71,29 @@ def test_a_part_of_a_suite_may_have_no_such_test(told, project, monkeypatch):
     assert told("dtpye") == []
 
 
-def test_what_could_not_be_imported_may_have_them(told, project):
+@pytest.mark.parametrize("xdist", [[], ["-n2"]])
+def test_what_could_not_be_imported_may_have_them(told, project, xdist):
     project.file("test_broken", "import nothing_of_that_name")
-    assert told("dtpye") == []
+    assert told("dtpye", "--continue-on-collection-errors", *xdist) == []
+    assert told("dtpye", *xdist) == []
+
+
+@pytest.mark.parametrize("xdist", [[], ["-n2"]])
+def test_a_test_that_ends_with_an_error_was_looked_at(told, project, xdist):
+    # Its setup or teardown failed, which hides no argument.
+    project.file(
+        "test_errors",
+        """
+        import pytest
+        @pytest.fixture(params=["setup", "teardown"])
+        def fixture(request):
+            if request.param == "setup": raise OSError
+            yield
+            raise OSError
+        def test_error(fixture): pass
+        """,
+    )
+    assert told("dtpye", *xdist) == ["dtpye: no test has such an argument, did you mean 'dtype'?"]
 
 
 def test_an_empty_set_of_parameters_is_one(told, project):

@@ -164,6 +164,15 @@ def test_only_what_was_measured_is_told_as_dear():
     assert parts == "b 3.0 s, a 1.0 s, 2 not measured"
 
 
+def test_a_test_of_which_nothing_can_run_is_not_dear():
+    # Its items were measured, as they were skipped.
+    state = assessed(a_test("t", "ab", "skipped", "unsupported", nodeid=""))
+    costs = Costs({("t", "cpu"): {"a": 0.0}}, {})
+    assert told.dearest(state, costs) == []
+    shown = text(state, summary(state, [RUN], costs), now=100.0, width=100, costs=costs)
+    assert "takes longest" not in shown
+
+
 def test_a_long_name_leaves_room_for_how_long_it_takes():
     state = assessed(a_test("x" * 200, "a", "passed"))
     costs = Costs({("x" * 200, "cpu"): {"a": 1.0}}, {})

@@ -158,6 +158,34 @@ def test_hostile_names_stay_in_their_cells():
         assert re.search(rf"(?<!\\){re.escape(character)}", lines[2]) is None
 
 
+def test_hostile_names_stay_in_their_columns():
+    labels = ["x|y\nz", "tab\there", "\x1b[31mred", "plain"]
+    tests = [one(f"{name}::t", *[cell(label, "passed") for label in labels])
+             for name in (HOSTILE, "t.py")]  # fmt: skip
+    lines = text(support_table(tests, "module"), width=None).splitlines()
+    assert len(lines) == 7
+    head, *rows = lines[2:5]
+    assert "\x1b" not in head
+    columns = [match.start() for match in re.finditer(r"plain|tab here|x\|y z|\\x1b\[31mred", head)]
+    assert len(columns) == 4
+    for row in rows:
+        assert [match.start() for match in re.finditer("✓ 1", row)] == columns
+
+
+def test_a_tuple_stands_beside_the_same_pair_of_arguments():
+    pairs = ["torch.float16,torch.int8", "(torch.float16, torch.int8)"]
+    later = ["torch.bfloat16,torch.float16", "(torch.bfloat16, torch.float32)"]
+    strings = ["('float32', 'int8')", "float32,int16"]
+    for seed in range(5):
+        drawn = [*pairs, *later, *strings]
+        random.Random(seed).shuffle(drawn)
+        table = support_table([one("t.py::t", *map(cell, drawn))], "module")
+        assert table["labels"] == [
+            "(torch.float16, torch.int8)", "torch.float16,torch.int8",
+            *later, "('float32', 'int8')", "float32,int16",
+        ]  # fmt: skip
+
+
 def test_markdown_stays_below_its_limit():
     tests = [one(f"{'é' * 300}{n}.py::t", cell("x", "passed")) for n in range(300)]
     shown = markdown(support_table(tests, "module"), limit=20_000)

@@ -97,7 +97,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument(
         "--seed", type=_of(_integer_seed), metavar="INT", help="the first; default: the next one"
     )
-    sub.add_argument("--runs", type=_of(parse_runs), default=1, metavar="N", help="default: 1")
+    runs = _of(partial(parse_runs, what="how many runs"))
+    sub.add_argument("--runs", type=runs, default=1, metavar="N", help="default: 1")
     sub.add_argument("--tests", metavar="GLOB", help="just test keys that match")
     sub = command(
         "history",
@@ -246,6 +247,9 @@ def _plan(options: argparse.Namespace) -> int:
         costs = store.costs()
     finally:
         store.close()
+    if not coverage.tests:
+        nothing = coverage.nothing_to_judge(pattern=options.tests)
+        sys.stderr.write(f"dtype-sampler: {visible(str(nothing))}\n")
     planned: list[list[outlook.Taken]] = [[] for _ in range(options.runs)]
     last = outlook.last_runs(coverage, runs)
     newest = outlook.newest_in_series(runs)

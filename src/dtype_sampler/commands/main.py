@@ -82,11 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     verbs = sub.add_subparsers(required=True, metavar="VERB")
     what = "show where each key goes; exit with 2 if one has no place"
-    verb = verbs.add_parser("plan", help=what, description=f"{what.capitalize()}.")
+    example = r"example: dtype-sampler weights plan model.safetensors --rename '\.gamma$=.weight'"
+    verb = verbs.add_parser("plan", help=what, description=f"{what.capitalize()}.", epilog=example)
     weights.add_arguments(verb)
     verb.set_defaults(command=_weights)
     what = "compare two checkpoints bit by bit; exit with 2 if they differ"
-    verb = verbs.add_parser("compare", help=what, description=f"{what.capitalize()}.")
+    example = "example: dtype-sampler weights compare before.safetensors after.safetensors"
+    verb = verbs.add_parser(
+        "compare", help=what, description=f"{what.capitalize()}.", epilog=example
+    )
     weights.add_compare_arguments(verb)
     verb.set_defaults(command=_compare)
     sub = command(

@@ -524,8 +524,9 @@ def _collects_all(config: pytest.Config) -> bool:
     if any(config.getoption(name, None) for name in options):
         return False
     reporter: Any = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and reporter.stats.get("error"):
-        # What can't be imported may have them.
+    errors = [] if reporter is None else reporter.stats.get("error", [])
+    if any(isinstance(report, pytest.CollectReport) for report in errors):
+        # What can't be imported may have them; a test whose setup fails was looked at.
         return False
     if config.args_source is config.ArgsSource.TESTPATHS:
         return True

@@ -104,11 +104,11 @@ def parse_file(text: str) -> str:
     return text
 
 
-def parse_runs(text: str) -> int:
-    """A number of runs, at least 1."""
+def parse_runs(text: str, what: str = "how many runs to keep") -> int:
+    """A number of runs, at least 1. what: they are asked for, as a mistake is told."""
     if text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= 1:
         return int(text)
-    raise DtypeSamplerError("how many runs to keep: an integer from 1 on")
+    raise DtypeSamplerError(f"{what}: an integer from 1 on")
 
 
 def parse_attempt(text: str) -> int:

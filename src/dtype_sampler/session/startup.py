@@ -14,7 +14,7 @@ from dtype_sampler.sampling.plan import CACHE_SEED, History, RunPlan
 from dtype_sampler.session.faults import told
 from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module
 from dtype_sampler.session.planning import make_plan
-from dtype_sampler.session.settings import CLI, OPTIONS, Settings, located, resolve
+from dtype_sampler.session.settings import CLI, OPTIONS, Option, Settings, located, resolve
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
@@ -23,15 +23,18 @@ if TYPE_CHECKING:
 def read_settings(config: pytest.Config) -> Settings:
     """Fold command line, environment and ini file. Raises DtypeSamplerError."""
     cli = {o.name: config.getoption(o.flag, None) for o in OPTIONS if o.flag}
-    return resolve(cli, os.environ, {o.ini: _getini(config, o.ini) for o in OPTIONS if o.ini})
+    return resolve(cli, os.environ, {o.ini: _getini(config, o) for o in OPTIONS if o.ini})
 
 
-def _getini(config: pytest.Config, name: str) -> Any:
+def _getini(config: pytest.Config, option: Option) -> Any:
     try:
-        value = config.getini(name)
+        value = config.getini(str(option.ini))
     except (TypeError, ValueError, pytest.UsageError) as error:
-        # pytest does not always say which key it is about.
-        raise DtypeSamplerError(f"{name} (in the pytest configuration): {error}") from None
+        # pytest does not always say which key it is about, and never what to write.
+        hint = ": write true or false" * (option.ini_type == "bool")
+        raise DtypeSamplerError(
+            f"{option.ini} (in the pytest configuration): {error}{hint}"
+        ) from None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 

@@ -57,7 +57,12 @@ def note(summary: Mapping[str, Any]) -> str | None:
 
 def dearest(coverage: Coverage, costs: Costs) -> list[tuple[TestState, float, str]]:
     """The tests that take longest with all their dtypes, how long, and what of it is whose."""
-    known = [state for state in coverage.tests if costs.cells.get(name_of(state))]
+    known = [
+        state
+        for state in coverage.tests
+        # What marks skip wholly was measured too, and takes nothing.
+        if costs.cells.get(name_of(state)) and can_run(state)
+    ]
     took = [(costs.total(every_cell([state])).seconds or 0.0, state) for state in known]
     took.sort(key=lambda one: (-one[0], *name_of(one[1])))
     return [(state, seconds, _parts(state, costs)) for seconds, state in took[:_TESTS]]

@@ -22,8 +22,9 @@ from dtype_sampler.ledger.outcomes import (
 )
 from dtype_sampler.ledger.records import FAILURES
 from dtype_sampler.reports.ledger.text import STEP_SUMMARY_LIMIT, escaped, size_of
-from dtype_sampler.reports.words import count_of
+from dtype_sampler.reports.words import count_of, visible
 from dtype_sampler.sampling.candidates import POOLS, short_name
+from dtype_sampler.sampling.combinations import names_in
 
 KINDS = ("module", "folder")
 # With more tests than this, a page begins with the table: nobody reads so many rows.
@@ -111,11 +112,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
 def _place(label: str) -> tuple[Any, ...]:
     """The place of a column: plain dtypes in the order of their families, then others, then pairs.
 
-    A dtype stands beside the string that names it.
+    A dtype stands beside the string that names it, a tuple beside the same pair of arguments.
     """
-    parts = label.split(",")
-    places = [_PLACES.get(short_name(part), len(_PLACES)) for part in parts]
-    return len(parts), places, [_natural(short_name(part)) for part in parts], label
+    names = [short_name(name) for name in names_in(label)]
+    places = [_PLACES.get(name, len(_PLACES)) for name in names]
+    return len(names), places, [_natural(name) for name in names], label
 
 
 def headings(labels: Sequence[str]) -> list[str]:
@@ -191,12 +192,16 @@ def text(table: Mapping[str, Any], *, width: int | None, ascii_only: bool = Fals
     devices = _several_devices(table)
     rows = table["rows"]
     names = [f"{row['name']} ({row['device']})" if devices else row["name"] for row in rows]
+    names = [_in_one_line(name) for name in names]
     longest = max(map(len, names))
     room = longest if width is None else min(longest, max(width // 2, 20))
     # The end of a name says more than its beginning.
     names = [name if len(name) <= room else f"...{name[3 - room :]}" for name in names]
     columns = [
-        [head, *(counts(row["cells"].get(label), ascii_only=ascii_only) for row in rows)]
+        [
+            _in_one_line(head),
+            *(counts(row["cells"].get(label), ascii_only=ascii_only) for row in rows),
+        ]
         for head, label in zip(headings(table["labels"]), table["labels"], strict=True)
     ]
     lines = [summary_line(table)]
@@ -217,6 +222,11 @@ def text(table: Mapping[str, Any], *, width: int | None, ascii_only: bool = Fals
             lines.append("  ".join([name.ljust(room), *cells]).rstrip())
         left = left[taken:]
     return "\n".join([*lines, "", legend(table, ascii_only=ascii_only)]) + "\n"
+
+
+def _in_one_line(words: str) -> str:
+    """As a terminal will show it, so that it is as wide as it is taken for."""
+    return visible(" ".join(words.split()))
 
 
 def _several_devices(table: Mapping[str, Any]) -> bool:
