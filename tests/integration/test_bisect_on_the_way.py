@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 
 import pytest
@@ -49,6 +50,13 @@ def test_a_terminal_has_one_line_of_progress(made, bisect, monkeypatch):
     assert shown.split(b"\r")[-2].isspace()
 
 
+def _when_it_ends(process, address):
+    # Nobody is to wait for a replay that never comes.
+    process.wait()
+    with suppress(OSError):
+        socket.create_connection(address).close()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 @pytest.mark.parametrize(
     ("number", "code", "group"),
@@ -76,7 +84,11 @@ def test_an_interrupt_leaves_nothing_behind(made, bisect, monkeypatch, number, c
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # Under `nohup`, or in the background of a shell, these tests are told to ignore some.
+            preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
         ) as process:
+            ended = threading.Thread(target=_when_it_ends, args=(process, server.getsockname()))
+            ended.start()
             # Both ends, and then in the midst of git's own bisection.
             for _ in range(2):
                 with server.accept()[0] as replay:
@@ -92,6 +104,7 @@ def test_an_interrupt_leaves_nothing_behind(made, bisect, monkeypatch, number, c
             # The replay is gone as well: nobody holds the other end.
             with replay:
                 assert replay.recv(1) == b""
+            ended.join()
     assert process.returncode == code
     assert err.splitlines()[-1] in ("dtype-sampler: interrupted", "dtype-sampler: terminated")
     assert clone.state() == before

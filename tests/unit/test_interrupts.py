@@ -18,9 +18,14 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSI
 def _main_thread():
     if threading.current_thread() is not threading.main_thread():
         pytest.skip("signals reach the main thread alone")
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    # Under `nohup`, or in the background of a shell, these tests are told to ignore some.
+    wanted = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     yield
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    after = {number: signal.getsignal(number) for number in wanted}
+    for number, handler in before.items():
+        signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    assert after == wanted
 
 
 def test_what_comes_while_held_waits():
