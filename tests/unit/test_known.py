@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtype_sampler.ledger.failures import CRASH, LONGEST, Failure, failure_of, failure_without
-from dtype_sampler.ledger.outcomes import Cell, Observation, Tally
+from dtype_sampler.ledger.outcomes import Cell, Observation, Tally, failures
 from dtype_sampler.ledger.records import KnownFailure, RunRecord
 from dtype_sampler.reports.words import since
 from dtype_sampler.sampling.plan import RunPlan
@@ -207,6 +207,19 @@ def test_the_numbers_of_a_run():
     assert [*found.suspect] == [("v", "cpu")]
     assert [cell[:2] for cell in found.mended] == [("u", "b")]
     assert found.line == "1 known failure, 4 new, 1 mended"
+
+
+def test_one_of_several_that_were_expected_to_fail_is_no_failure():
+    payload = a_payload("a", "b")
+    tally = Tally()
+    tally.add("t", Observation("call", "skipped", xfail=True, samples=payload))
+    finished = tally.add("t", Observation("teardown", "passed", samples=payload))
+    assert {*finished.cells.values()} >= {"suspect"}
+    assert compare(a_plan(a_known("a")), tally).suspect == ()
+
+
+def test_without_any_sample_no_cell_has_failed():
+    assert failures([Observation("call", "failed")]) == {}
 
 
 def test_what_several_phases_say_of_a_cell_is_all_of_it():

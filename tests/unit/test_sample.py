@@ -414,3 +414,14 @@ def test_the_reason_names_all():
     plan = RunPlan(0, "random", only=("int8",))
     record = draw(plan, "t", Pool.of("ab"), k=3, always=(), full=False, device=None)
     assert why_nothing(record, plan) == "--dtype-only=int8: this test declares a, b"
+
+
+def test_what_is_under_test_needs_no_watch():
+    under, loop = UnderTest(), lambda: None  # anything that a weak reference can be made of
+    around = under.here()
+    under.enter(loop, "a")
+    under.leave(loop)
+    assert under.labels() == ()
+    under.enter(loop, "b")
+    under.back_to(around)
+    assert under.labels() == ()

@@ -55,6 +55,8 @@ class TestSteer:
         assert steered.taken.cost == 9
         nothing = steer(budget(row("a", "")), Worries(), 0, {"a": Found(["x"])})
         assert numbers(nothing) == {"a": 1}
+        # Of which nothing is left that could run.
+        assert numbers(steer(budget(row("a", "")), Worries(), 0, {"a": Found([])})) == {"a": 0}
 
     def test_items_pay_the_rest_each_and_loops_once(self):
         items, loop = row("a", rest=7, cost=1), row("a", rest=7, cost=1, loop=True)
