@@ -257,3 +257,24 @@ def test_the_page_begins_with_it_where_there_are_many_tests():
     assert "&lt;b&gt;" in few
     assert "<b>" not in few.split("<script")[0]
     assert '<td data-state="failed" title="1 failed">✗ 1</td>' in few
+
+
+def test_a_combination_counts_for_each_of_its_dtypes():
+    cells = [
+        {"label": label, "state": "covered", "last_verdict": verdict}
+        for label, verdict in (
+            *(("torch.int8,torch.float16", "passed"), ("torch.int8,torch.int8", "failed")),
+            ("(torch.float16, torch.int8)", "passed"),
+        )
+    ]
+    test = {"key": "a.py::t", "device": "cpu", "arguments": [[], []], "cells": cells}
+    table = support_table([test], "module")
+    assert table["labels"] == ["torch.float16", "torch.int8"]
+    assert table["rows"][0]["cells"] == {
+        "torch.float16": {"passed": 2},
+        "torch.int8": {"failed": 1, "passed": 2},
+    }
+    assert legend(table).endswith("; a combination of dtypes counts for each")
+    # A label with a comma of a test with one argument is one label.
+    del test["arguments"]
+    assert len(support_table([test], "module")["labels"]) == 3

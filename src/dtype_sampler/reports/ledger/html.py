@@ -39,6 +39,8 @@ def render(report: Mapping[str, Any]) -> str:
     source = resources.files("dtype_sampler.reports.ledger").joinpath("report.html.jinja")
     summary = report["summary"]
     empty = not any(test["cells"] for test in report["tests"])
+    labels = dict.fromkeys(cell["label"] for test in report["tests"] for cell in test["cells"])
+    places = {label: place for place, label in enumerate(labels)}
     return environment.from_string(source.read_text(encoding="utf-8")).render(
         empty=empty,
         generated=report["generated"],
@@ -49,6 +51,8 @@ def render(report: Mapping[str, Any]) -> str:
         ],
         first=_first(report),
         data=_json({key: value for key, value in report.items() if key != "by"}),
+        # Of the labels as the report has them, one after the other.
+        columns=[places[label] for label in table.in_columns(labels)],
     )
 
 
@@ -96,9 +100,9 @@ def _figure(value: Any, name: str = "") -> str:
     return str(value) if name == "next_seed" or not isinstance(value, int) else f"{value:,}"
 
 
-def _json(report: Mapping[str, Any]) -> Any:
-    """The report as JSON that may stand in a script element: ASCII, without markup."""
+def _json(data: object) -> Any:
+    """Plain builtins as JSON that may stand in a script element: ASCII, without markup."""
     from markupsafe import Markup
 
-    text = json.dumps(report, separators=(",", ":"), allow_nan=False).translate(_UNSAFE)
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).translate(_UNSAFE)
     return Markup(text)  # noqa: S704 - nothing in it is markup any more

@@ -53,20 +53,27 @@ def support_table(tests: Iterable[Mapping[str, Any]], kind: str) -> dict[str, An
     """The table as plain data, as the key `by` of the JSON report has it.
 
     tests: as the report has them. kind: `module` or `folder`. Each row has the number of its tests,
-    and for each label how many of their cells are in which state.
+    and for each label how many of their cells are in which state. A combination of several dtype
+    arguments counts for each of its dtypes, which the key `combined` then says.
     """
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     seen: dict[tuple[str, str], dict[str, dict[str, int]]] = {}
+    combined = False
     for test in tests:
         where = _name(test["key"], kind), test["device"]
         row = rows.setdefault(where, {"name": where[0], "device": where[1], "tests": 0})
         row["tests"] += 1
         of_row = seen.setdefault(where, {})
+        combines = "arguments" in test
+        combined = combined or combines
         for cell in test["cells"]:
-            of_label = of_row.setdefault(cell["label"], {})
             state = state_of(cell)
-            of_label[state] = of_label.get(state, 0) + 1
-    labels = sorted({label for of_row in seen.values() for label in of_row}, key=_place)
+            # A dozen dtypes of two arguments would be more columns than anybody reads.
+            names = names_in(cell["label"]) if combines else (cell["label"],)
+            for name in dict.fromkeys(names):
+                of_label = of_row.setdefault(name, {})
+                of_label[state] = of_label.get(state, 0) + 1
+    labels = in_columns(label for of_row in seen.values() for label in of_row)
     for where, row in rows.items():
         of_row = seen[where]
         row["cells"] = {
@@ -75,7 +82,8 @@ def support_table(tests: Iterable[Mapping[str, Any]], kind: str) -> dict[str, An
             if label in of_row
         }
     order = sorted(rows, key=lambda where: (_natural(where[0]), where))
-    return {"kind": kind, "labels": labels, "rows": [rows[where] for where in order]}
+    table = {"kind": kind, "labels": labels, "rows": [rows[where] for where in order]}
+    return table | ({"combined": True} if combined else {})
 
 
 def state_of(cell: Mapping[str, Any]) -> str:
@@ -107,6 +115,11 @@ def _natural(name: str) -> list[tuple[int, str]]:
         (int(part) if part.isdecimal() and part.isascii() else -1, part)
         for part in re.split(r"([0-9]{1,18})", name)
     ]
+
+
+def in_columns(labels: Iterable[str]) -> list[str]:
+    """Each label once, in the order of the columns of a table."""
+    return sorted(set(labels), key=_place)
 
 
 def _place(label: str) -> tuple[Any, ...]:
@@ -142,9 +155,10 @@ def words(of: Mapping[str, int]) -> str:
 def legend(table: Mapping[str, Any], *, ascii_only: bool = False) -> str:
     """What the marks mean that are in the table."""
     used = {state for row in table["rows"] for of in row["cells"].values() for state in of}
-    return ", ".join(
+    meaning = ", ".join(
         f"{one[ascii_only]} {one[2]}" for state, one in STATES.items() if state in used
     )
+    return f"{meaning}; a combination of dtypes counts for each" if "combined" in table else meaning
 
 
 def summary_line(table: Mapping[str, Any]) -> str:
