@@ -287,15 +287,19 @@ def histories(
 
 
 def _history(record: CellRecord | None, run: RunRecord | None, now: float) -> str:
-    if record is None or record.verdict is None:
-        return "never ran before: this change broke it, or an older one"
-    if record.passed is None:
-        return "never passed before"
-    text = f"last passed {ago(record.passed.at, now)}"
-    if run is None:
+    """run: the one in which it passed last; where it never did, in which it failed last."""
+    where = ""
+    if run is not None:
+        commit = f", commit {short_commit(run.commit)}" if run.commit else ""
+        where = f" in run {run.number}, seed {run.seed}{commit}"
+    if record is not None and record.passed is not None:
+        return f"last passed {ago(record.passed.at, now)}{where}"
+    ran = record is not None and record.verdict is not None
+    # An older failure may be this change's own, which was run before it was committed.
+    text = f"never {'passed' if ran else 'ran'} before: this change broke it, or an older one"
+    if record is None or record.failed is None:
         return text
-    commit = f", commit {short_commit(run.commit)}" if run.commit else ""
-    return f"{text} in run {run.number}, seed {run.seed}{commit}"
+    return f"{text}; it failed {ago(record.failed.at, now)}{where}"
 
 
 def ledger_summary(
