@@ -25,8 +25,7 @@ BETWEEN = 100_000
 _STEPS, _STEPS_PER_BYTE = 20_000_000, 100
 _FUNCTIONS = frozenset(
     {
-        *("coalesce", "count", "instr", "last_insert_rowid", "like", "max", "min", "row_number"),
-        "typeof",
+        *("coalesce", "count", "max", "min", "replace", "row_number", "typeof"),
     }
 )
 _PRAGMAS = frozenset({"busy_timeout", "journal_mode", "synchronous", "wal_autocheckpoint"})

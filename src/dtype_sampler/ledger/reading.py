@@ -59,8 +59,9 @@ NEWEST_RUNS = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 # The newest run of each lane.
 NEWEST_OF_LANES = (
     "SELECT id, lane, part, seed FROM (SELECT *, row_number() OVER"
-    " (PARTITION BY lane, part ORDER BY started DESC, uid DESC) AS place FROM runs WHERE in_series"
-    " AND lane IS NOT NULL) WHERE place = 1 ORDER BY started DESC, uid DESC LIMIT 1000"
+    " (PARTITION BY lane, part ORDER BY started DESC, uid DESC) AS place FROM runs"
+    " WHERE in_series = 1 AND lane IS NOT NULL) AS ranked"
+    " WHERE place = 1 ORDER BY started DESC, uid DESC LIMIT 1000"
 )
 # What ended the test of a cell that it did not come to: none where it left its loop by itself.
 _STOPPED = (
@@ -70,7 +71,8 @@ _STOPPED = (
 )
 _HIDDEN = (
     "SELECT device, key, label FROM cells JOIN tests ON tests.id = test"
-    f" WHERE last = ? AND EXISTS ({_STOPPED}) ORDER BY key, verdict_at, label"
+    f" WHERE last = ? AND EXISTS ({_STOPPED})"
+    " ORDER BY key, coalesce(verdict_at, 0), label, device"
 )
 # Whether a run, which the text is to name, took another cell of the test.
 _BESIDE = (
@@ -78,6 +80,8 @@ _BESIDE = (
     " WHERE others.test = cells.test AND others.id != cells.id"
     f" AND outcome != {NUMBERS[UNSUPPORTED]})"
 )
+# Whether a run was told by name which dtypes to take.
+_NAMED = "replace(lane, '--dtype-only', '') <> lane"
 # What did not pass last, and suspects; whether it was tried since; whether that was alone, in a run
 # that took no other cell of its test, after it had been a suspect. When the run that says so is
 # folded away, it is told from a loop that takes several and has had this one alone ever since.
@@ -89,22 +93,23 @@ _WORRYING = (
     " OR EXISTS (SELECT 1 FROM cells AS others WHERE test = cells.test AND id != cells.id"
     " AND nodeid = cells.nodeid)"
     " AND NOT EXISTS (SELECT 1 FROM runs JOIN observations AS own ON own.run = runs.id"
-    " AND own.cell = cells.id WHERE lane IS NULL OR instr(lane, '--dtype-only')"
+    f" AND own.cell = cells.id WHERE lane IS NULL OR {_NAMED}"
     f" OR {_BESIDE.format('runs.id')}) END"
     " FROM cells JOIN tests ON tests.id = test WHERE verdict IN"
     f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), XFAILED, SUSPECT))})"
-    " ORDER BY key, verdict_at, label"
+    " ORDER BY key, verdict_at, label, device"
 )
 # The kind of a cell's last failure, and the first run since its last pass in which it failed.
-# CROSS: else SQLite looks at all observations for each cell.
+# CROSS, without ON, which only SQLite has there: else it looks at all observations for each cell.
 _FAILING = (
     "SELECT key, label, device, nodeid, kinds.kind, kinds.message, passed_at, coalesce((SELECT"
-    " runs.id FROM runs CROSS JOIN observations ON run = runs.id AND cell = cells.id"
-    f" WHERE outcome IN ({NUMBERS[FAILED]}, {NUMBERS[CRASHED]})"
+    " runs.id FROM runs CROSS JOIN observations WHERE run = runs.id AND cell = cells.id"
+    f" AND outcome IN ({NUMBERS[FAILED]}, {NUMBERS[CRASHED]})"
     " AND started + at / 1000.0 > coalesce(passed_at, 0) ORDER BY started, uid LIMIT 1),"
     " failed_run) FROM cells JOIN tests ON tests.id = test"
     " LEFT JOIN failures ON failures.cell = cells.id AND failures.run = failed_run"
-    " LEFT JOIN kinds ON kinds.id = failures.kind WHERE verdict = ? ORDER BY key, verdict_at, label"
+    " LEFT JOIN kinds ON kinds.id = failures.kind WHERE verdict = ?"
+    " ORDER BY key, verdict_at, label, device"
 )
 
 
@@ -175,7 +180,7 @@ class SqlReader:
             )
             for column in columns
         )
-        ((at,),) = self._rows(f"SELECT max(at) FROM ({moments})")
+        ((at,),) = self._rows(f"SELECT max(at) FROM ({moments}) AS moments")
         return 0.0 if at is None else self._checked(moment, at, "the newest time")
 
     def runs(self) -> list[RunRecord]:
@@ -194,7 +199,7 @@ class SqlReader:
         with self.snapshot():
             rows = self._rows(
                 f"SELECT key, label, device, nodeid, costs, {', '.join(MARK_COLUMNS)} FROM cells"
-                f" JOIN tests ON tests.id = test{where} ORDER BY key, device, cells.id",
+                f" JOIN tests ON tests.id = test{where} ORDER BY key, device, label",
                 *values,
             )
             known = self._rows("SELECT id, uid FROM runs")
@@ -207,7 +212,8 @@ class SqlReader:
         rows = self._rows(
             "SELECT key, label, tests.device, nodeid, outcome, started, at, duration"
             " FROM observations JOIN runs ON runs.id = run JOIN cells ON cells.id = cell"
-            f" JOIN tests ON tests.id = test WHERE uid = ?{where} ORDER BY cell",
+            f" JOIN tests ON tests.id = test WHERE uid = ?{where}"
+            " ORDER BY key, tests.device, label",
             uid,
             *values,
         )
@@ -219,14 +225,14 @@ class SqlReader:
         last: each cell's last failure alone.
         """
         where, values = ("", ()) if key is None else (" AND key = ?", (key,))
-        where = f" WHERE (run = failed_run OR ?){where}"
-        values = (not last, *values)
+        if last:
+            where += " AND run = failed_run"
         rows = self._rows(
             "SELECT key, label, tests.device, uid, started, at, kinds.kind, message FROM failures"
             # What is not there is found out, instead of being passed over.
             " LEFT JOIN kinds ON kinds.id = failures.kind LEFT JOIN runs ON runs.id = run"
             " LEFT JOIN cells ON cells.id = cell LEFT JOIN tests ON tests.id = test"
-            f"{where} ORDER BY cell, started, uid",
+            f" WHERE 1 = 1{where} ORDER BY key, tests.device, label, started, uid",
             *values,
         )
         return self._all(failed_of, rows)
@@ -267,8 +273,9 @@ class SqlReader:
         rows = self._rows(
             "SELECT key, label, tests.device, often, first FROM"
             " (SELECT cell, count(*) AS often, min(started) AS first FROM observations"
-            f" JOIN runs ON runs.id = run WHERE outcome IN ({numbers}) GROUP BY cell)"
+            f" JOIN runs ON runs.id = run WHERE outcome IN ({numbers}) GROUP BY cell) AS counted"
             " JOIN cells ON cells.id = cell JOIN tests ON tests.id = test"
+            " ORDER BY key, label, tests.device"
         )
         return dict(self._all(_activity_of, rows))
 
@@ -295,7 +302,7 @@ class SqlReader:
         """
         rows = self._rows(
             "SELECT seed, in_series FROM runs WHERE strategy = 'rotate' AND lane IS NOT NULL"
-            " AND instr(lane, '--dtype-only') = 0 AND EXISTS (SELECT 1 FROM cells"
+            f" AND NOT {_NAMED} AND EXISTS (SELECT 1 FROM cells"
             " JOIN observations ON observations.run = runs.id AND observations.cell = cells.id"
             " WHERE test = (SELECT id FROM tests WHERE key = ? AND device = ?))"
             " ORDER BY started DESC, uid DESC LIMIT ?",

@@ -38,7 +38,7 @@ from dtype_sampler.ledger.rows import (
 )
 from dtype_sampler.ledger.store import LedgerError, Store
 
-_RESTS = TEST_COLUMNS.index("rests")
+_MET_AT, _RESTS = TEST_COLUMNS.index("met_at"), TEST_COLUMNS.index("rests")
 _CELLS_OF_TEST = (
     f"SELECT id, label, costs, {', '.join(f'{mark}_at' for mark in MARKS)} FROM cells"
     " WHERE test = ?"
@@ -169,8 +169,8 @@ class SqlStore(SqlReader, Store):
         with self._transaction():
             older = self._rows(
                 "SELECT tests.id, key, nodeid FROM tests LEFT JOIN cells ON test = tests.id"
-                " WHERE max(seen_at, met_at) < ? ORDER BY tests.id",
-                at,
+                " WHERE seen_at < ? AND met_at < ? ORDER BY tests.id",
+                *(at, at),
             )
             met = (test_id for test_id, *names in older if any(name in nodeids for name in names))
             for test_id in dict.fromkeys(met):
@@ -196,7 +196,7 @@ class SqlStore(SqlReader, Store):
             f"SELECT {mark}_run FROM cells WHERE {mark}_run IS NOT NULL" for mark in MARKS
         )
         # So does the newest run of a lane, so that the lane goes on where it ended.
-        used += f" UNION SELECT id FROM ({NEWEST_OF_LANES})"
+        used += f" UNION SELECT id FROM ({NEWEST_OF_LANES}) AS lanes"
         self._rows(
             "DELETE FROM observations WHERE run IN"
             f" (SELECT id FROM runs WHERE id NOT IN ({NEWEST_RUNS}))",
@@ -231,7 +231,7 @@ class SqlStore(SqlReader, Store):
         updates = ", ".join(f"{name} = excluded.{name}" for name in RUN_COLUMNS[1:])
         self._rows(
             f"INSERT INTO runs ({columns}) VALUES ({', '.join('?' * len(values))})"
-            f" ON CONFLICT (uid) DO UPDATE SET {updates}",
+            f" ON CONFLICT {self.engine.dialect.key('runs', 'uid')} DO UPDATE SET {updates}",
             *values,
         )
 
@@ -261,10 +261,13 @@ class SqlStore(SqlReader, Store):
                 test = test.merged(self._checked(test_of, *fields))
             else:
                 before = self._checked(lasted_of, fields[_RESTS], "tests.rests")
-                test = replace(test, rests=newest(test.rests, before))
+                met_at = self._checked(moment, fields[_MET_AT], "tests.met_at")
+                test = replace(
+                    test, rests=newest(test.rests, before), met_at=max(test.met_at, met_at)
+                )
             self._rows(
                 "UPDATE tests SET declared = ?, seen_at = ?, k = ?, always = ?,"
-                " met_at = max(met_at, ?), whole_at = ?, times = ?, rests = ?, arguments = ?,"
+                " met_at = ?, whole_at = ?, times = ?, rests = ?, arguments = ?,"
                 " circle = ? WHERE id = ?",
                 *values_of_test(test)[2:],
                 test_id,
@@ -370,7 +373,7 @@ class SqlStore(SqlReader, Store):
             " outcome = excluded.outcome, at = excluded.at, duration = excluded.duration"
             # Of two at one millisecond always the same one, whichever came first.
             " WHERE (excluded.at, excluded.outcome, coalesce(excluded.duration, -1))"
-            " > (at, outcome, coalesce(duration, -1))",
+            " > (observations.at, observations.outcome, coalesce(observations.duration, -1))",
             run_id,
             cell_id,
             NUMBERS[one.outcome],
@@ -386,9 +389,9 @@ class SqlStore(SqlReader, Store):
         self._rows(
             "INSERT INTO failures (cell, run, at, kind) SELECT ?, ?, ?, id FROM kinds"
             " WHERE kinds.kind = ? AND message = ? ON CONFLICT (cell, run) DO UPDATE SET"
-            " at = excluded.at, kind = excluded.kind WHERE excluded.at > at"
+            " at = excluded.at, kind = excluded.kind WHERE excluded.at > failures.at"
             # Of two at one millisecond always the same one, whichever came first.
-            " OR (excluded.at = at AND (SELECT kinds.kind || kinds.message FROM kinds"
+            " OR (excluded.at = failures.at AND (SELECT kinds.kind || kinds.message FROM kinds"
             " WHERE id = excluded.kind) > (SELECT kinds.kind || kinds.message FROM kinds"
             " WHERE id = failures.kind))",
             *(cell_id, run_id, round(1000 * (at - started)), *words),
