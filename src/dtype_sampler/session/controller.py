@@ -41,7 +41,7 @@ from dtype_sampler.session.expected import KNOWN
 from dtype_sampler.session.faults import LOST, guarded, told
 from dtype_sampler.session.known import Compared, compare
 from dtype_sampler.session.nodeids import argument_of_nodeid
-from dtype_sampler.session.settings import INI, Settings
+from dtype_sampler.session.settings import DEFAULT, INI, Settings
 from dtype_sampler.session.subtests import name_dtypes
 
 if TYPE_CHECKING:
@@ -129,7 +129,12 @@ class Controller:
 
     def _header(self) -> list[str]:
         return [
-            terminal.header(self.plan, self.settings.instead_of, self._baseline),
+            terminal.header(
+                self.plan,
+                self.settings.instead_of,
+                self._baseline,
+                asks_k=self.settings.came_from("k") != DEFAULT,
+            ),
             *terminal.budget(self.plan, self._steered),
         ]
 

@@ -30,11 +30,14 @@ _SHOWN = 5
 _SHOWN_REPLAYS = 10
 
 
-def header(plan: RunPlan, instead_of: str = "", baseline: str = "") -> str:
+def header(
+    plan: RunPlan, instead_of: str = "", baseline: str = "", *, asks_k: bool = True
+) -> str:
     """The line that says what decides this run's samples.
 
     instead_of: the strategy that was asked for, where another option has another one. baseline:
-    what failures are compared with.
+    what failures are compared with. asks_k: whether somebody has asked for the run's k; the default
+    one may be no test's, as each may name its own.
     """
     parts = [f"--dtype-seed={plan.seed} ({plan.seed_origin})"]
     if plan.all_dtypes:
@@ -43,7 +46,8 @@ def header(plan: RunPlan, instead_of: str = "", baseline: str = "") -> str:
         parts.append(f"--dtype-run={plan.run}")
     else:
         strategy = f"{plan.strategy} instead of {instead_of}" if instead_of else plan.strategy
-        parts.append(f"strategy={strategy}, k={plan.k}{', together' * plan.together}")
+        k = f", k={plan.k}" if asks_k else ""
+        parts.append(f"strategy={strategy}{k}{', together' * plan.together}")
     if plan.only:
         parts.append(f"only={','.join(plan.only)}")
     parts.append(f"device={plan.device or 'auto'}")
