@@ -103,9 +103,13 @@ def lines(
         # Which may be in `addopts` too, and by then the ledger may know it: a replay is to fail.
         common = [f"--dtype-baseline={NO_BASELINE}", *common]
     same = sample_options(settings, plan)
-    if any(sample["by_name"] for sample in payload["samples"]):
-        # The ledger had a part in it, and will not say the same tomorrow.
-        same = by_name(label for sample in payload["samples"] for label in sample["together"])
+    sampled = [label for sample in payload["samples"] for label in sample["together"]]
+    # The ledger had a part in it, and will not say the same tomorrow; or it is one line with the
+    # other, as the dtype ran alone.
+    if any(sample["by_name"] for sample in payload["samples"]) or (
+        function is None and {*sampled} == {*failed}
+    ):
+        same = by_name(sampled)
     text = [f"dtype under test: {', '.join(failed)}" if failed else _after_the_loop(payload)]
     if function is None:
         hidden = _hidden(payload) if ended and failed else ()
