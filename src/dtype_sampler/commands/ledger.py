@@ -211,11 +211,15 @@ def _open(given: Path | None) -> SqliteStore:
 
 def _combine(options: argparse.Namespace) -> int:
     from dtype_sampler.ledger.journal import recover
+    from dtype_sampler.ledger.opening import BY
     from dtype_sampler.ledger.sqlite import SqliteStore
     from dtype_sampler.ledger.store import LedgerError
 
     into = _path(options.into)
-    target = SqliteStore.open(into, create=True)
+    try:
+        target = SqliteStore.open(into, create=True)
+    except LedgerError as error:
+        raise LedgerError(str(error).replace(BY, "by --into")) from None
     code = FINE
     try:
         target.check()
@@ -232,7 +236,8 @@ def _combine(options: argparse.Namespace) -> int:
                     source.close()
                 say(f"{path}: taken over\n")
             except LedgerError as error:
-                skipped = [str(error)]
+                # Sources are named by no option.
+                skipped = [str(error).replace(f": name another, {BY}", "").replace(f", {BY}", "")]
             for problem in skipped:
                 sys.stderr.write(f"dtype-sampler: skipped: {problem}\n")
                 code = ERROR
