@@ -32,6 +32,10 @@ class StoreBusyError(LedgerError):
     """Another process holds the store: the same call may work a moment later."""
 
 
+class NewerLedgerError(LedgerError):
+    """A newer program keeps this store: what this one would add has to wait until it is upgraded."""
+
+
 class Store(Protocol):
     """Keeps runs, tests, cells and observations. Every method raises LedgerError if it can't.
 

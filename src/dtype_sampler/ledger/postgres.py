@@ -1,0 +1,271 @@
+"""The ledger of one project in a PostgreSQL database that many processes share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from dtype_sampler.ledger.connecting import Place, driver, within
+from dtype_sampler.ledger.engine import Dialect, Engine, Given
+from dtype_sampler.ledger.guard import shown
+from dtype_sampler.ledger.rows import readable
+from dtype_sampler.ledger.server_schema import KEYS, LOCK, MAJOR, SCHEMA
+from dtype_sampler.ledger.sql import SqlStore
+from dtype_sampler.ledger.store import LedgerError, NewerLedgerError
+
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.connecting import Connection
+
+# Seconds for one statement, besides what it waits for others.
+STATEMENT = 60.0
+_TYPES = {"text": 'text', "integer": "bigint", "real": "double precision"}
+
+
+class PostgresEngine(Engine):
+    """A connection to a server, made when it is needed, and again after it was lost.
+
+    project: the name of the one whose rows are seen. wait: seconds to wait for other processes.
+    statement: seconds for one statement.
+    """
+
+    def __init__(self, url: str, project: str, *, wait: float, statement: float) -> None:
+        self._place = Place(url)
+        self.name = self._place.name
+        self.dialect = Dialect(keys=KEYS)
+        self._project = project
+        self._project_id: int | None = None
+        self._wait = wait
+        self._statement = statement
+        self._connection: Connection | None = None
+        self._begun: str | None = None
+        self._given: dict[str, tuple[Given, list[list[object]]]] = {}
+
+    def rows(self, sql: str, *values: object) -> list[Any]:
+        """Run one statement; returns its rows."""
+        if self._begun is None:
+            # Alone, it is a transaction of its own, as what it needs to know is set for one.
+            with self._transaction("READ COMMITTED"):
+                return self.rows(sql, *values)
+        before: list[object] = []
+        for name, (table, columns) in self._given.items():
+            if name in sql:
+                sql = _with(sql, table)
+                before += columns
+        return self._execute(_translated(sql), [*before, *map(_plain, values)])
+
+    def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Run one statement for each of *rows*, within a transaction."""
+        connection = self._connected()
+        with self._place.told(), within(connection, self._longest), connection.cursor() as cursor:
+            cursor.executemany(_translated(sql), ([*map(_plain, row)] for row in rows))
+
+    def give(self, table: Given, rows: Iterable[Sequence[object]]) -> None:
+        """Until the end of the transaction, or the next call, *table* holds these rows alone.
+
+        A temporary table would need a right, and leave its traces in the catalogue with each run:
+        they go along with the statements instead, as one array for each column.
+        """
+        kinds = [_OF[kind] for kind in table.columns.values()]
+        columns: list[list[object]] = [[] for _ in kinds]
+        for row in rows:
+            for column, of, value in zip(columns, kinds, row, strict=True):
+                column.append(None if value is None else of(value))
+        self._given[table.name] = (table, columns)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of it or nothing. Writers of one project take turns."""
+        if self._project_id is None:
+            self._project_id = self._make_project()
+        with self._transaction("READ COMMITTED", lock=True):
+            yield
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Within it, all that is read is of one moment."""
+        if self._begun is not None:
+            yield
+            return
+        with self._transaction("REPEATABLE READ, READ ONLY"):
+            yield
+
+    def expect_writes(self) -> None:
+        """A run begins: nothing needs to be done for that."""
+
+    def set_wait(self, seconds: float) -> None:
+        """How long to wait for other processes from now on."""
+        self._wait = seconds
+
+    def damaged(self, what: str) -> LedgerError:
+        """The error for a project that holds what none can."""
+        return LedgerError(
+            f"{self.name}: project {shown(self._project)} is damaged ({shown(what)}): restore it"
+        )
+
+    def release(self) -> None:
+        """Let go of the connection; the next statement makes another one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(driver().Error, OSError):
+                connection.close()
+
+    def close(self) -> None:
+        """Let go of the server."""
+        self.release()
+
+    def open(self) -> None:
+        """See that there is a ledger that this program can speak to, and which one of its projects.
+
+        Raises LedgerError if there is none.
+        """
+        connection = self._connected()
+        self._check_version(connection)
+
+    @property
+    def _longest(self) -> float:
+        return self._wait + self._statement
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed or self._connection.broken:
+            self._connection = self._place.connect()
+        return self._connection
+
+    def _execute(self, sql: str, values: Sequence[object] | None = None) -> list[Any]:
+        connection = self._connected()
+        with self._place.told(), within(connection, self._longest):
+            cursor = connection.execute(sql, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def _check_version(self, connection: Connection) -> None:
+        sql = (
+            f"SELECT major, minor, (SELECT id FROM {SCHEMA}.projects WHERE name = %s)"
+            f" FROM {SCHEMA}.version()"
+        )
+        with self._place.told(), within(connection, self._longest):
+            (found,) = connection.execute(sql, [_plain(self._project)]).fetchall()
+        major, _, self._project_id = found
+        if major > MAJOR:
+            raise NewerLedgerError(
+                f"{self.name}: is of a newer dtype-sampler (schema {major}, this one knows"
+                f" {MAJOR}): upgrade pytest-dtype-sampler here"
+            )
+        if major < MAJOR:
+            raise LedgerError(
+                f"{self.name}: is of an older dtype-sampler (schema {major}, this one needs"
+                f" {MAJOR}): run: dtype-sampler ledger upgrade URL"
+            )
+
+    def _make_project(self) -> int:
+        """Of a name that is new here; another process may be as quick."""
+        name = _plain(self._project)
+        with self._transaction("READ COMMITTED"):
+            self._execute(
+                f"INSERT INTO {SCHEMA}.projects (name) VALUES (%s) ON CONFLICT DO NOTHING", [name]
+            )
+            ((made,),) = self._execute(f"SELECT id FROM {SCHEMA}.projects WHERE name = %s", [name])
+        return int(made)
+
+    @contextmanager
+    def _transaction(self, how: str, *, lock: bool = False) -> Iterator[None]:
+        if self._begun is not None:
+            raise AssertionError("a transaction has begun already")
+        # All at once: it is one way to the server and back. For this transaction alone, as behind a
+        # pooler the next one may be another connection's.
+        begin = (
+            f"BEGIN ISOLATION LEVEL {how};"
+            f" SET LOCAL search_path = {SCHEMA}, pg_temp;"
+            f" SET LOCAL statement_timeout = {_milliseconds(self._longest)};"
+            f" SET LOCAL lock_timeout = {_milliseconds(self._wait)};"
+            f" SET LOCAL dtype_sampler.project = '{self._project_id or ''}'"
+        )
+        if lock:
+            begin += f"; SELECT pg_advisory_xact_lock({LOCK}, {self._project_id})"
+        self._begun = how
+        try:
+            try:
+                self._execute(begin)
+                yield
+            except BaseException:
+                with suppress(LedgerError):
+                    self._execute("ROLLBACK")
+                raise
+            # Not if its connection was lost in between: another one has begun nothing.
+            self._execute("COMMIT")
+        except BaseException:
+            if self._connection is not None and self._is_lost(self._connection):
+                self.release()
+            raise
+        finally:
+            self._begun = None
+            self._given.clear()
+
+    @staticmethod
+    def _is_lost(connection: Connection) -> bool:
+        status = driver().pq.TransactionStatus
+        return connection.closed or connection.info.transaction_status != status.IDLE
+
+
+class PostgresStore(SqlStore):
+    """The ledger of one project on a server."""
+
+    engine: PostgresEngine
+
+    @classmethod
+    def open(
+        cls, url: str, *, project: str, wait: float = 5.0, statement: float = STATEMENT
+    ) -> PostgresStore:
+        """Connect to a server that holds a ledger.
+
+        url: as libpq takes it; what it does not say, services and PG* variables do. wait: seconds
+        to wait for other processes. statement: seconds for one statement.
+        Raises LedgerError for a server that can't be reached, or holds no ledger, and
+        NewerLedgerError for one of a newer major version.
+        """
+        engine = PostgresEngine(url, project, wait=wait, statement=statement)
+        try:
+            engine.open()
+        except BaseException:
+            engine.close()
+            raise
+        return cls(engine)
+
+    def release(self) -> None:
+        """Let go of the connection until there is something to say again: servers have few."""
+        self.engine.release()
+
+
+def _milliseconds(seconds: float) -> int:
+    # 0 would mean: without end.
+    return max(1, int(1000 * seconds))
+
+
+def _plain(value: object) -> object:
+    """A value as the server can hold it."""
+    return _text(value) if isinstance(value, str) else value
+
+
+def _text(value: str) -> str:
+    told = readable(value)
+    # No text of PostgreSQL's has this one character.
+    return told.replace("\0", "\\x00") if "\0" in told else told
+
+
+_OF: Mapping[str, Any] = {"text": _text, "integer": int, "real": float}
+
+
+@lru_cache(maxsize=256)
+def _translated(sql: str) -> str:
+    """With psycopg's placeholders."""
+    return sql.replace("%", "%%").replace("?", "%s")
+
+
+def _with(sql: str, table: Given) -> str:
+    """The statement, with the rows of a table that goes along with it."""
+    arrays = ", ".join(f"?::{_TYPES[kind]}[]" for kind in table.columns.values())
+    given = (
+        f"{table.name} ({', '.join(table.columns)}) AS (SELECT * FROM unnest({arrays}))"
+    )
+    head, rest = ("WITH", sql) if not sql.startswith("WITH ") else ("WITH", sql[5:])
+    return f"{head} {given}{',' if sql.startswith('WITH ') else ''} {rest}"
