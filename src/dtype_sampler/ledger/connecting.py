@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from dtype_sampler.ledger.guard import shown
+from dtype_sampler.ledger.rows import shown
 from dtype_sampler.ledger.secrets import check_url, redacted, redacted_word, secrets_of
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.ledger.connecting import Place, driver, within
 from dtype_sampler.ledger.engine import Dialect, Engine, Given
-from dtype_sampler.ledger.guard import shown
-from dtype_sampler.ledger.rows import readable
+from dtype_sampler.ledger.rows import readable, shown
 from dtype_sampler.ledger.server_schema import KEYS, LOCK, MAJOR, SCHEMA
 from dtype_sampler.ledger.sql import SqlStore
 from dtype_sampler.ledger.store import LedgerError, NewerLedgerError
@@ -20,7 +19,9 @@ if TYPE_CHECKING:
 
 # Seconds for one statement, besides what it waits for others.
 STATEMENT = 60.0
-_TYPES = {"text": 'text', "integer": "bigint", "real": "double precision"}
+_TYPES = {"text": "text", "integer": "bigint", "real": "double precision"}
+# Seconds that one who writes may do something else before the others need not wait any longer.
+_IDLE = 300.0
 
 
 class PostgresEngine(Engine):
@@ -128,6 +129,9 @@ class PostgresEngine(Engine):
         return self._wait + self._statement
 
     def _connected(self) -> Connection:
+        # In a transaction there is no other one than that in which it was begun.
+        if self._begun and self._connection is not None:
+            return self._connection
         if self._connection is None or self._connection.closed or self._connection.broken:
             self._connection = self._place.connect()
         return self._connection
@@ -178,10 +182,12 @@ class PostgresEngine(Engine):
             f" SET LOCAL search_path = {SCHEMA}, pg_temp;"
             f" SET LOCAL statement_timeout = {_milliseconds(self._longest)};"
             f" SET LOCAL lock_timeout = {_milliseconds(self._wait)};"
+            f" SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(_IDLE)};"
             f" SET LOCAL dtype_sampler.project = '{self._project_id or ''}'"
         )
         if lock:
             begin += f"; SELECT pg_advisory_xact_lock({LOCK}, {self._project_id})"
+        self._connected()
         self._begun = how
         try:
             try:
@@ -191,7 +197,6 @@ class PostgresEngine(Engine):
                 with suppress(LedgerError):
                     self._execute("ROLLBACK")
                 raise
-            # Not if its connection was lost in between: another one has begun nothing.
             self._execute("COMMIT")
         except BaseException:
             if self._connection is not None and self._is_lost(self._connection):
@@ -264,8 +269,5 @@ def _translated(sql: str) -> str:
 def _with(sql: str, table: Given) -> str:
     """The statement, with the rows of a table that goes along with it."""
     arrays = ", ".join(f"?::{_TYPES[kind]}[]" for kind in table.columns.values())
-    given = (
-        f"{table.name} ({', '.join(table.columns)}) AS (SELECT * FROM unnest({arrays}))"
-    )
-    head, rest = ("WITH", sql) if not sql.startswith("WITH ") else ("WITH", sql[5:])
-    return f"{head} {given}{',' if sql.startswith('WITH ') else ''} {rest}"
+    given = f"{table.name} ({', '.join(table.columns)}) AS (SELECT * FROM unnest({arrays}))"
+    return f"WITH {given}, {sql[5:]}" if sql.startswith("WITH ") else f"WITH {given} {sql}"

@@ -167,7 +167,7 @@ _RUN_IDS = (
     f"""CREATE TRIGGER number_run BEFORE INSERT ON {SCHEMA}.all_runs
     FOR EACH ROW EXECUTE FUNCTION {SCHEMA}.number_run()""",
 )
-_DEFAULT_PARTITION = (
+DEFAULT_PARTITION = (
     f"CREATE TABLE {SCHEMA}.observations_default PARTITION OF {SCHEMA}.all_observations DEFAULT"
 )
 
@@ -183,7 +183,7 @@ TABLES = (
     ),
     *(index.format(s=SCHEMA) for index in _INDEXES),
     *_RUN_IDS,
-    _DEFAULT_PARTITION,
+    DEFAULT_PARTITION,
 )
 # From which minor version of this major one -> the statements that lead to the next.
 MIGRATIONS: Mapping[int, tuple[str, ...]] = {}

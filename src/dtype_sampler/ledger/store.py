@@ -1,7 +1,6 @@
 """The protocol of a store. The ledger speaks to it and to nothing below it.
 
-One file per machine is what there is (`sqlite.SqliteStore`); a database that many jobs share would
-be another class with these methods.
+A store in tables is `sql.SqlStore`; one file per machine is what there is (`sqlite.SqliteStore`).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class StoreBusyError(LedgerError):
 
 
 class NewerLedgerError(LedgerError):
-    """A newer program keeps this store: what this one would add has to wait until it is upgraded."""
+    """A newer program keeps this store: what this one has to add waits until it is upgraded."""
 
 
 class Store(Protocol):
