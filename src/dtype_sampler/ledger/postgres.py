@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.ledger.connecting import Place, driver, within
 from dtype_sampler.ledger.engine import Dialect, Engine, Given
-from dtype_sampler.ledger.rows import readable, shown
+from dtype_sampler.ledger.reading import NEWEST_OF_LANES
+from dtype_sampler.ledger.records import TestRecord
+from dtype_sampler.ledger.rows import number, readable, shown, text
 from dtype_sampler.ledger.server_schema import KEYS, LOCK, MAJOR, SCHEMA
 from dtype_sampler.ledger.sql import SqlStore
 from dtype_sampler.ledger.store import LedgerError, NewerLedgerError
+from dtype_sampler.sampling.lanes import Lane, next_seed
+from dtype_sampler.sampling.rule import MAX_SEED
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.connecting import Connection
@@ -239,6 +243,81 @@ class PostgresStore(SqlStore):
     def release(self) -> None:
         """Let go of the connection until there is something to say again: servers have few."""
         self.engine.release()
+
+    def claim_seed(self, lane: Lane, fresh: int) -> int:
+        """The next seed of a lane, which no other run is given.
+
+        fresh: the one to begin with where nothing at all is known. A run that is killed leaves its
+        seed unused, as one whose tests fail early does.
+        """
+        with self._transaction():
+            handed = self._all(_handed, self._rows(_HANDED))
+            known = dict(handed)
+            newest = handed[0][1] if handed else None
+            if lane not in known:
+                # What runs have told that asked nobody, such as those of files that were combined.
+                history = [
+                    (Lane(text(of, "runs.lane"), text(part, "runs.part")), seed)
+                    for _, of, part, seed in self._rows(NEWEST_OF_LANES)
+                ]
+                known = {**dict(history), **known}
+                newest = newest if handed else self._newest_seed()
+            seed = next_seed(lane, known, newest)
+            seed = fresh if seed is None else seed
+            self._rows(
+                "INSERT INTO seeds (lane, part, seed) VALUES (?, ?, ?)"
+                f" ON CONFLICT {self.engine.dialect.key('seeds')} DO UPDATE"
+                " SET seed = excluded.seed, at = excluded.at",
+                *(lane.selection, lane.part, seed),
+            )
+        return seed
+
+    def _newest_seed(self) -> int | None:
+        rows = self._rows(
+            "SELECT seed FROM runs ORDER BY in_series DESC, started DESC, uid DESC LIMIT 1"
+        )
+        return self._checked(number, rows[0][0], "runs.seed", MAX_SEED) if rows else None
+
+    def _fold(self, keep: int) -> None:  # of a file: how many runs stay whole
+        """On a server runs stay whole for some months, and no writer deletes."""
+
+    def fold(self, keep: int) -> None:  # noqa: ARG002  # likewise
+        """Raises LedgerError, which says how it is done on a server."""
+        raise self._not_here()
+
+    def foldable(self, keep: int) -> int:  # noqa: ARG002  # likewise
+        """Raises LedgerError, which says how it is done on a server."""
+        raise self._not_here()
+
+    def _not_here(self) -> LedgerError:
+        return LedgerError(
+            f"{self.engine.name}: on a server, runs are kept by the month: run: dtype-sampler"
+            " ledger retain URL --months N"
+        )
+
+    def forget(self, tests: Sequence[TestRecord]) -> None:
+        """Forget these tests and their cells. What was observed of them goes with its month."""
+        of_test = "(SELECT id FROM tests WHERE key = ? AND device = ?)"
+        with self._transaction():
+            for test in tests:
+                names = (test.key, test.device)
+                self._rows(
+                    "DELETE FROM failures WHERE cell IN (SELECT id FROM cells"
+                    f" WHERE test = {of_test})",
+                    *names,
+                )
+                self._rows(f"DELETE FROM cells WHERE test = {of_test}", *names)
+                self._rows("DELETE FROM tests WHERE key = ? AND device = ?", *names)
+
+
+# The seed that was handed out last comes first.
+_HANDED = "SELECT lane, part, seed FROM seeds ORDER BY at DESC, lane, part LIMIT 10000"
+
+
+def _handed(row: Sequence[Any]) -> tuple[Lane, int]:
+    lane, part, seed = row
+    told = Lane(text(lane, "seeds.lane"), text(part, "seeds.part"))
+    return told, number(seed, "seeds.seed", MAX_SEED)
 
 
 def _milliseconds(seconds: float) -> int:
