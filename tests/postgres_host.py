@@ -132,6 +132,7 @@ class Server:
         self.url = url
         self._shared = shared
         self._made: list[str] = []
+        self._logins: list[str] = []
 
     def execute(self, sql: str, *, database: str | None = None) -> list[tuple[object, ...]]:
         """Run SQL as the one who may everything."""
@@ -169,10 +170,32 @@ class Server:
                 known.write_text(name)
         return known.read_text()
 
+    def roles(self, url: str) -> None:
+        """Paste the SQL of `dtype-sampler ledger roles` into a database."""
+        from dtype_sampler.ledger.connecting import Place
+        from dtype_sampler.ledger.server_schema import roles
+
+        database = Place(url).database()
+        # Roles are of the whole server: one process after another makes them.
+        with _alone(self._shared / "postgres-lock"):
+            self.execute(roles(database), database=database)
+
+    def login(self, url: str, role: str | None) -> str:
+        """The URL for a new user, who is a member of *role* alone."""
+        from psycopg.conninfo import conninfo_to_dict
+
+        name = f"u_{uuid.uuid4().hex[:16]}"
+        within = f"IN ROLE {role}" if role else ""
+        self.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'Hidden-1' {within}")
+        self._logins.append(name)
+        return url_of(conninfo_to_dict(url) | {"user": name, "password": "Hidden-1"})
+
     def drop(self) -> None:
-        """Take the databases away that were made here."""
+        """Take the databases and users away that were made here."""
         while self._made:
             self.execute(f"DROP DATABASE IF EXISTS {self._made.pop()} WITH (FORCE)")
+        while self._logins:
+            self.execute(f"DROP ROLE {self._logins.pop()}")
 
 
 def shared_server(factory: pytest.TempPathFactory) -> Server:

@@ -101,6 +101,11 @@ class Place:
             )
         return connection
 
+    def database(self) -> str:
+        """The name of the database, as far as that can be told without asking the server."""
+        said = self.given.get("dbname") or os.environ.get("PGDATABASE")
+        return str(said or "")
+
     @contextmanager
     def told(self) -> Iterator[None]:
         """Say psycopg's errors in words that name the server and what to do."""
@@ -129,9 +134,7 @@ class Place:
 
     def no_ledger(self) -> LedgerError:
         """The error for a database without a ledger, or with none that this role may see."""
-        return LedgerError(
-            f"{self.name}: holds no ledger: run: dtype-sampler ledger init '{self.name}'"
-        )
+        return LedgerError(f"{self.name}: holds no ledger: run: dtype-sampler ledger init URL")
 
     def _text(self, error: BaseException) -> str:
         """What an error says, on one line and without secrets."""

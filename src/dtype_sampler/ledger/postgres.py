@@ -14,7 +14,7 @@ from dtype_sampler.ledger.records import TestRecord
 from dtype_sampler.ledger.rows import number, readable, shown, text
 from dtype_sampler.ledger.server_schema import KEYS, LOCK, MAJOR, SCHEMA
 from dtype_sampler.ledger.sql import SqlStore
-from dtype_sampler.ledger.store import LedgerError, NewerLedgerError
+from dtype_sampler.ledger.store import LedgerError, NewerLedgerError, StoreBusyError
 from dtype_sampler.sampling.lanes import Lane, next_seed
 from dtype_sampler.sampling.rule import MAX_SEED
 
@@ -191,11 +191,12 @@ class PostgresEngine(Engine):
         )
         if lock:
             begin += f"; SELECT pg_advisory_xact_lock({LOCK}, {self._project_id})"
+        kept = self._connection is not None
         self._connected()
         self._begun = how
         try:
             try:
-                self._execute(begin)
+                self._begin(begin, again=kept)
                 yield
             except BaseException:
                 with suppress(LedgerError):
@@ -209,6 +210,20 @@ class PostgresEngine(Engine):
         finally:
             self._begun = None
             self._given.clear()
+
+    def _begin(self, sql: str, *, again: bool) -> None:
+        """again: whether to try it once more, as the connection may have been lost since it was
+        used last: while nothing is begun, nothing can be done twice.
+        """
+        try:
+            self._execute(sql)
+        except StoreBusyError:
+            raise
+        except LedgerError:
+            if not again or self._connection is None or not self._connection.broken:
+                raise
+            self._connection = self._place.connect()
+            self._execute(sql)
 
     @staticmethod
     def _is_lost(connection: Connection) -> bool:

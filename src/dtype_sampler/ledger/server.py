@@ -110,7 +110,15 @@ def initialise(url: str) -> Changed:
         owner = session.value(
             "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %s", SCHEMA
         )
-        session.act_as(owner or schema.OWNER)
+        if owner is not None:
+            session.act_as(owner)
+        elif session.value(
+            "SELECT CASE WHEN to_regrole(%s) IS NULL THEN false"
+            " ELSE has_database_privilege(%s, current_database(), 'CREATE') END",
+            *(schema.OWNER, schema.OWNER),
+        ):
+            # Else it may be there for another database of this server.
+            session.act_as(schema.OWNER)
         if owner is None:
             session.execute(f"CREATE SCHEMA {SCHEMA}")
         for statement in schema.TABLES:
