@@ -142,6 +142,17 @@ def test_each_role_may_what_it_is_for_and_no_more(server, order, capsys):
                 write()
             assert "`dtype-sampler ledger roles` has the SQL" in str(caught.value)
             assert "Hidden-1" not in str(caught.value)
+    # A dashboard names its project once.
+    server.execute(
+        f"ALTER ROLE {connecting.Place(reader).given['user']} SET dtype_sampler.project = '1'"
+    )
+    with connecting.Place(reader).connect() as plain:
+        seen = plain.execute(
+            "SELECT key, label, device, outcome, verdict, duration, run, run_number,"
+            " extract(epoch FROM observed_at), failure_kind"
+            f" FROM {server_schema.SCHEMA}.observed ORDER BY label"
+        ).fetchall()
+    assert seen == [("t", one, "cpu", "failed", True, None, "u", 1, 1001, None) for one in "ab"]
     # A project that is new is read as one without a run, which needs no right to write.
     with opened(reader, "new") as store:
         assert store.runs() == []
@@ -186,7 +197,7 @@ def test_no_view_mixes_projects_not_even_for_a_superuser(database):
         assert (len(one.cells()), len(two.cells())) == (0, 1)
     # Who names no project sees none.
     with opened(database, "one") as store:
-        for table in server_schema.VIEWS:
+        for table in (*server_schema.VIEWS, server_schema.OBSERVED):
             sql = f"SELECT count(*) FROM {server_schema.SCHEMA}.{table}"
             with store.engine._place.connect() as plain:
                 assert plain.execute(sql).fetchone() == (0,)

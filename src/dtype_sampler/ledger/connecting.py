@@ -163,6 +163,8 @@ def within(connection: Connection, seconds: float) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        # Who forks is warned of every thread that is alive.
+        timer.join()
 
 
 def _hang_up(connection: Connection) -> None:

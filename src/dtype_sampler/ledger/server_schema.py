@@ -19,6 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT, VERDICTS
+from dtype_sampler.ledger.rows import NUMBERED
+
 SCHEMA = "dtype_sampler"
 MAJOR = 1
 # The roles that `init` and `upgrade` give rights to, where there are such.
@@ -121,6 +124,8 @@ _COLUMNS: Mapping[str, str] = {
         at timestamptz NOT NULL DEFAULT clock_timestamp()""",
 }
 VIEWS = tuple(_COLUMNS)
+# One row an observation, in words.
+OBSERVED = "observed"
 _BEHIND = {
     "observations": " PARTITION BY RANGE (run)",
     # Rows that each run changes: with room beside them, no index has to be told.
@@ -196,10 +201,33 @@ def newest_minor() -> int:
 
 def views() -> list[str]:
     """The statements that make the views, or add to them the columns that their tables have."""
+    outcomes = " ".join(f"WHEN {number} THEN '{name}'" for number, name in enumerate(NUMBERED))
+    verdicts = ", ".join(f"'{name}'" for name in NUMBERED if name in VERDICTS)
+    failed = ", ".join(f"'{name}'" for name in (FAILED, CRASHED, SUSPECT))
     return [
-        f"CREATE OR REPLACE VIEW {SCHEMA}.{name} AS SELECT * FROM {SCHEMA}.all_{name}"
-        f" WHERE project = {PROJECT} WITH LOCAL CHECK OPTION"
-        for name in VIEWS
+        *(
+            f"CREATE OR REPLACE VIEW {SCHEMA}.{name} AS SELECT * FROM {SCHEMA}.all_{name}"
+            f" WHERE project = {PROJECT} WITH LOCAL CHECK OPTION"
+            for name in VIEWS
+        ),
+        # For people and their dashboards, with the columns of `dtype-sampler export`: nothing of
+        # ours reads it.
+        f"""CREATE OR REPLACE VIEW {SCHEMA}.{OBSERVED} AS SELECT
+        runs.uid AS run, runs.number AS run_number, to_timestamp(started) AS run_started,
+        to_timestamp(ended) AS run_ended, seed, seed_origin, strategy, "commit", host, python,
+        torch, plugin, workers, lane, part, key, label, tests.device,
+        nodeid, told.outcome, told.outcome IN ({verdicts}) AS verdict,
+        to_timestamp(started + observations.at / 1000.0) AS observed_at,
+        observations.duration / 1000.0::double precision AS duration,
+        kinds.kind AS failure_kind, kinds.message AS failure_message
+        FROM {SCHEMA}.observations JOIN {SCHEMA}.runs ON runs.id = observations.run
+        JOIN {SCHEMA}.cells ON cells.id = observations.cell
+        JOIN {SCHEMA}.tests ON tests.id = cells.test
+        CROSS JOIN LATERAL (SELECT CASE observations.outcome {outcomes}
+        ELSE observations.outcome::text END AS outcome) AS told
+        LEFT JOIN {SCHEMA}.failures ON failures.run = observations.run
+        AND failures.cell = observations.cell AND told.outcome IN ({failed})
+        LEFT JOIN {SCHEMA}.kinds ON kinds.id = failures.kind""",
     ]
 
 
@@ -213,7 +241,7 @@ def version_function(minor: int) -> str:
 
 def rights() -> list[tuple[str, str]]:
     """To which role, and the statement that gives it what it needs: a writer can't delete."""
-    seen = ", ".join(f"{SCHEMA}.{name}" for name in ("projects", *VIEWS))
+    seen = ", ".join(f"{SCHEMA}.{name}" for name in ("projects", *VIEWS, OBSERVED))
     changed = ", ".join(f"{SCHEMA}.{name}" for name in VIEWS)
     return [
         *(
@@ -287,6 +315,10 @@ DO $$ BEGIN
 END $$;
 -- Then give each login one of them:
 --   CREATE ROLE ci LOGIN PASSWORD '...' IN ROLE {WRITER};
+-- A dashboard sees one project, by its number in {SCHEMA}.projects:
+--   CREATE ROLE grafana LOGIN PASSWORD '...' IN ROLE {READER};
+--   ALTER ROLE grafana SET dtype_sampler.project = '1';
+--   SELECT observed_at, key, label, outcome FROM {SCHEMA}.{OBSERVED};
 """
 
 
