@@ -160,8 +160,6 @@ _PAIRS = re.compile(r"\[\[(\d{1,15}),\d{1,15}\](?:,\[\d{1,15},\d{1,15}\])*\]")
 
 def merged_durations(given: Lasted, known: str, what: str) -> str:
     """The newest of both, as `costs.newest` has it. known: JSON of a ledger's."""
-    if not given:
-        return known
     if known == "[]":
         return json_of(given)
     # Most are of one run that is newer than all that is known: then it is put before these.
