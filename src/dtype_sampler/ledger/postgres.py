@@ -15,6 +15,7 @@ from dtype_sampler.ledger.rows import number, readable, shown, text
 from dtype_sampler.ledger.server_schema import KEYS, LOCK, MAJOR, SCHEMA
 from dtype_sampler.ledger.sql import SqlStore
 from dtype_sampler.ledger.store import LedgerError, NewerLedgerError, StoreBusyError
+from dtype_sampler.ledger.upserts import TEST_IDS
 from dtype_sampler.sampling.lanes import Lane, next_seed
 from dtype_sampler.sampling.rule import MAX_SEED
 
@@ -265,7 +266,7 @@ class PostgresStore(SqlStore):
         fresh: the one to begin with where nothing at all is known. A run that is killed leaves its
         seed unused, as one whose tests fail early does.
         """
-        with self._transaction():
+        with self.engine.transaction():
             handed = self._all(_handed, self._rows(_HANDED))
             known = dict(handed)
             newest = handed[0][1] if handed else None
@@ -312,17 +313,14 @@ class PostgresStore(SqlStore):
 
     def forget(self, tests: Sequence[TestRecord]) -> None:
         """Forget these tests and their cells. What was observed of them goes with its month."""
-        of_test = "(SELECT id FROM tests WHERE key = ? AND device = ?)"
-        with self._transaction():
-            for test in tests:
-                names = (test.key, test.device)
-                self._rows(
-                    "DELETE FROM failures WHERE cell IN (SELECT id FROM cells"
-                    f" WHERE test = {of_test})",
-                    *names,
-                )
-                self._rows(f"DELETE FROM cells WHERE test = {of_test}", *names)
-                self._rows("DELETE FROM tests WHERE key = ? AND device = ?", *names)
+        with self.engine.transaction():
+            self._give_names((test.key, test.device) for test in tests)
+            of_test = f"(SELECT id FROM ({TEST_IDS}) AS found)"
+            self._rows(
+                f"DELETE FROM failures WHERE cell IN (SELECT id FROM cells WHERE test IN {of_test})"
+            )
+            self._rows(f"DELETE FROM cells WHERE test IN {of_test}")
+            self._rows(f"DELETE FROM tests WHERE id IN {of_test}")
 
 
 # The seed that was handed out last comes first.

@@ -151,6 +151,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "runs": ("project", "uid"),
     "tests": ("project", "device", digest("key")),
     "cells": ("test", digest("label")),
+    "kinds": ("project", digest("kind"), digest("message")),
     "seeds": ("project", digest("lane"), digest("part")),
 }
 
