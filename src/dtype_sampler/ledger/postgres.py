@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -47,6 +48,8 @@ class PostgresEngine(Engine):
         self._connection: Connection | None = None
         self._begun: str | None = None
         self._given: dict[str, tuple[Given, list[list[object]]]] = {}
+        # Statements, and names of what is given -> what is sent, and which columns along with it.
+        self._sent: dict[tuple[str, str], tuple[str, list[int]]] = {}
 
     def rows(self, sql: str, *values: object) -> list[Any]:
         """Run one statement; returns its rows."""
@@ -57,8 +60,10 @@ class PostgresEngine(Engine):
         before: list[object] = []
         for name, (table, columns) in self._given.items():
             if name in sql:
-                sql = _with(sql, table)
-                before += columns
+                if (sql, name) not in self._sent:
+                    self._sent[sql, name] = _with(sql, table)
+                sql, used = self._sent[sql, name]
+                before += [columns[place] for place in used]
         return self._execute(_translated(sql), [*before, *map(_plain, values)])
 
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
@@ -358,8 +363,16 @@ def _translated(sql: str) -> str:
     return sql.replace("%", "%%").replace("?", "%s")
 
 
-def _with(sql: str, table: Given) -> str:
-    """The statement, with the rows of a table that goes along with it."""
-    arrays = ", ".join(f"?::{_TYPES[kind]}[]" for kind in table.columns.values())
-    given = f"{table.name} ({', '.join(table.columns)}) AS (SELECT * FROM unnest({arrays}))"
-    return f"WITH {given}, {sql[5:]}" if sql.startswith("WITH ") else f"WITH {given} {sql}"
+def _with(sql: str, table: Given) -> tuple[str, list[int]]:
+    """The statement, with the rows of a table that goes along with it, and the places of those of
+    its columns that the statement speaks of.
+    """
+    spoken = set(re.findall(r"\w+", sql))
+    used = [place for place, name in enumerate(table.columns) if name in spoken]
+    names = list(table.columns)
+    kinds = list(table.columns.values())
+    arrays = ", ".join(f"?::{_TYPES[kinds[place]]}[]" for place in used)
+    columns = ", ".join(names[place] for place in used)
+    given = f"{table.name} ({columns}) AS (SELECT * FROM unnest({arrays}))"
+    sql = f"WITH {given}, {sql[5:]}" if sql.startswith("WITH ") else f"WITH {given} {sql}"
+    return sql, used

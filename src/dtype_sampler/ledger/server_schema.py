@@ -208,7 +208,8 @@ def views() -> list[str]:
     return [
         *(
             f"CREATE OR REPLACE VIEW {SCHEMA}.{name} AS SELECT * FROM {SCHEMA}.all_{name}"
-            f" WHERE project = {PROJECT} WITH LOCAL CHECK OPTION"
+            # SELECT: asked once for a statement, not for each row.
+            f" WHERE project = (SELECT {PROJECT}) WITH LOCAL CHECK OPTION"
             for name in VIEWS
         ),
         # For people and their dashboards, with the columns of `dtype-sampler export`: nothing of
