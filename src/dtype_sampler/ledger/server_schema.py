@@ -216,9 +216,11 @@ def views() -> list[str]:
         # ours reads it.
         f"""CREATE OR REPLACE VIEW {SCHEMA}.{OBSERVED} AS SELECT
         runs.uid AS run, runs.number AS run_number, to_timestamp(started) AS run_started,
-        to_timestamp(ended) AS run_ended, seed, seed_origin, strategy, "commit", host, python,
-        torch, plugin, workers, lane, part, key, label, tests.device,
-        nodeid, told.outcome, told.outcome IN ({verdicts}) AS verdict,
+        to_timestamp(ended) AS run_ended, seed, seed_origin, strategy,
+        nullif("commit", '') AS "commit", nullif(host, '') AS host, nullif(python, '') AS python,
+        nullif(torch, '') AS torch, nullif(plugin, '') AS plugin, nullif(workers, 0) AS workers,
+        lane, nullif(part, '') AS part, key, label, tests.device, nullif(nodeid, '') AS nodeid,
+        told.outcome, told.outcome IN ({verdicts}) AS verdict,
         to_timestamp(started + observations.at / 1000.0) AS observed_at,
         observations.duration / 1000.0::double precision AS duration,
         kinds.kind AS failure_kind, kinds.message AS failure_message
