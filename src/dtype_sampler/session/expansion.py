@@ -62,14 +62,17 @@ class Variants:
         self._nodeids: dict[str, set[tuple[Hashable, ...]]] = {}
         # By the identity of the module's node, and the class that they were made of.
         self._classes: dict[tuple[int, type], list[type]] = {}
+        # Each class has many tests, and each function that many were made of one signature.
+        self._made_of: dict[type, tuple[type, dict[str, Any]] | None] = {}
+        self._signatures: dict[FunctionType, inspect.Signature] = {}
 
     def note(self, collector: pytest.Collector, nodes: Sequence[object]) -> None:
         """Keep what a collector has made, before any of it is left out."""
         for node in nodes:
             if isinstance(node, pytest.Class):
                 cls = node.obj
-                if (base := class_made_of(cls)) is not None:
-                    self._classes.setdefault((id(collector), base), []).append(cls)
+                if (made := self._class(cls)) is not None:
+                    self._classes.setdefault((id(collector), made[0]), []).append(cls)
             elif isinstance(node, pytest.Function) and (found := self._read(node)) is not None:
                 self._met.setdefault(found.where, []).append((node, found))
                 self._of_items[id(node)] = found
@@ -82,6 +85,10 @@ class Variants:
         if found is None or len(self._nodeids.get(found.nodeid, ())) > 1:
             return None
         return found
+
+    def has_noted(self, item: pytest.Function) -> bool:
+        """Whether a collector has made it, and all that belong to it."""
+        return id(item) in self._of_items
 
     def rows(self, variant: Variant) -> list[Mapping[str, Any]]:
         """The parameters of each that was made of the same test, also where not all are to run."""
@@ -108,23 +115,33 @@ class Variants:
         made = inspect.getattr_static(cls, name, None) if cls is not None else item.obj
         function, params, titles = name, dict[str, Any](), tuple[str, ...]()
         which: Hashable = None
-        if (read := _read_function(made, method=cls is not None)) is not None:
+        if (read := _read_function(made, self._signature, method=cls is not None)) is not None:
             function, which, params, titles = read
+        base: type | None = None
         by_class: dict[str, Any] = {}
-        base = None if cls is None else class_made_of(cls)
-        if cls is not None and base is not None:
-            by_class = attributes(cls, base)
-            if any(map(self._is_wanted, by_class)):
-                # In the place of its class stands the one that this was made of.
-                parent, function = parent.parent, f"{base.__name__}::{function}"
-                titles = (*titles, *_title_of_class(by_class))
-            else:
-                base, by_class = None, {}
+        of_class = None if cls is None else self._class(cls)
+        if of_class is not None and any(map(self._is_wanted, of_class[1])):
+            base, by_class = of_class
+            # In the place of its class stands the one that this was made of.
+            parent, function = parent.parent, f"{base.__name__}::{function}"
+            titles = (*titles, *_title_of_class(by_class))
         if not any(map(self._is_wanted, (*by_class, *params))):
             return None
         where = (id(parent), base, function, which)
         nodeid = f"{stable_nodeid(parent)}::{function}"
         return Variant(where, nodeid, {**by_class, **params}, len(by_class), titles)
+
+    def _class(self, cls: type) -> tuple[type, dict[str, Any]] | None:
+        """What a class was made of, and what it was given."""
+        if cls not in self._made_of:
+            base = class_made_of(cls)
+            self._made_of[cls] = None if base is None else (base, attributes(cls, base))
+        return self._made_of[cls]
+
+    def _signature(self, function: FunctionType) -> inspect.Signature:
+        if function not in self._signatures:
+            self._signatures[function] = inspect.signature(function)
+        return self._signatures[function]
 
 
 def only_to_be_read(
@@ -155,7 +172,7 @@ def only_to_be_read(
 
 
 def _read_function(
-    made: object, *, method: bool
+    made: object, signature_of: Callable[[FunctionType], inspect.Signature], *, method: bool
 ) -> tuple[str, Hashable, dict[str, Any], tuple[str, ...]] | None:
     """Of a function made by `expand`: the name and the identity of what it was made of, its
     parameters, and which of these its name shows.
@@ -184,7 +201,7 @@ def _read_function(
     if innermost is None or None in after:
         return None
     try:
-        signature = inspect.signature(innermost)
+        signature = signature_of(innermost)
         bound = signature.bind_partial(*[None] * (method + before), *args, **kwargs)
     except (TypeError, ValueError):
         return None

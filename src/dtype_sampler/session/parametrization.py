@@ -319,7 +319,7 @@ def group_items(
             group, label = function.members[number]
         except KeyError:
             group, label = _member(function, row, seen)
-            if variant is None:
+            if variant is None or (seen.variants and not seen.variants.has_noted(item)):
                 # Somebody else made it, who may have left out others.
                 group.whole = False
         group.labels[number] = label
