@@ -23,6 +23,11 @@ _FIGURES = (
     ("next_seconds", "next sample takes"),
     ("matrix_seconds", "full matrix takes"),
 )
+# In this order, as one script.
+_SCRIPTS = (
+    *("words.js", "chart.js", "tests.js", "map.js"),
+    *("acting.js", "panel.js", "start.js"),
+)
 # No place in a script element where a browser could see anything but JSON.
 _UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
@@ -34,14 +39,14 @@ def render(report: Mapping[str, Any]) -> str:
     """
     # Comes with torch; costs nothing where no page is asked for.
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    source = resources.files("dtype_sampler.reports.ledger").joinpath("report.html.jinja")
     summary = report["summary"]
     empty = not any(test["cells"] for test in report["tests"])
     labels = dict.fromkeys(cell["label"] for test in report["tests"] for cell in test["cells"])
     places = {label: place for place, label in enumerate(labels)}
-    return environment.from_string(source.read_text(encoding="utf-8")).render(
+    return environment.from_string(_part("report.html.jinja")).render(
         empty=empty,
         generated=report["generated"],
         percent=_figure(None if empty else summary.get("percent")),
@@ -50,10 +55,18 @@ def render(report: Mapping[str, Any]) -> str:
             *_singles(summary.get("single_dtypes")),
         ],
         first=_first(report),
+        style=Markup(_part("page.css")),  # noqa: S704 - ours
+        script=Markup("\n".join(map(_part, _SCRIPTS))),  # noqa: S704 - ours
         data=_json({key: value for key, value in report.items() if key != "by"}),
         # Of the labels as the report has them, one after the other.
         columns=[places[label] for label in table.in_columns(labels)],
     )
+
+
+def _part(name: str) -> str:
+    """A file of the page, which holds them all."""
+    page = resources.files("dtype_sampler.reports.ledger").joinpath("page", name)
+    return page.read_text(encoding="utf-8")
 
 
 def _singles(singles: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
