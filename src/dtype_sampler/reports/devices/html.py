@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -18,7 +19,7 @@ from dtype_sampler.roundtrip.model import OK, UNSUPPORTED, Survey, Trip
 
 # A full stop sits too low in a box.
 _MARKS = {**MARKS, OK: "·"}
-# What a cell's tooltip can hold; the rest is in the JSON.
+# So much is told of one cell; the rest is in the JSON.
 _TOLD = 8
 
 
@@ -70,10 +71,15 @@ def _row(
                 "mark": _MARKS[verdict] if verdict is not None else "",
                 "title": _title(survey, dtype, trip.name),
                 "first": first[trip.name],
+                "trip": trip.name,
             }
         )
     plain = all(cell["verdict"] in (None, OK, UNSUPPORTED) for cell in cells)
-    return {"dtype": dtype, "cells": cells, "plain": plain}
+    # What a finger can't point at is to be read below the table.
+    told = [cell for cell in cells if cell["verdict"] not in (None, OK)]
+    counts = Counter(cell["verdict"] for cell in told)
+    about = ", ".join(f"{counts[one]} {one}" for one in reversed(MARKS) if counts[one])
+    return {"dtype": dtype, "cells": cells, "plain": plain, "told": told, "about": about}
 
 
 def _title(survey: Survey, dtype: str, trip: str) -> str:

@@ -68,8 +68,3 @@ function table(heads, rows) {
     make("thead", {}, make("tr", {}, ...heads.map((head) => make("th", { scope: "col" }, head)))),
     make("tbody", {}, ...rows));
 }
-
-$("generated").textContent = moment(report.generated).replace(/ \(.*/, "");
-if (runs.length) $("runs").addEventListener("toggle", drawRuns);
-else $("runs-section").hidden = true;
-new ResizeObserver(drawChart).observe($("chart"));

@@ -2,8 +2,37 @@
 
 const panel = $("panel");
 
+// As the plugin's own replay lines: double quotes, which all shells take, where they will do.
+function quoted(text) {
+  return /["$`\\!%]/.test(text) ? `'${text.replaceAll("'", `'"'"'`)}'` : `"${text}"`;
+}
+const shellWord = (text) => (/^[\w.,:/@+=-]+$/.test(text) ? text : quoted(text));
+
+// What `--dtype-only` takes to mean this label and no other one of the test.
+const exact = new Map(extra.exact.map(([pool, names]) => [JSON.stringify(pool), names]));
+const exactName = (test, label) => exact.get(JSON.stringify(test.cells.map((cell) => cell.label)))?.[label] ?? label;
+
+// A test key is no node id where it leaves out a dtype among other parameters, which is known once
+// any of the test's cells ran. The function always is one.
+function ranAs(test) {
+  const end = test.key.indexOf("[", test.key.indexOf("::"));
+  if (end < 0 || !test.key.endsWith("]") || test.cells.some((cell) => cell.nodeid === test.key)) return test.key;
+  return test.key.slice(0, end);
+}
+
+function replayCommand(test, cell) {
+  const nodeid = cell.nodeid ?? ranAs(test);
+  const words = ["pytest", quoted(nodeid)];
+  if (cell.seed !== null && cell.seed !== undefined) words.push(`--dtype-seed=${cell.seed}`);
+  // The item of one dtype is named by its node id alone.
+  if (!(nodeid.endsWith("]") && nodeid !== test.key)) words.push(`--dtype-only=${shellWord(exactName(test, cell.label))}`);
+  return words.join(" ");
+}
+
 function openPanel(test, { cell, state }) {
+  opened = { test, cell };
   const command = replayCommand(test, cell);
+  const wider = !cell.nodeid && ranAs(test) !== test.key;
   const code = make("code", { id: "command" }, command);
   const copy = make("button", { type: "button", class: "primary", id: "copy" }, "Copy");
   const said = make("span", { role: "status", class: "muted" });
@@ -39,7 +68,7 @@ function openPanel(test, { cell, state }) {
   if (cell.seed !== null && cell.seed !== undefined) fact("Seed", String(cell.seed));
   if (cell.commit) fact("Commit", make("code", {}, cell.commit));
 
-  $("panel-body").replaceChildren(
+  $("panel-body").replaceChildren(...[
     make("header", {},
       make("h2", { id: "panel-title" }, chip(state, cell.last_verdict_at), `${cell.label}: ${stateText(state)}`),
       close),
@@ -48,13 +77,15 @@ function openPanel(test, { cell, state }) {
     make("h3", {}, neverRan(state) ? "Run it" : "Replay it"),
     make("div", { class: "command" }, make("pre", {}, code), copy),
     said,
+    wider ? make("p", { class: "muted" }, "This runs the function with all its other parameters: the name of this one item is known once it has run.") : null,
     make("h3", {}, "History"),
-    history(cell.history ?? []));
-  panel.showModal();
+    pastOf(cell.history ?? []),
+  ].filter((part) => part !== null));
+  if (!panel.open) panel.showModal();
   copy.focus();
 }
 
-function history(entries) {
+function pastOf(entries) {
   if (!entries.length) return make("p", { class: "muted" }, "The ledger keeps no run of this cell.");
   const rows = entries.map(([number, outcome]) => {
     const run = runByNumber.get(number);
@@ -69,8 +100,16 @@ function history(entries) {
     table(["Run", "Outcome", "When", "Seed", "Commit"], rows));
 }
 
-// On the backdrop the target is the dialog itself: its content fills it.
-panel.addEventListener("click", (event) => {
-  if (event.target === panel) panel.close();
-});
-panel.addEventListener("close", focusActive);
+function listenToPanel() {
+  // On the backdrop the target is the dialog itself: its content fills it.
+  panel.addEventListener("click", (event) => {
+    if (event.target === panel) panel.close();
+  });
+  panel.addEventListener("close", () => {
+    // One that the history has opened in its place stays.
+    if (panel.open) return;
+    opened = null;
+    keepView({ step: false });
+    focusActive();
+  });
+}

@@ -1,17 +1,5 @@
 /* ---- Start ---- */
 
-for (const device of devices) $("device").append(make("option", { value: device }, device));
-$("device-label").hidden = devices.length < 2;
-$("grid").style.setProperty("--labels", labels.length);
-$("grid").setAttribute("aria-colcount", labels.length + 1);
-$("head").append(make("div", { role: "columnheader", class: "corner" }, "Test"), ...labels.map((label) => {
-  const [prefix, name] = label.startsWith("torch.") ? ["torch.", label.slice(6)] : ["", label];
-  const head = make("div", { role: "columnheader", "data-label": label, title: label });
-  if (prefix) head.append(make("span", { class: "prefix" }, prefix));
-  // A long name may break where its parts end: float8_|e4m3|fnuz, complex|128, float16,|int8.
-  name.split(/(?<=[_,])|(?<=[a-z])(?=\d+$)|(?<=\d)(?=[a-z]+$)/).forEach((part, i) => head.append(...(i ? [make("wbr"), part] : [part])));
-  return head;
-}));
 function drawLegend() {
   const entries = [];
   if (byCost()) {
@@ -25,7 +13,20 @@ function drawLegend() {
   }
   $("legend").replaceChildren(...entries.map((entry) => make("li", {}, ...[entry].flat())));
 }
-drawLegend();
-$("colour-label").hidden = $("sort-seconds").hidden = !measured;
-new ResizeObserver(redraw).observe(scroller);
-refresh();
+
+function startMap() {
+  for (const device of devices) $("device").append(make("option", { value: device }, device));
+  $("device-label").hidden = devices.length < 2;
+  $("colour-label").hidden = $("sort-seconds").hidden = !measured;
+  listen();
+  listenToPanel();
+  showView();
+  // What was sent is what is to be seen.
+  if (address) $("map").scrollIntoView();
+}
+
+$("generated").textContent = moment(report.generated).replace(/ \(.*/, "");
+if (runs.length) $("runs").addEventListener("toggle", drawRuns);
+else $("runs-section").hidden = true;
+new ResizeObserver(drawChart).observe($("chart"));
+if ($("map")) startMap();

@@ -1,5 +1,10 @@
+/* ---- What the page is told, and in which words it says it ---- */
+
 const $ = (id) => document.getElementById(id);
 const report = JSON.parse($("report").textContent);
+// Of the labels as the report has them, one after the other: the order of columns, and what
+// `--dtype-only` is to be given for those that need more than their own text.
+const extra = JSON.parse($("extra").textContent);
 const runs = report.runs ?? [];
 const runByNumber = new Map(runs.map((run) => [run.number, run]));
 const DAY = 86400e3;
@@ -33,8 +38,6 @@ const COSTS = [
   { below: Infinity, text: "more" },
 ];
 
-/* ---- Helpers ---- */
-
 // Everything from the report becomes text here, never markup.
 function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -49,6 +52,7 @@ function make(tag, properties = {}, ...children) {
 
 const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 // No rounding up to 100 %: it means that nothing is left.
+const count = (n) => n.toLocaleString("en");
 const percentText = (x) => `${(x < 100 ? Math.min(x, 99.9) : x).toFixed(1)} %`;
 
 function shortAge(at) {
@@ -98,19 +102,3 @@ function chip(state, at = null) {
     make("span", { class: "mark" }, known.mark));
 }
 const stateText = (state) => STATES[state]?.text ?? String(state);
-
-// As the plugin's own replay lines: double quotes, which all shells take, where they will do.
-function quoted(text) {
-  return /["$`\\!%]/.test(text) ? `'${text.replaceAll("'", `'"'"'`)}'` : `"${text}"`;
-}
-
-function replayCommand(test, cell) {
-  const nodeid = cell.nodeid ?? test.key;
-  const words = ["pytest", quoted(nodeid)];
-  if (cell.seed !== null && cell.seed !== undefined) words.push(`--dtype-seed=${cell.seed}`);
-  // The item of one dtype is named by its node id alone.
-  if (!(nodeid.endsWith("]") && nodeid !== test.key)) {
-    words.push(`--dtype-only=${/^[\w.,:/@+-]+$/.test(cell.label) ? cell.label : quoted(cell.label)}`);
-  }
-  return words.join(" ");
-}
