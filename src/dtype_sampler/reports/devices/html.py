@@ -76,9 +76,11 @@ def _row(
         )
     plain = all(cell["verdict"] in (None, OK, UNSUPPORTED) for cell in cells)
     # What a finger can't point at is to be read below the table.
+    ranks = list(MARKS)
     told = [cell for cell in cells if cell["verdict"] not in (None, OK)]
+    told.sort(key=lambda cell: ranks.index(cell["verdict"]), reverse=True)
     counts = Counter(cell["verdict"] for cell in told)
-    about = ", ".join(f"{counts[one]} {one}" for one in reversed(MARKS) if counts[one])
+    about = ", ".join(f"{counts[one]} {one}" for one in reversed(ranks) if counts[one])
     return {"dtype": dtype, "cells": cells, "plain": plain, "told": told, "about": about}
 
 
