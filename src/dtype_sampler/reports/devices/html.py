@@ -62,7 +62,7 @@ def _survey(survey: Survey, reasons: Mapping[str, str]) -> dict[str, Any]:
 def _row(
     survey: Survey, dtype: str, trips: Sequence[Trip], first: Mapping[str, bool]
 ) -> dict[str, Any]:
-    cells = []
+    cells: list[dict[str, Any]] = []
     for trip in trips:
         verdict = survey.verdict(dtype, trip.name)
         cells.append(

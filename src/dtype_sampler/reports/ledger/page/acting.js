@@ -63,7 +63,11 @@ function enter() {
     keepView({ step: false });
     return;
   }
-  const known = test.byLabel.get(labels[active.column]);
+  openCell(test, labels[active.column]);
+}
+
+function openCell(test, label) {
+  const known = test.byLabel.get(label);
   if (!known) return;
   openPanel(test, known);
   keepView({ step: true, spare: true });
@@ -125,7 +129,7 @@ function listen() {
   });
   $("colour").addEventListener("change", () => {
     colourBy();
-    redraw();
+    resized();
     keepView({ step: true });
   });
   $("open-all").addEventListener("click", () => foldAll("open"));
@@ -154,7 +158,8 @@ function listen() {
     const named = event.target.closest(".attention");
     if (named && row) {
       activate(Number(row.dataset.row), Math.max(0, labels.indexOf(named.dataset.label)));
-      enter();
+      // Its column may be one of those that don't fit.
+      openCell(items[active.row].test, named.dataset.label);
       return;
     }
     if (!row || !cell) return;

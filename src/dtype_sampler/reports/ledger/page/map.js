@@ -4,7 +4,8 @@ const scroller = $("scroller");
 const body = $("rows");
 const OVERSCAN = 8;
 // In pixels: what a cell needs at least, what it is given where there is room, and at most.
-const CELL = { least: 44, fair: 54, most: 84 };
+const CELL = { least: 44, leastByCost: 60, fair: 64, most: 84 };
+const leastCell = () => (byCost() ? CELL.leastByCost : CELL.least);
 let found = [];
 let items = [];
 let labels = [];
@@ -58,7 +59,7 @@ function columnsInUse() {
   };
   const all = having(() => true);
   const { room, least } = sizes();
-  const fit = show === "all" || least + all.length * CELL.least <= room;
+  const fit = show === "all" || least + all.length * leastCell() <= room;
   const some = fit ? all : having(LOOKED_FOR[show]);
   $("narrowed").hidden = some.length === all.length;
   $("narrowed").textContent = `Shown are the ${plural(some.length, "column")} with such a cell: not all ${all.length} fit here.`;
@@ -89,9 +90,9 @@ function sizes() {
 function layOut() {
   const { room, narrow, least } = sizes();
   const n = Math.max(1, labels.length);
-  const fair = narrow ? 0 : Math.min(480, Math.max(least, 0.36 * room));
-  const pinned = Math.max(least, Math.min(fair, room - n * CELL.fair));
-  const cell = Math.max(CELL.least, Math.min(narrow ? room : CELL.most, Math.floor(100 * (room - pinned) / n) / 100));
+  const most = narrow ? 0 : 480;
+  const pinned = Math.max(least, Math.min(most, room - n * CELL.fair));
+  const cell = Math.max(leastCell(), Math.min(narrow ? room : CELL.most, Math.floor(100 * (room - pinned) / n) / 100));
   scroller.style.setProperty("--pinned", `${pinned}px`);
   scroller.style.setProperty("--cell", `${cell}px`);
   scroller.classList.toggle("cramped", (narrow ? room : room - n * cell) < 560);
