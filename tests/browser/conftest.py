@@ -10,7 +10,7 @@ import os
 import shutil
 
 import pytest
-from pages import sync_api
+from shown_pages import sync_api
 
 from dtype_sampler.reports.ledger.html import render
 

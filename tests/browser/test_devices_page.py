@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pages import CONTRASTS, shot
+from shown_pages import CONTRASTS, shot
 
 from dtype_sampler.reports.devices.html import render
 from dtype_sampler.roundtrip.model import BROKEN, OK, TRIPS, UNSUPPORTED, Outcome, Survey

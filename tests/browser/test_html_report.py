@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from pages import (
+from shown_pages import (
     CONTRASTS,
     HOSTILE,
     HOSTILE_NAME,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pages import (
+from shown_pages import (
     CONTRASTS,
     A,
     B,
