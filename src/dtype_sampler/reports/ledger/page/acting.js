@@ -112,7 +112,7 @@ function listen() {
     timer = setTimeout(() => {
       fromTheTop();
       keepView({ step: !typing });
-      typing = true;
+      typing = document.activeElement === $("filter");
     }, 120);
   });
   for (const end of ["change", "blur"]) $("filter").addEventListener(end, () => { typing = false; });
@@ -178,6 +178,9 @@ function listen() {
 
   // Back and forward, and an address that somebody has changed by hand.
   addEventListener("hashchange", () => {
-    if (location.hash.slice(1) !== address) showView();
+    if (location.hash.slice(1) === address) return;
+    typing = false;
+    clearTimeout(timer);
+    showView();
   });
 }
