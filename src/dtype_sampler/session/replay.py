@@ -103,11 +103,8 @@ def lines(
         # Which may be in `addopts` too, and by then the ledger may know it: a replay is to fail.
         common = [f"--dtype-baseline={NO_BASELINE}", *common]
     same = sample_options(settings, plan)
-    if any(sample["by_name"] for sample in payload["samples"]) or (
-        failed and function is None and _together(payload) == {*failed}
-    ):
-        # The ledger had a part in it, and will not say the same tomorrow; or the dtype ran alone,
-        # and one line says both.
+    if any(sample["by_name"] for sample in payload["samples"]):
+        # The ledger had a part in it, and will not say the same tomorrow.
         same = by_name(label for sample in payload["samples"] for label in sample["together"])
     text = [f"dtype under test: {', '.join(failed)}" if failed else _after_the_loop(payload)]
     if function is None:
@@ -144,11 +141,6 @@ def _without_repeats(text: Sequence[str]) -> list[str]:
     if any(HIDDEN in line for line in lines):
         lines.append(f"{HIDDEN} stands for what may be a secret: put its value there")
     return lines
-
-
-def _together(payload: Mapping[str, Any]) -> set[str]:
-    """The labels of all samples."""
-    return {label for sample in payload["samples"] for label in sample["together"]}
 
 
 def _hidden(payload: Mapping[str, Any]) -> tuple[str, ...]:
