@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.session.hooks import (
     dtype_seed_fixture,
+    pytest_addhooks,
     pytest_addoption,
     pytest_configure,
     pytest_configure_node,
@@ -30,14 +31,17 @@ from dtype_sampler.session.hooks import (
 if TYPE_CHECKING:
     from dtype_sampler.sampling.sample import DtypeSample
     from dtype_sampler.session.api import random_dtypes
+    from dtype_sampler.session.hookspecs import CellOutcome
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CellOutcome",
     "DtypeSample",
     "DtypeSamplerError",
     "__version__",
     "dtype_seed_fixture",
+    "pytest_addhooks",
     "pytest_addoption",
     "pytest_configure",
     "pytest_configure_node",
@@ -56,6 +60,7 @@ __all__ = [
 
 _LAZY = {
     "random_dtypes": "dtype_sampler.session.api",
+    "CellOutcome": "dtype_sampler.session.hookspecs",
     "DtypeSample": "dtype_sampler.sampling.sample",
 }
 

@@ -47,6 +47,13 @@ OTHERS = pytest.StashKey[bool]()
 
 
 @guarded
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from dtype_sampler.session import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+@guarded
 def pytest_addoption(
     parser: pytest.Parser,
     pluginmanager: pytest.PytestPluginManager,  # noqa: ARG001  # tells whose fault one here is
