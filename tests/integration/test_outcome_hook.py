@@ -97,9 +97,10 @@ def test_each_cell_once_with_what_the_ledger_knows(project, heard):
     for one in told:
         there = known[one["key"], one["label"]]
         assert (one["nodeid"], one["outcome"]) == (there.nodeid, there.outcome)
-        # The ledger keeps milliseconds; and of what a mark skips, each item says so again.
-        assert one["outcome"] == "skipped" or one["at"] == pytest.approx(there.at, abs=0.01)
-        assert one["duration"] == pytest.approx(there.duration, abs=0.01)
+        if one["outcome"] != "skipped":  # which each item says again
+            # The ledger keeps milliseconds.
+            assert one["at"] == pytest.approx(there.at, abs=0.01)
+            assert one["duration"] == pytest.approx(there.duration, abs=0.01)
         assert (one["run"], one["run_number"], one["seed"]) == (run.uid, 1, 3)
         assert (one["device"], one["strategy"], one["attempt"]) == ("cpu", "all", 1)
         assert (one["worker"], one["process"]) == (None, "controller")
