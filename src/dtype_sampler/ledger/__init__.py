@@ -1,8 +1,10 @@
 """The ledger: what ran, when, and what never did, across runs, shards and machines.
 
 `records` says what is kept and how two records of one thing become one; `store` is the protocol of
-a store; `sqlite` is the one there is, `opening` opens its file, and `schema` has its tables. What
-somebody else's file may do is bounded by `guard`, and what its rows may say by `rows`.
+a store. `sql` keeps one in tables, and `reading` reads them, in the SQL that SQLite and PostgreSQL
+share; `rows` says what their rows may hold. `engine` is the protocol of what a database brings.
+`sqlite` is that of a file: `opening` opens it, `schema` has its tables, what somebody else's file
+may do is bounded by `guard`, and what it holds that none can is found by `damage`.
 `books` writes a run down as it goes on, with a `journal` of what has just ended, and `origin` says
 where a run comes from. `coverage` says what all of it comes to, and `outlook` what the next runs
 will come to.

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dtype_sampler.ledger import schema
+from dtype_sampler.ledger.rows import shown
 from dtype_sampler.ledger.store import LedgerError
 
 # Bytes of one value, and of one row; command lines are the longest.
@@ -24,8 +25,7 @@ BETWEEN = 100_000
 _STEPS, _STEPS_PER_BYTE = 20_000_000, 100
 _FUNCTIONS = frozenset(
     {
-        *("coalesce", "count", "instr", "last_insert_rowid", "like", "max", "min", "row_number"),
-        "typeof",
+        *("coalesce", "count", "max", "min", "replace", "row_number", "typeof"),
     }
 )
 _PRAGMAS = frozenset({"busy_timeout", "journal_mode", "synchronous", "wal_autocheckpoint"})
@@ -132,12 +132,6 @@ def _authorized(
     ):
         return sqlite3.SQLITE_OK
     return sqlite3.SQLITE_DENY
-
-
-def shown(value: object) -> str:
-    """Something of the file's, fit for one line of a message."""
-    text = "".join(one if one.isprintable() else " " for one in str(value))
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _tables_of(version: int) -> tuple[Tables, Tables]:

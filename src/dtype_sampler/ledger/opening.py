@@ -10,7 +10,8 @@ from itertools import count
 from pathlib import Path
 
 from dtype_sampler.ledger import schema
-from dtype_sampler.ledger.guard import Steps, check_tables, harden, shown
+from dtype_sampler.ledger.guard import Steps, check_tables, harden
+from dtype_sampler.ledger.rows import shown
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
 
 _MAGIC = b"SQLite format 3\0"

@@ -1,4 +1,4 @@
-"""Rows of the file -> records. Each value is checked where it enters, as the file may be anybody's.
+"""Rows -> records, and back. Each value is checked where it enters, as a file may be anybody's.
 
 What is wrong raises ValueError, in words that follow the name of the file.
 """
@@ -13,7 +13,19 @@ from typing import Any
 
 from dtype_sampler.ledger.costs import NEWEST, Lasted
 from dtype_sampler.ledger.failures import LONGEST, Failure
-from dtype_sampler.ledger.outcomes import OUTCOMES, Cell
+from dtype_sampler.ledger.outcomes import (
+    CRASHED,
+    FAILED,
+    NOT_REACHED,
+    OUTCOMES,
+    PASSED,
+    SKIPPED,
+    SUSPECT,
+    UNSUPPORTED,
+    XFAILED,
+    XPASSED,
+    Cell,
+)
 from dtype_sampler.ledger.records import (
     DECISIVE,
     FAILURES,
@@ -36,6 +48,27 @@ _LONGEST_LINE = 1 << 22
 # Not just those of today: there may be more of them without another schema.
 _STRATEGY = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 MOST = 1 << 53
+# Outcomes have numbers in observations: to be added to, never to be changed.
+NUMBERED = (
+    *(PASSED, FAILED, XFAILED, XPASSED, SKIPPED, UNSUPPORTED, CRASHED, NOT_REACHED),
+    SUSPECT,
+)
+NUMBERS = {outcome: number for number, outcome in enumerate(NUMBERED)}
+# As `run_of` and `test_of` take them.
+RUN_COLUMNS = (
+    *("uid", "number", "started", "ended", "seed", "seed_origin", "strategy", "command"),
+    *('"commit"', "host", "python", "torch", "plugin", "device", "counts"),
+    *("lane", "part", "in_series"),
+    *("workers", "took", "others", "predicted"),
+)
+TEST_COLUMNS = (
+    *("key", "device", "declared", "seen_at", "k", "always", "met_at"),
+    *("whole_at", "times", "rests", "arguments", "circle"),
+)
+# The marks of a cell, and what each may say.
+MARKS = ("last", "verdict", "passed", "failed")
+MARKS_MEAN = (OUTCOMES, DECISIVE, frozenset({PASSED}), FAILURES)
+MARK_COLUMNS = tuple(f"{mark}{part}" for mark in MARKS for part in ("_at", "_run", ""))
 
 
 def moment(value: object, what: str) -> float:
@@ -57,9 +90,18 @@ def text(value: object, what: str) -> str:
     """Text that can be written; what JSON holds of a command line or a file name may be none."""
     if type(value) is not str:
         raise ValueError(f"{what} is no text")
-    if value.isascii():
-        return value
-    return value.encode(errors="backslashreplace").decode()
+    return readable(value)
+
+
+def readable(value: str) -> str:
+    """The text itself, if it can be written; else with escapes, as a command line may need them."""
+    return value if value.isascii() else value.encode(errors="backslashreplace").decode()
+
+
+def shown(value: object) -> str:
+    """Something of the file's, fit for one line of a message."""
+    text = "".join(one if one.isprintable() else " " for one in str(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def labels(value: object, what: str) -> tuple[str, ...]:
@@ -106,6 +148,11 @@ def lasted_of(value: object, what: str) -> Lasted:
     return tuple(told)
 
 
+def json_of(some: Lasted) -> str:
+    """As `lasted_of` reads it."""
+    return json.dumps(some, separators=(",", ":")) if some else "[]"
+
+
 def checked_run(run: RunRecord) -> RunRecord:
     """The record itself, if all of its values can be there."""
     for field in fields(run):
@@ -137,14 +184,22 @@ def checked_run(run: RunRecord) -> RunRecord:
     return run
 
 
-def run_of(columns: Iterable[str], row: Iterable[Any]) -> RunRecord:
-    """columns: their names, quoted where SQL needs it."""
-    values = dict(zip((name.strip('"') for name in columns), row, strict=True))
-    # SQLite has numbers for these.
+def run_of(row: Iterable[Any]) -> RunRecord:
+    """row: `RUN_COLUMNS`."""
+    values = dict(zip((name.strip('"') for name in RUN_COLUMNS), row, strict=True))
+    # In the tables these are numbers.
     for field in fields(RunRecord):
         if field.type == "bool" and values.get(field.name) in (0, 1):
             values[field.name] = bool(values[field.name])
     return checked_run(RunRecord(**values | {"counts": _json(values["counts"], "runs.counts")}))
+
+
+def values_of_run(run: RunRecord) -> list[object]:
+    """The row of a run: `RUN_COLUMNS`."""
+    values = [getattr(run, name.strip('"')) for name in RUN_COLUMNS]
+    values[RUN_COLUMNS.index("counts")] = json.dumps(dict(run.counts))
+    values[RUN_COLUMNS.index("in_series")] = int(run.in_series)
+    return values
 
 
 def test_of(
@@ -187,6 +242,14 @@ def test_of(
     )
 
 
+def values_of_test(test: TestRecord) -> list[object]:
+    """The row of a test: `TEST_COLUMNS`."""
+    declared, always = (json.dumps([*map(readable, some)]) for some in (test.declared, test.always))
+    since = (test.met_at, test.whole_at, json.dumps(test.times))
+    later = (json_of(test.rests), test.arguments, readable(test.circle))
+    return [test.key, test.device, declared, test.seen_at, test.k, always, *since, *later]
+
+
 test_of.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it where it is imported
 
 
@@ -204,9 +267,6 @@ def cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
         raise ValueError("cells.last_at is no time")
     marks = (last, verdict, passed, failed)
     return CellRecord(cell, text(nodeid, "cells.nodeid"), *marks, lasted_of(costs, "cells.costs"))
-
-
-MARKS_MEAN = (OUTCOMES, DECISIVE, frozenset({"passed"}), FAILURES)
 
 
 def _mark(at: object, uid: str | None, outcome: object, meant: frozenset[str]) -> Mark | None:

@@ -1,7 +1,6 @@
 """The protocol of a store. The ledger speaks to it and to nothing below it.
 
-One file per machine is what there is (`sqlite.SqliteStore`); a database that many jobs share would
-be another class with these methods.
+A store in tables is `sql.SqlStore`; one file per machine is what there is (`sqlite.SqliteStore`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,361 @@
+"""What a ledger is asked, in the SQL that both engines share, and records made of the answers.
+
+Rows come in an order that their content gives, so that two databases that hold the same say the
+same. Text is compared by its bytes: SQLite does so, and the columns of a server say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar
+
+from dtype_sampler.ledger.costs import Costs, Name, estimate
+from dtype_sampler.ledger.engine import Engine
+from dtype_sampler.ledger.outcomes import (
+    CRASHED,
+    FAILED,
+    NOT_REACHED,
+    SKIPPED,
+    SUSPECT,
+    UNSUPPORTED,
+    VERDICTS,
+    XFAILED,
+    Cell,
+)
+from dtype_sampler.ledger.records import (
+    FAILURES,
+    CellRecord,
+    FailureRecord,
+    KnownFailure,
+    Observed,
+    RunRecord,
+    TestRecord,
+)
+from dtype_sampler.ledger.rows import (
+    LATEST,
+    MARK_COLUMNS,
+    NUMBERED,
+    NUMBERS,
+    RUN_COLUMNS,
+    TEST_COLUMNS,
+    cell_of,
+    failed_of,
+    failure_of,
+    lasted_of,
+    moment,
+    number,
+    observed_of,
+    run_of,
+    test_of,
+    text,
+)
+from dtype_sampler.sampling.lanes import Lane
+from dtype_sampler.sampling.plan import History
+from dtype_sampler.sampling.rule import MAX_SEED
+
+T = TypeVar("T")
+NEWEST_RUNS = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
+# The newest run of each lane.
+NEWEST_OF_LANES = (
+    "SELECT id, lane, part, seed FROM (SELECT *, row_number() OVER"
+    " (PARTITION BY lane, part ORDER BY started DESC, uid DESC) AS place FROM runs"
+    " WHERE in_series = 1 AND lane IS NOT NULL) AS ranked"
+    " WHERE place = 1 ORDER BY started DESC, uid DESC LIMIT 1000"
+)
+# What ended the test of a cell that it did not come to: none where it left its loop by itself.
+_STOPPED = (
+    "SELECT 1 FROM cells AS other JOIN observations ON run = cells.last_run AND cell = other.id"
+    " WHERE other.test = cells.test AND outcome IN"
+    f" ({', '.join(str(NUMBERS[one]) for one in (FAILED, XFAILED, SKIPPED, CRASHED, SUSPECT))})"
+)
+_HIDDEN = (
+    "SELECT device, key, label FROM cells JOIN tests ON tests.id = test"
+    f" WHERE last = ? AND EXISTS ({_STOPPED})"
+    " ORDER BY key, coalesce(verdict_at, 0), label, device"
+)
+# Whether a run, which the text is to name, took another cell of the test.
+_BESIDE = (
+    "EXISTS (SELECT 1 FROM cells AS others JOIN observations ON cell = others.id AND run = {}"
+    " WHERE others.test = cells.test AND others.id != cells.id"
+    f" AND outcome != {NUMBERS[UNSUPPORTED]})"
+)
+# Whether a run was told by name which dtypes to take.
+_NAMED = "replace(lane, '--dtype-only', '') <> lane"
+# What did not pass last, and suspects; whether it was tried since; whether that was alone, in a run
+# that took no other cell of its test, after it had been a suspect. When the run that says so is
+# folded away, it is told from a loop that takes several and has had this one alone ever since.
+_WORRYING = (
+    "SELECT device, key, label, verdict, last_at > verdict_at,"
+    f" CASE WHEN tests.k > 1 AND NOT {_BESIDE.format('cells.verdict_run')}"
+    " THEN EXISTS (SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
+    f" WHERE outcome = {NUMBERS[SUSPECT]})"
+    " OR EXISTS (SELECT 1 FROM cells AS others WHERE test = cells.test AND id != cells.id"
+    " AND nodeid = cells.nodeid)"
+    " AND NOT EXISTS (SELECT 1 FROM runs JOIN observations AS own ON own.run = runs.id"
+    f" AND own.cell = cells.id WHERE lane IS NULL OR {_NAMED}"
+    f" OR {_BESIDE.format('runs.id')}) END"
+    " FROM cells JOIN tests ON tests.id = test WHERE verdict IN"
+    f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), XFAILED, SUSPECT))})"
+    " ORDER BY key, verdict_at, label, device"
+)
+# The kind of a cell's last failure, and the first run since its last pass in which it failed.
+# CROSS, without ON, which only SQLite has there: else it looks at all observations for each cell.
+_FAILING = (
+    "SELECT key, label, device, nodeid, kinds.kind, kinds.message, passed_at, coalesce((SELECT"
+    " runs.id FROM runs CROSS JOIN observations WHERE run = runs.id AND cell = cells.id"
+    f" AND outcome IN ({NUMBERS[FAILED]}, {NUMBERS[CRASHED]})"
+    " AND started + at / 1000.0 > coalesce(passed_at, 0) ORDER BY started, uid LIMIT 1),"
+    " failed_run) FROM cells JOIN tests ON tests.id = test"
+    " LEFT JOIN failures ON failures.cell = cells.id AND failures.run = failed_run"
+    " LEFT JOIN kinds ON kinds.id = failures.kind WHERE verdict = ?"
+    " ORDER BY key, verdict_at, label, device"
+)
+
+
+class SqlReader:
+    """Reads a ledger. The methods are those of `store.Store`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Within it, all that is read is of one moment, whatever other processes write."""
+        return self.engine.snapshot()
+
+    def _rows(self, sql: str, *values: object) -> list[Any]:
+        return self.engine.rows(sql, *values)
+
+    def _checked(self, make: Callable[..., T], *values: object) -> T:
+        """What *make* makes of values from the file. Raises LedgerError if they can't be there."""
+        try:
+            return make(*values)
+        except ValueError as error:
+            raise self.engine.damaged(str(error)) from None
+
+    def _all(self, make: Callable[[Any], T], rows: Iterable[Any]) -> list[T]:
+        return self._checked(lambda: [make(row) for row in rows])
+
+    def history(self, *, verdicts: bool) -> History:
+        """What the next run wants to know."""
+        # A seed that was given is what a new lane goes on from only where nothing better is known.
+        last = self._rows(
+            "SELECT seed FROM runs ORDER BY in_series DESC, started DESC, uid DESC LIMIT 1"
+        )
+        seed = self._checked(number, last[0][0], "runs.seed", MAX_SEED) if last else None
+        lanes = dict(self._all(_lane_of, self._rows(NEWEST_OF_LANES)))
+        failing: dict[str, dict[str, list[str]]] = {}
+        hidden: dict[str, dict[str, list[str]]] = {}
+        alone: dict[str, dict[str, list[str]]] = {}
+        suspect: dict[str, dict[str, list[str]]] = {}
+        ages: dict[str, dict[str, dict[str, float]]] = {}
+        rows = self._rows(_WORRYING)
+        for device, key, label, verdict, tried, lone in self._all(_worrying_of, rows):
+            if verdict in FAILURES:
+                failing.setdefault(device, {}).setdefault(key, []).append(label)
+            if lone and verdict != SUSPECT:
+                alone.setdefault(device, {}).setdefault(key, []).append(label)
+            if verdict == SUSPECT and not tried:
+                suspect.setdefault(device, {}).setdefault(key, []).append(label)
+            # Else it has been tried in vain, and takes its chance among the others again.
+        for device, key, label in self._all(_names_of, self._rows(_HIDDEN, NOT_REACHED)):
+            hidden.setdefault(device, {}).setdefault(key, []).append(label)
+        if verdicts:
+            sql = (
+                "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
+                " WHERE verdict != ?"
+            )
+            for device, key, label, at in self._all(_verdict_of, self._rows(sql, SUSPECT)):
+                ages.setdefault(device, {}).setdefault(key, {})[label] = at
+        return History(seed, failing, ages, suspect, alone, hidden, lanes)
+
+    def newest(self) -> float:
+        """The latest moment that anything here speaks of; 0 if there is nothing."""
+        moments = " UNION ALL ".join(
+            f"SELECT max({column}) AS at FROM {table}"
+            for table, columns in (
+                ("runs", ("started", "ended")),
+                ("tests", ("seen_at", "met_at", "whole_at")),
+                ("cells", ("last_at", "verdict_at")),
+            )
+            for column in columns
+        )
+        ((at,),) = self._rows(f"SELECT max(at) FROM ({moments}) AS moments")
+        return 0.0 if at is None else self._checked(moment, at, "the newest time")
+
+    def runs(self) -> list[RunRecord]:
+        """The runs that are known, oldest first."""
+        rows = self._rows(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY started, uid")
+        return self._all(run_of, rows)
+
+    def tests(self) -> list[TestRecord]:
+        """The tests that are known, by key and device."""
+        rows = self._rows(f"SELECT {', '.join(TEST_COLUMNS)} FROM tests ORDER BY key, device")
+        return self._all(lambda row: test_of(*row), rows)
+
+    def cells(self, key: str | None = None) -> list[CellRecord]:
+        """The cells that have an outcome, of one test or of all."""
+        where, values = ("", ()) if key is None else (" WHERE key = ?", (key,))
+        with self.snapshot():
+            rows = self._rows(
+                f"SELECT key, label, device, nodeid, costs, {', '.join(MARK_COLUMNS)} FROM cells"
+                f" JOIN tests ON tests.id = test{where} ORDER BY key, device, label",
+                *values,
+            )
+            known = self._rows("SELECT id, uid FROM runs")
+        uids = dict(self._all(lambda row: (row[0], text(row[1], "runs.uid")), known))
+        return self._all(lambda row: cell_of(row, uids), rows)
+
+    def observations(self, uid: str, key: str | None = None) -> list[Observed]:
+        """What came of a run's cells, of one test or of all, if the run is not folded away."""
+        where, values = ("", ()) if key is None else (" AND key = ?", (key,))
+        rows = self._rows(
+            "SELECT key, label, tests.device, nodeid, outcome, started, at, duration"
+            " FROM observations JOIN runs ON runs.id = run JOIN cells ON cells.id = cell"
+            f" JOIN tests ON tests.id = test WHERE uid = ?{where}"
+            " ORDER BY key, tests.device, label",
+            uid,
+            *values,
+        )
+        return self._all(lambda row: observed_of(row, NUMBERED), rows)
+
+    def failures(self, key: str | None = None, *, last: bool = False) -> list[FailureRecord]:
+        """How cells failed, of one test or of all: in the whole runs, and in each one's last.
+
+        last: each cell's last failure alone.
+        """
+        where, values = ("", ()) if key is None else (" AND key = ?", (key,))
+        if last:
+            where += " AND run = failed_run"
+        rows = self._rows(
+            "SELECT key, label, tests.device, uid, started, at, kinds.kind, message FROM failures"
+            # What is not there is found out, instead of being passed over.
+            " LEFT JOIN kinds ON kinds.id = failures.kind LEFT JOIN runs ON runs.id = run"
+            " LEFT JOIN cells ON cells.id = cell LEFT JOIN tests ON tests.id = test"
+            f" WHERE 1 = 1{where} ORDER BY key, tests.device, label, started, uid",
+            *values,
+        )
+        return self._all(failed_of, rows)
+
+    def known_failures(self) -> list[KnownFailure]:
+        """The cells whose last verdict was a failure, by test, the oldest such verdict first."""
+        with self.snapshot():
+            rows = self._rows(_FAILING, FAILED)
+            runs = {
+                row[0]: self._checked(run_of, row[1:])
+                for row in self._rows(f"SELECT id, {', '.join(RUN_COLUMNS)} FROM runs")
+            }
+            whole = self._rows(
+                "SELECT started, number FROM runs WHERE EXISTS"
+                " (SELECT 1 FROM observations WHERE run = runs.id) ORDER BY started, uid LIMIT 1"
+            )
+        # From the oldest run that is whole on, nothing is missing; before it, runs may be.
+        first, oldest = (whole[0][0], whole[0][1]) if whole else (LATEST, 0)
+
+        def known(row: Sequence[Any]) -> KnownFailure:
+            key, label, device, nodeid, kind, message, passed_at, run_id = row
+            if run_id not in runs:
+                raise ValueError("cells speaks of a run that is not there")
+            passed = 0.0 if passed_at is None else moment(passed_at, "cells.passed_at")
+            return KnownFailure(
+                Cell(*_names_of((device, key, label))[1:], text(device, "tests.device")),
+                text(nodeid, "cells.nodeid"),
+                None if kind is None else failure_of(kind, message),
+                runs[run_id],
+                exact=oldest == 1 or passed >= first,
+            )
+
+        return self._all(known, rows)
+
+    def activity(self) -> dict[Cell, tuple[int, float]]:
+        """In how many whole runs each cell had a verdict, and when the first of these began."""
+        numbers = ", ".join(str(NUMBERS[outcome]) for outcome in sorted(VERDICTS))
+        rows = self._rows(
+            "SELECT key, label, tests.device, often, first FROM"
+            " (SELECT cell, count(*) AS often, min(started) AS first FROM observations"
+            f" JOIN runs ON runs.id = run WHERE outcome IN ({numbers}) GROUP BY cell) AS counted"
+            " JOIN cells ON cells.id = cell JOIN tests ON tests.id = test"
+            " ORDER BY key, label, tests.device"
+        )
+        return dict(self._all(_activity_of, rows))
+
+    def costs(self) -> Costs:
+        """What is to be expected of each cell, and of each test besides its cells."""
+        with self.snapshot():
+            tests = self._rows("SELECT id, key, device, rests FROM tests")
+            rows = self._rows("SELECT test, label, costs FROM cells WHERE costs <> '[]'")
+        names: dict[object, Name] = {}
+        rests: dict[Name, float] = {}
+        for test_id, name, seconds in self._all(_rest_of, tests):
+            names[test_id] = name
+            if seconds is not None:
+                rests[name] = seconds
+        cells: dict[Name, dict[str, float]] = {}
+        for test_id, label, seconds in self._all(_cost_of, rows):
+            if test_id in names and seconds is not None:
+                cells.setdefault(names[test_id], {})[label] = seconds
+        return Costs(cells, rests)
+
+    def seeds(self, key: str, device: str, newest: int) -> list[tuple[int, bool]]:
+        """The seeds of the newest whole runs of `rotate` that took a sample of this test, and
+        whether each was the next one of its lane; the newest last. Without runs that named dtypes.
+        """
+        rows = self._rows(
+            "SELECT seed, in_series FROM runs WHERE strategy = 'rotate' AND lane IS NOT NULL"
+            f" AND NOT {_NAMED} AND EXISTS (SELECT 1 FROM cells"
+            " JOIN observations ON observations.run = runs.id AND observations.cell = cells.id"
+            " WHERE test = (SELECT id FROM tests WHERE key = ? AND device = ?))"
+            " ORDER BY started DESC, uid DESC LIMIT ?",
+            *(key, device, newest),
+        )
+        return self._all(_seed_of, reversed(rows))
+
+
+def _names_of(row: Sequence[Any]) -> tuple[str, str, str]:
+    device, key, label = row
+    return text(device, "tests.device"), text(key, "tests.key"), text(label, "cells.label")
+
+
+def _seed_of(row: Sequence[Any]) -> tuple[int, bool]:
+    seed, in_series = row
+    return number(seed, "runs.seed", MAX_SEED), bool(in_series)
+
+
+def _lane_of(row: Sequence[Any]) -> tuple[Lane, int]:
+    _, lane, part, seed = row
+    told = Lane(text(lane, "runs.lane"), text(part, "runs.part"))
+    return told, number(seed, "runs.seed", MAX_SEED)
+
+
+def _verdict_of(row: Sequence[Any]) -> tuple[str, str, str, float]:
+    device, key, label, at = row
+    return (
+        text(device, "tests.device"),
+        text(key, "tests.key"),
+        text(label, "cells.label"),
+        moment(at, "cells.verdict_at"),
+    )
+
+
+def _worrying_of(row: Sequence[Any]) -> tuple[str, str, str, str, bool, bool]:
+    device, key, label, verdict, tried, lone = row
+    # The verdict is one of those that were asked for, and the others are SQLite's own.
+    names = text(device, "tests.device"), text(key, "tests.key"), text(label, "cells.label")
+    return *names, str(verdict), bool(tried), bool(lone)
+
+
+def _activity_of(row: Sequence[Any]) -> tuple[Cell, tuple[int, float]]:
+    key, label, device, often, at = row
+    cell = Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device"))
+    return cell, (often, moment(at, "runs.started"))
+
+
+def _rest_of(row: Sequence[Any]) -> tuple[object, Name, float | None]:
+    test_id, key, device, rests = row
+    name = text(key, "tests.key"), text(device, "tests.device")
+    return test_id, name, estimate(lasted_of(rests, "tests.rests"))
+
+
+def _cost_of(row: Sequence[Any]) -> tuple[object, str, float | None]:
+    test_id, label, costs = row
+    return test_id, text(label, "cells.label"), estimate(lasted_of(costs, "cells.costs"))
