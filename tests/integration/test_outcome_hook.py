@@ -99,7 +99,7 @@ def test_each_cell_once_with_what_the_ledger_knows(project, heard):
         assert (one["nodeid"], one["outcome"]) == (there.nodeid, there.outcome)
         if one["outcome"] != "skipped":  # which each item says again
             # The ledger keeps milliseconds.
-            assert one["at"] == pytest.approx(there.at, abs=0.01)
+            assert one["observed_at"] == pytest.approx(there.at, abs=0.01)
             assert one["duration"] == pytest.approx(there.duration, abs=0.01)
         assert (one["run"], one["run_number"], one["seed"]) == (run.uid, 1, 3)
         assert (one["device"], one["strategy"], one["attempt"]) == ("cpu", "all", 1)
@@ -269,7 +269,7 @@ def test_the_record_is_frozen_and_only_grows():
         ("duration", "float | None"),
         ("failure_kind", "str | None"),
         ("failure_message", "str | None"),
-        ("at", "float"),
+        ("observed_at", "float"),
         ("attempt", "int"),
         ("seed", "int"),
         ("strategy", "str"),

@@ -19,11 +19,11 @@ class CellOutcome:
     refuses the dtype), `not-reached` (the test ended before), `suspect` (it is one of several of
     which one did not pass). duration: in seconds; None where that can't be told. failure_kind: the
     qualified name of the exception's type, with ` + ` between several; failure_message: the first
-    line of its message; both None where nothing failed, or it is not known in which way. at: when
-    that was known, in seconds since 1970, UTC. attempt: which attempt at the test this was, from 1
-    on. seed, strategy: of the run's samples. worker: the process of xdist that ran it, such as
-    `gw0`; None where there is but one process, and of a test that never came to its end. run: the
-    run's id in the ledger, and run_number its number there; None without a ledger.
+    line of its message; both None where nothing failed, or it is not known in which way.
+    observed_at: when that was known, in seconds since 1970, UTC. attempt: which attempt at the test
+    this was, from 1 on. seed, strategy: of the run's samples. worker: the process of xdist that ran
+    it, such as `gw0`; None where there is but one process, and of a test that never came to its
+    end. run: the run's id in the ledger, and run_number its number there; None without a ledger.
     """
 
     nodeid: str
@@ -34,7 +34,7 @@ class CellOutcome:
     duration: float | None
     failure_kind: str | None
     failure_message: str | None
-    at: float
+    observed_at: float
     attempt: int
     seed: int
     strategy: str

@@ -71,7 +71,7 @@ class Listeners:
                     duration=one.duration,
                     failure_kind=None if one.failure is None else one.failure.kind,
                     failure_message=None if one.failure is None else one.failure.message,
-                    at=one.at,
+                    observed_at=one.at,
                     attempt=finished.payload.get("attempt", 1),
                     seed=plan.seed,
                     strategy=strategy,
