@@ -345,8 +345,8 @@ class SqlReader:
 def _observed_of(row: Sequence[Any]) -> Observed:
     """row: the cell's id, what `observed_of` takes, kind and message of its failure, if any."""
     _, *said, kind, message = row
-    failure = None if kind is None else failure_of(kind, message)
-    return replace(observed_of(said, NUMBERED), failure=failure)
+    one = observed_of(said, NUMBERED)
+    return one if kind is None else replace(one, failure=failure_of(kind, message))
 
 
 def _names_of(row: Sequence[Any]) -> tuple[str, str, str]:

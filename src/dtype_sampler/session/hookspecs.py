@@ -13,17 +13,26 @@ class CellOutcome:
 
     Attributes are added in later versions, and neither removed nor given another meaning.
 
-    nodeid: what ran it; empty where nothing did, as a mark of the suite's own skips it. key: the
-    test key. label: of the dtype. device: its type, such as `cpu`. outcome: `passed`, `failed`,
-    `xfailed`, `xpassed`, `crashed`; those that are no verdict: `skipped`, `unsupported` (the device
-    refuses the dtype), `not-reached` (the test ended before), `suspect` (it is one of several of
-    which one did not pass). duration: in seconds; None where that can't be told. failure_kind: the
-    qualified name of the exception's type, with ` + ` between several; failure_message: the first
-    line of its message; both None where nothing failed, or it is not known in which way.
-    observed_at: when that was known, in seconds since 1970, UTC. attempt: which attempt at the test
-    this was, from 1 on. seed, strategy: of the run's samples. worker: the process of xdist that ran
-    it, such as `gw0`; None where there is but one process, and of a test that never came to its
-    end. run: the run's id in the ledger, and run_number its number there; None without a ledger.
+    nodeid: what ran it; empty where nothing did, as a mark of the suite's own skips it.
+    key: the test key.
+    label: of the dtype.
+    device: its type, such as `cpu`.
+    outcome: `passed`, `failed`, `xfailed`, `xpassed`, `crashed`; those that are no verdict:
+    `skipped`, `unsupported` (the device refuses the dtype), `not-reached` (the test ended before),
+    `suspect` (it is one of several of which one did not pass).
+    duration: in seconds; None where that can't be told.
+    failure_kind: the qualified name of the exception's type, with ` + ` between several; None where
+    nothing failed, or it is not known in which way.
+    failure_message: the first line of its message; None likewise.
+    observed_at: when that was known, in seconds since 1970, UTC.
+    attempt: which attempt at the test this was, from 1 on.
+    seed: of the run's samples.
+    strategy: of the run's samples; `all` for every dtype, `budget` where time decided, `run` for
+    what an earlier run took.
+    worker: the process of xdist that ran it, such as `gw0`; None where there is but one process,
+    and of a test that never came to its end.
+    run: the run's id in the ledger; None without a ledger.
+    run_number: its number there; None without a ledger.
     """
 
     nodeid: str
