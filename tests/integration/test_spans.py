@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
 import pytest
 
-pytest.importorskip("opentelemetry.sdk", reason="needs opentelemetry-sdk")
+# Not imported here: in this process, other tests are to run without it.
+pytestmark = pytest.mark.skipif(
+    find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None,
+    reason="needs opentelemetry-sdk",
+)
 
 # As plugins do it: a span around all of a test, and in it one around its call. What was recorded is
 # written down by each process.
@@ -137,11 +142,12 @@ ARGS = ("--dtype-seed=5", "--all-dtypes", "-q")
 def traced(project):
     """Runs a suite; gives the spans of each process, by name."""
 
-    def traced(suite, *args, conftest=AROUND_TESTS):
+    def traced(suite, *args, conftest=AROUND_TESTS, faults=()):
         project.pytester.makeconftest(CONFTEST + conftest)
         project.file("test_it", suite)
         result = project.run_process(*ARGS, *args)
-        assert "fault in" not in result.stdout.str(), result.stdout.str()
+        told = [line for line in result.outlines if line.startswith("dtype-sampler: fault in ")]
+        assert sorted(line.split(": ")[1].partition(" (")[0] for line in told) == sorted(faults)
         spans = {}
         for path in sorted(project.pytester.path.glob("spans-*.json")):
             for span in json.loads(path.read_text()):
@@ -288,3 +294,44 @@ def test_what_is_imported_late(traced):
         + 'import sys\nsys.modules["kept"] = sys.modules.pop("opentelemetry.trace")\n',
     )
     assert told(spans) == {"test_after": ("b", {"b": "passed"})}
+
+
+# A tracer of somebody's, whose spans break.
+BREAKS = """
+from opentelemetry.trace import NonRecordingSpan, SpanContext, use_span
+
+class Breaks(NonRecordingSpan):
+    def is_recording(self): return True
+    def set_attribute(self, key, value): raise OSError("no collector")
+
+@pytest.fixture(autouse=True)
+def breaks():
+    with use_span(Breaks(SpanContext(1, 1, False))):
+        yield
+"""
+# Our own hooks break, each of them; a wrapper before and after what it wraps.
+FAULTY = """
+import inspect
+from dtype_sampler.session import spans
+
+def fail(self): 1 / 0
+def before(self):
+    1 / 0
+    yield
+
+for name, hook in vars(spans.Spans).items():
+    if name.startswith("pytest_"):
+        own = inspect.unwrap(hook)
+        own.__code__ = (before if inspect.isgeneratorfunction(own) else fail).__code__
+"""
+SMALL = """
+def test_it(random_dtypes):
+    for d in random_dtypes(dtypes=[*"ab"], k=2): pass
+"""
+
+
+def test_a_span_that_breaks_is_told_and_no_test_hears_of_it(traced):
+    assert told(traced(SMALL, conftest=BREAKS, faults=["fault in telling a span of a dtype"])) == {}
+    hooks = ["protocol", "logstart", "setup", "call", "makereport"]
+    faults = [f"fault in pytest_runtest_{name}" for name in hooks]
+    assert told(traced(SMALL, conftest=AROUND_TESTS + FAULTY, faults=faults)) == {}
