@@ -48,7 +48,7 @@ import dtype_sampler.session.planning
 import dtype_sampler.session.replay
 from dtype_sampler.commands import main as cli
 
-# Of the group `readers` in pyproject.toml: programs that read what we write. Loaded here, too: what is
+# Of the group `readers` in pyproject.toml: programs that read what we write. Loaded here: what is
 # forgotten and loaded again, as pages go, takes the process along (DuckDB).
 NEEDS = {"docs/how-to/export.md": ("duckdb", "opentelemetry.sdk", "pyarrow")}
 for needed in sorted({name for names in NEEDS.values() for name in names}):
