@@ -359,7 +359,9 @@ def test_prune(ledger, cli, project):
     before = ledger.read_bytes()
     project.file("test_it", SUITE.replace("test_items", "test_renamed"))
     store = SqliteStore.open(ledger)
-    store._rows("UPDATE tests SET seen_at = seen_at - 100 * 86400 WHERE key LIKE '%items'")
+    store._rows(
+        "UPDATE tests SET seen_at = seen_at - 100 * 86400 WHERE key = 'test_it.py::test_items'"
+    )
     store.close()
     assert before != ledger.read_bytes()
     for dry in (["--dry-run"], []):

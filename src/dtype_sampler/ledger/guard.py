@@ -16,6 +16,7 @@ from pathlib import Path
 from dtype_sampler.ledger import schema
 from dtype_sampler.ledger.rows import shown
 from dtype_sampler.ledger.store import LedgerError
+from dtype_sampler.ledger.upserts import GIVEN
 
 # Bytes of one value, and of one row; command lines are the longest.
 _LONGEST = 1 << 24
@@ -28,6 +29,8 @@ _FUNCTIONS = frozenset(
         *("coalesce", "count", "max", "min", "replace", "row_number", "typeof"),
     }
 )
+# What a statement is given, and where SQLite writes down that there is such a table.
+_TEMPORARY = frozenset({*(given.name for given in GIVEN), "sqlite_temp_master"})
 _PRAGMAS = frozenset({"busy_timeout", "journal_mode", "synchronous", "wal_autocheckpoint"})
 # Table -> its columns and constraints, as its statement says them.
 Tables = dict[str, frozenset[str]]
@@ -86,6 +89,8 @@ def harden(connection: sqlite3.Connection, steps: Steps) -> None:
     connection.set_progress_handler(steps.look, BETWEEN)
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
+    # What statements are given is little, and not to fail where a folder can't be written.
+    connection.execute("PRAGMA temp_store = MEMORY")
     # A file that is cut while it is mapped kills the process.
     connection.execute("PRAGMA mmap_size = 0")
 
@@ -121,12 +126,14 @@ def authorize(connection: sqlite3.Connection) -> None:
 
 
 def _authorized(
-    action: int, first: str | None, second: str | None, _database: str | None, source: str | None
+    action: int, first: str | None, second: str | None, database: str | None, source: str | None
 ) -> int:
     # source: the view or trigger that asks for it.
     if source is None and (
         action in _ACTIONS
         or (action in _ON_TABLES and first in _tables(schema.TABLES, ()))
+        or (action in _ON_TABLES and database == "temp" and first in _TEMPORARY)
+        or (action == sqlite3.SQLITE_CREATE_TEMP_TABLE and first in _TEMPORARY)
         or (action == sqlite3.SQLITE_FUNCTION and str(second).lower() in _FUNCTIONS)
         or (action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS)
     ):

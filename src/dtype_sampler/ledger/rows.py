@@ -9,9 +9,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
-from dtype_sampler.ledger.costs import NEWEST, Lasted
+from dtype_sampler.ledger.costs import NEWEST, Lasted, newest
 from dtype_sampler.ledger.failures import LONGEST, Failure
 from dtype_sampler.ledger.outcomes import (
     CRASHED,
@@ -150,7 +151,22 @@ def lasted_of(value: object, what: str) -> Lasted:
 
 def json_of(some: Lasted) -> str:
     """As `lasted_of` reads it."""
-    return json.dumps(some, separators=(",", ":")) if some else "[]"
+    # By hand, as every cell of a run has one pair.
+    return f"[{','.join([f'[{run},{micros}]' for run, micros in some])}]"
+
+
+_PAIRS = re.compile(r"\[\[(\d{1,15}),\d{1,15}\](?:,\[\d{1,15},\d{1,15}\])*\]")
+
+
+def merged_durations(given: Lasted, known: str, what: str) -> str:
+    """The newest of both, as `costs.newest` has it. known: JSON of a ledger's."""
+    if known == "[]":
+        return json_of(given)
+    # Most are of one run that is newer than all that is known: then it is put before these.
+    if len(given) == 1 and (pairs := _PAIRS.fullmatch(known)) and given[0][0] > int(pairs[1]):
+        kept = known[1:-1] if known.count("[") <= NEWEST else known[1 : known.rindex(",[")]
+        return f"{json_of(given)[:-1]},{kept}]"
+    return json_of(newest(given, lasted_of(known, what)))
 
 
 def checked_run(run: RunRecord) -> RunRecord:
@@ -244,10 +260,16 @@ def test_of(
 
 def values_of_test(test: TestRecord) -> list[object]:
     """The row of a test: `TEST_COLUMNS`."""
-    declared, always = (json.dumps([*map(readable, some)]) for some in (test.declared, test.always))
-    since = (test.met_at, test.whole_at, json.dumps(test.times))
+    declared, always = _json_of_labels(test.declared), _json_of_labels(test.always)
+    since = (test.met_at, test.whole_at, json.dumps(test.times) if test.times else "[]")
     later = (json_of(test.rests), test.arguments, readable(test.circle))
     return [test.key, test.device, declared, test.seen_at, test.k, always, *since, *later]
+
+
+@lru_cache(maxsize=256)
+def _json_of_labels(some: tuple[str, ...]) -> str:
+    # Many tests declare the same.
+    return json.dumps([*map(readable, some)])
 
 
 test_of.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it where it is imported

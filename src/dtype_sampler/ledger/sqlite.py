@@ -25,6 +25,7 @@ from dtype_sampler.ledger.rows import readable
 from dtype_sampler.ledger.sql import SqlStore
 from dtype_sampler.ledger.store import LedgerError, StoreBusyError
 
+_TYPES = {"text": "TEXT", "integer": "INTEGER", "real": "REAL"}
 # The files, by device and inode, that this process has open. What opens and closes such a file by
 # other means than SQLite's lets go of all of SQLite's locks on it (POSIX).
 _held: Counter[tuple[int, int]] = Counter()
@@ -66,6 +67,9 @@ class SqliteEngine(Engine):
 
     def give(self, table: Given, rows: Iterable[Sequence[object]]) -> None:
         """Until the end of the transaction, or the next call, *table* holds these rows alone."""
+        columns = ", ".join(f"{name} {_TYPES[kind]}" for name, kind in table.columns.items())
+        # Again each time, as who rolls back takes it along.
+        self.rows(f"CREATE TEMP TABLE IF NOT EXISTS {table.name} ({columns})")
         self.rows(f"DELETE FROM {table.name}")
         places = ", ".join("?" * len(table.columns))
         self.many(f"INSERT INTO {table.name} VALUES ({places})", rows)
