@@ -69,7 +69,9 @@ SURVEYED = {}
 
 @pytest.fixture
 def checks(project, monkeypatch):
-    """Runs the checks over a few dtypes; faults: changes of outcomes. apart: in a process, as workers are."""
+    """Runs the checks over a few dtypes; faults: changes of outcomes. apart: in a process of its
+    own, as all are that have workers.
+    """
     project.pytester.makepyfile(faulty=FAULTY)
     # Also for what is imported in this process.
     project.pytester.syspathinsert()
