@@ -123,7 +123,9 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 @pytest.fixture
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes without coverage, whose own modules would be taken for the plugin's."""
+    """Processes without coverage: it doubles what each costs, and its own modules would be taken
+    for the plugin's. For tests with many, of which none runs what no other test does.
+    """
     for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
         monkeypatch.delenv(name, raising=False)
 

@@ -14,6 +14,13 @@ from dtype_sampler import random_dtypes as ask
 def data(): return json.dumps([random.random(), numpy.random.random(), torch.rand(1).item()])
 """
 
+WITHOUT_TORCH = """
+import functools, json, random, unittest
+import numpy, pytest
+from dtype_sampler import random_dtypes as ask
+def data(): return json.dumps([random.random(), numpy.random.random()])
+"""
+
 # As rerun plugins do it: the same item once more, with all of its phases.
 RERUN = """
 @pytest.hookimpl(tryfirst=True)
@@ -245,13 +252,18 @@ class Test(unittest.TestCase):
 """
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("xdist", [[], ["-n2"]])
 @pytest.mark.parametrize("plugin", [REPEAT, FLAKEFINDER], ids=["repeat", "flakefinder"])
 def test_repetitions_are_one_test_with_data_of_their_own(project, plugin, xdist):
+    repeated = REPEATED
+    if xdist:
+        # Which generators are seeded is no matter of processes, and each worker would load torch.
+        repeated = repeated.replace(DRAWS, WITHOUT_TORCH)
     conftest = project.pytester.path / "conftest.py"
     conftest.write_text(conftest.read_text() + plugin)
     project.ini(dtype_sampler_argnames="dtype", dtype_sampler_k="2")
-    project.file("test_it", REPEATED + (UNITTEST if plugin == FLAKEFINDER else ""))
+    project.file("test_it", repeated + (UNITTEST if plugin == FLAKEFINDER else ""))
     once = project.run("--dtype-seed=5", *xdist)
     first = dict(project.took())
     result = project.run("--dtype-seed=5", TIMES[plugin], *xdist)

@@ -28,6 +28,7 @@ def long_history():
     return history
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_thirty_commits(made, bisect):
     clone = made(*long_history())
     commits = clone.commits

@@ -17,6 +17,7 @@ def test_sessions_in_one_process(pytester, monkeypatch):
     drive(pytester, monkeypatch, range(16), steps=8)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_sessions_with_workers(pytester, monkeypatch):
     pytest.importorskip("xdist", reason="needs pytest-xdist")
     kinds = (*BEHAVIOURS, *IN_WORKERS)

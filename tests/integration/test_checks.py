@@ -1,4 +1,7 @@
-"""`pytest --pyargs dtype_sampler.checks`, in processes of its own."""
+"""`pytest --pyargs dtype_sampler.checks`, in a process of its own where that is what is tried.
+
+Elsewhere in this process, where torch is loaded; what a survey finds is found once.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ import re
 import sqlite3
 
 import pytest
+
+# Else each run inside this process imports them anew.
+import dtype_sampler.checks.surveys as surveys_of_checks
 
 CHECKS = "dtype_sampler.checks"
 MODULE = "dtype_sampler.checks.test_round_trips"
@@ -51,19 +57,42 @@ surveys.survey = survey
 surveys.dtypes = lambda quantized: {
     n: d for n, d in dtypes(quantized=quantized).items() if n in FEW or n.startswith("quint8")
 }
+surveys.declared.cache_clear()
+
+
+def pytest_unconfigure():
+    surveys.survey, surveys.dtypes = real, dtypes
+    surveys.declared.cache_clear()
 """
+SURVEYED = {}
 
 
 @pytest.fixture
 def checks(project, monkeypatch):
-    """Runs the checks over a few dtypes in a process; faults: changes of outcomes."""
+    """Runs the checks over a few dtypes; faults: changes of outcomes. apart: in a process of its
+    own, as all are that have workers.
+    """
     project.pytester.makepyfile(faulty=FAULTY)
+    # Also for what is imported in this process.
+    project.pytester.syspathinsert()
+    real = surveys_of_checks.survey
 
-    def checks(*args, faults=(), target=CHECKS, broken=False):
+    def survey(*args, **keys):
+        known = repr((args, sorted(keys.items())))
+        if known not in SURVEYED:
+            SURVEYED[known] = real(*args, **keys)
+        return SURVEYED[known]
+
+    def checks(*args, faults=(), target=CHECKS, broken=False, apart=False):
         monkeypatch.setenv("FAULTS", json.dumps(list(faults)))
         monkeypatch.setenv("BROKEN", "1" if broken else "")
         monkeypatch.setenv("PYTHONPATH", str(project.pytester.path), prepend=":")
-        return project.run_process("-p", "faulty", "--pyargs", target, *args)
+        words = ("-p", "faulty", "--pyargs", target, *args)
+        if apart or "-n" in args:
+            return project.run_process(*words)
+        with monkeypatch.context() as patch:
+            patch.setattr(surveys_of_checks, "survey", survey)
+            return project.run(*words)
 
     return checks
 
@@ -78,7 +107,7 @@ def fault(dtype="bfloat16", trip="clone", **keys):
 
 
 def test_a_sample_of_each_kind(project, checks):
-    result = checks("--dtype-seed=1", "-v", "-rxs")
+    result = checks("--dtype-seed=1", "-v", "-rxs", apart=True)
     assert result.ret == 0
     lines = [line for line in result.outlines if re.match(rf"{NODE}::test_\w+\[", line)]
     for kind in KINDS:
@@ -96,7 +125,7 @@ def test_a_sample_of_each_kind(project, checks):
 
 
 def test_everything_and_the_books(project, checks):
-    result = checks("--all-dtypes", "-rxs")
+    result = checks("--all-dtypes", "-rxs", apart=True)
     assert result.ret == 0
     outcomes = result.parseoutcomes()
     assert "failed" not in outcomes
@@ -258,7 +287,7 @@ def test_a_device_that_is_broken(checks):
 
 def test_a_torch_that_is_too_old(project, checks):
     project.pytester.makepyfile(old="import torch\ntorch.__version__ = '2.5.1+cpu'")
-    result = checks("-p", "old")
+    result = checks("-p", "old", apart=True)
     assert result.ret != 0
     result.stdout.fnmatch_lines(["torch 2.5.1+cpu is too old: round trips need torch 2.6 or newer"])
     assert "Traceback" not in result.stdout.str()
@@ -293,6 +322,10 @@ def cast(self, tensor, dtype):
 
 
 TorchDevice.cast = cast
+
+
+def pytest_unconfigure():
+    TorchDevice.cast = real
 """
 
 

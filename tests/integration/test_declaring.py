@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import shutil
 
 import pytest
 
+from dtype_sampler.commands.main import main
 from dtype_sampler.ledger.sqlite import SqliteStore
 
 LEDGER = ".dtype-ledger.sqlite"
@@ -39,8 +40,16 @@ def declared(project, name=LEDGER):
         store.close()
 
 
-def command(project, *args):
-    return project.pytester.run(sys.executable, "-m", "dtype_sampler", *args)
+@pytest.fixture
+def report(project, capsys):
+    """Runs `dtype-sampler report`: its exit code and what it prints."""
+
+    def report(*args):
+        capsys.readouterr()
+        code = main(["report", *args])
+        return code, capsys.readouterr().out
+
+    return report
 
 
 ALL = {"test_p": NAMES, "TestIt::test_r[1]": NAMES, "TestIt::test_r[2]": NAMES}
@@ -48,42 +57,58 @@ ALL["test_q"] = ("int8", "int16")
 XDIST = pytest.mark.parametrize("xdist", [(), ("-n2",)], ids=["one process", "xdist"])
 
 
-@XDIST
-@pytest.mark.parametrize(
-    "args",
-    [
-        ["test_a.py::test_p[float32]"],
-        ["test_a.py::test_p[float32]", "test_a.py::test_p[float16]"],
-        ["test_a.py::TestIt::test_r[float32-2]", "test_a.py::test_p[float64]"],
-        ["--pyargs", "test_a::test_p[float32]"],
-        ["--lf"],
-        ["--lf", "test_a.py::test_p[float64]"],
-        ["--stepwise"],
-        ["--deselect=test_a.py::test_p[float32]"],
-        ["-k", "float32"],
-        ["--dtype-only=float32"],
-        ["--keep-duplicates", "test_a.py::test_p[float32]", "test_a.py::test_p[float32]"],
-    ],
-    ids=" ".join,
-)
-def test_a_part_of_the_items_takes_nothing_away(suite, args, xdist):
-    suite.run("--all-dtypes", *xdist)
-    assert declared(suite) == ALL
-    suite.run("--dtype-seed=1", *args, *xdist)
-    assert declared(suite) == ALL
-    result = command(suite, "report", "--fail-under", "100")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["14 of 14 *"])
-    result.stdout.fnmatch_lines(["*, 1 failing"])
+PARTS = [
+    ["test_a.py::test_p[float32]"],
+    ["test_a.py::test_p[float32]", "test_a.py::test_p[float16]"],
+    ["test_a.py::TestIt::test_r[float32-2]", "test_a.py::test_p[float64]"],
+    ["--pyargs", "test_a::test_p[float32]"],
+    ["--lf"],
+    ["--lf", "test_a.py::test_p[float64]"],
+    ["--stepwise"],
+    ["--deselect=test_a.py::test_p[float32]"],
+    ["-k", "float32"],
+    ["--dtype-only=float32"],
+    ["--keep-duplicates", "test_a.py::test_p[float32]", "test_a.py::test_p[float32]"],
+]
 
 
-def test_the_first_run_of_a_part_knows_the_whole(suite):
+def still_whole(suite, report):
+    assert declared(suite) == ALL
+    code, printed = report("--fail-under", "100")
+    assert code == 0
+    assert printed.startswith("14 of 14 ")
+    assert ", 1 failing\n" in printed
+
+
+@pytest.mark.parametrize("args", PARTS, ids=" ".join)
+def test_a_part_of_the_items_takes_nothing_away(suite, report, args):
+    suite.run("--all-dtypes")
+    assert declared(suite) == ALL
+    suite.run("--dtype-seed=1", *args)
+    still_whole(suite, report)
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_a_part_of_the_items_takes_nothing_away_with_workers(suite, report):
+    suite.run("--all-dtypes", "-n2")
+    assert declared(suite) == ALL
+    here = suite.pytester.path
+    saved = here.parent / f"{here.name}-saved"
+    shutil.copytree(here, saved)
+    for args in PARTS:
+        # As the first run has left it: its ledger, and what pytest knows of it.
+        shutil.copytree(saved, here, dirs_exist_ok=True)
+        suite.run("--dtype-seed=1", *args, "-n2")
+        still_whole(suite, report)
+
+
+def test_the_first_run_of_a_part_knows_the_whole(suite, report):
     suite.run("test_a.py::test_p[float32]")
     assert declared(suite) == {"test_p": NAMES}
-    assert command(suite, "report", "--fail-under", "100").ret == 2
+    assert report("--fail-under", "100")[0] == 2
 
 
-def test_shards_of_node_ids_are_combined(suite):
+def test_shards_of_node_ids_are_combined(suite, report):
     shards = {
         "one": ["test_a.py::test_p[float64]", "test_a.py::test_q[int8]"],
         "two": ["test_a.py::test_p[float16]", "test_a.py::test_p[float32]"],
@@ -91,11 +116,11 @@ def test_shards_of_node_ids_are_combined(suite):
     }
     for name, nodeids in shards.items():
         suite.run(f"--dtype-ledger={name}", *nodeids)
-    command(suite, "combine", *shards, "--into", "all")
+    assert main(["combine", *shards, "--into", "all"]) == 0
     assert declared(suite, "all") == {"test_p": NAMES, "test_q": ("int8", "int16")}
-    result = command(suite, "report", "--ledger", "all", "--fail-under", "100")
-    assert result.ret == 0
-    result.stdout.fnmatch_lines(["6 of 6 *"])
+    code, printed = report("--ledger", "all", "--fail-under", "100")
+    assert code == 0
+    assert printed.startswith("6 of 6 ")
 
 
 def test_what_a_function_does_not_declare_any_more_is_gone_with_the_next_run_of_any_part(suite):
@@ -186,7 +211,9 @@ def test_loop():
 
 
 @XDIST
-def test_a_test_that_fails_before_it_asks_again_declares_no_less(project, monkeypatch, xdist):
+def test_a_test_that_fails_before_it_asks_again_declares_no_less(
+    project, report, monkeypatch, xdist
+):
     project.file("test_a", LOOPS)
     monkeypatch.setenv("SECOND", "1")
     project.run(*xdist)
@@ -194,8 +221,7 @@ def test_a_test_that_fails_before_it_asks_again_declares_no_less(project, monkey
     monkeypatch.setenv("FIRST", "1")
     project.run(*xdist)
     assert declared(project) == {"test_loop": ("a", "b", "c", "d")}
-    result = command(project, "report", "--fail-under", "100")
-    result.stdout.fnmatch_lines(["*, 2 failing"])
+    assert ", 2 failing\n" in report("--fail-under", "100")[1]
 
 
 def test_a_test_that_passes_declares_what_it_asked_for(project):

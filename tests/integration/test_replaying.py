@@ -405,6 +405,14 @@ class TestOptionsOfTheSuite:
         )
         return project
 
+    @pytest.fixture
+    def light(self, suite):
+        """With strings for dtypes: each process would load torch."""
+        conftest = suite.pytester.path / "conftest.py"
+        text = conftest.read_text().replace("import pytest, torch", "import pytest")
+        conftest.write_text(text.replace("getattr(torch, name)", "name"))
+        return suite
+
     def replayed(self, project, result):
         """The commands shown, each of which has run and has failed with what it is to show."""
         commands = replay_lines(result)
@@ -438,9 +446,9 @@ class TestOptionsOfTheSuite:
             filters = ["-k", "items"] if "-k" in args and "[" not in node else []
             assert [word for word in words if word not in ours] == [*carried, *filters]
 
-    def test_in_workers(self, suite):
-        result = suite.run("--dtype-seed=2", "-n2", "--dtype=all", "--device", "cpu")
-        for command in self.replayed(suite, result):
+    def test_in_workers(self, light):
+        result = light.run("--dtype-seed=2", "-n2", "--dtype=all", "--device", "cpu")
+        for command in self.replayed(light, result):
             assert "--dtype=all" in command
             assert "--device=cpu" in command
             assert not any(word.startswith("-n") for word in command)
@@ -457,9 +465,9 @@ class TestOptionsOfTheSuite:
         self.replayed(suite, result)
 
     @pytest.mark.skipif("os.name == 'nt'", reason="its shells can't set a variable for a command")
-    def test_from_the_environment_where_twice_is_another_thing(self, suite, monkeypatch):
+    def test_from_the_environment_where_twice_is_another_thing(self, light, monkeypatch):
         monkeypatch.setenv("PYTEST_ADDOPTS", "--dtype=float16 --dtype=float64")
-        result = suite.run("--dtype-seed=2", "-k", "items")
+        result = light.run("--dtype-seed=2", "-k", "items")
         lines = re.findall(r": +(PYTEST_ADDOPTS= pytest .*)$", result.stdout.str(), re.MULTILINE)
         assert len(lines) == 4
         for line in lines:

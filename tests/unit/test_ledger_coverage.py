@@ -205,4 +205,5 @@ def test_suspects_come_first_and_one_at_a_time():
 
 def test_nothing_that_a_ledger_says_steers_a_terminal():
     assert visible("t.py::test[ä]\n\t") == "t.py::test[ä]\n\t"
+    assert visible("a\tb\x1bc\n\n\u202ed") == "a\tb\\x1bc\n\n\\u202ed"
     assert visible("\x1b[31m\r\x9b\u202e\x00") == r"\x1b[31m\r\x9b\u202e\x00"

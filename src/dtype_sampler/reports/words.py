@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from unicodedata import category
 
@@ -64,8 +65,14 @@ def visible(text: str) -> str:
     """Text in which nothing steers a terminal: what a ledger says may be anybody's."""
     if text.isprintable():
         return text
+    # In parts, nearly all of which are printable: a report in JSON is one line of megabytes.
+    parts = re.split("([\n\t])", text)
+    return "".join(one if one in "\n\t" or one.isprintable() else _escaped(one) for one in parts)
+
+
+def _escaped(text: str) -> str:
     return "".join(
         # Control characters, and those that turn the direction of what follows.
-        one if one in "\n\t" or category(one) not in ("Cc", "Cf") else ascii(one)[1:-1]
+        ascii(one)[1:-1] if category(one) in ("Cc", "Cf") else one
         for one in text
     )

@@ -59,8 +59,10 @@ def axes_of(labels: tuple[str, ...], arguments: int) -> Axes | None:
 
 def by_value(labels: Iterable[str], arguments: int) -> tuple[dict[str, list[str]], ...]:
     """Of each argument, value -> the combinations that it is in; empty for single candidates."""
+    if arguments < 2:
+        return ()
     combined = [(parts_of(label), label) for label in labels]
-    if arguments < 2 or any(len(parts) != arguments for parts, _ in combined):
+    if any(len(parts) != arguments for parts, _ in combined):
         return ()
     found: tuple[dict[str, list[str]], ...] = tuple({} for _ in range(arguments))
     for parts, label in combined:
