@@ -12,6 +12,7 @@ from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
+from dtype_sampler.reports.export import table
 
 QUERIES = [block for page in PAGES for block in blocks(page) if block.language == "sql"]
 DAY = 86400
@@ -82,3 +83,43 @@ def test_they_run_on_an_exported_file(tmp_path):
             names = [column[0] for column in answer.description]
             answers.append([dict(zip(names, row, strict=True)) for row in answer.fetchall()])
     check(answers)
+
+
+def test_they_run_on_a_server_as_one_who_may_only_read(server, database):
+    from psycopg import connect
+    from psycopg.rows import dict_row
+
+    from dtype_sampler.ledger.postgres import PostgresStore
+    from dtype_sampler.ledger.server_schema import READER
+
+    # Of one project nothing is seen in the other.
+    for project in ("you/others", "you/models"):
+        with closing(PostgresStore.open(database, project=project, wait=60)) as store:
+            fill(store)
+            exported = list(table.rows(store, store.runs()))
+    server.roles(database)
+    url = server.login(database, READER)
+    with connect(url, autocommit=True, row_factory=dict_row) as connection:
+        user = connection.info.user
+        names = connection.execute("SELECT * FROM dtype_sampler.projects").fetchall()
+        (number,) = [row["id"] for row in names if row["name"] == "you/models"]
+    server.execute(f"ALTER ROLE {user} SET dtype_sampler.project = '{number}'")
+    with connect(url, autocommit=True, row_factory=dict_row) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        check([connection.execute(as_grafana(query)).fetchall() for query in QUERIES])
+        seen = connection.execute("SELECT * FROM dtype_sampler.observed").fetchall()
+    # The view is the exported table, name by name and value by value, but for the table's version.
+    kinds = {column.name: column.type for column in table.COLUMNS}
+    shown = [dict(zip(kinds, row, strict=True)) for row in exported]
+    for row in shown:
+        del row["version"]
+    for row in seen:
+        assert list(row) == list(shown[0])
+        for name, value in row.items():
+            if kinds[name] == table.TIME and value is not None:
+                row[name] = round(1000 * value.timestamp())
+
+    def by_cell(row):
+        return row["run"], row["key"], row["label"]
+
+    assert sorted(seen, key=by_cell) == sorted(shown, key=by_cell)

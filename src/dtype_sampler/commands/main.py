@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from dtype_sampler import __version__
-from dtype_sampler.commands import devices, ledger, weights
+from dtype_sampler.commands import devices, ledger, server, weights
 from dtype_sampler.commands.exits import ERROR, FINE, GATE_MISSED, INTERRUPTED
 from dtype_sampler.commands.output import drop_output, write
 from dtype_sampler.errors import DtypeSamplerError, not_installed
+from dtype_sampler.ledger.secrets import redacted
 
 # Packages that some command needs and others do not.
 _NEEDED = ("torch", "numpy", "safetensors", "jinja2")
@@ -51,7 +52,8 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # argparse's own exit code for this is 2, which here means a gate.
         self.print_usage(sys.stderr)
-        self.exit(ERROR, f"{self.prog}: {message}\n")
+        # It quotes what was typed.
+        self.exit(ERROR, f"{self.prog}: {redacted(message)}\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     ledger.add_commands(command)
+    server.add_command(command)
     sub = command(
         "weights",
         _weights,

@@ -31,6 +31,10 @@ class StoreBusyError(LedgerError):
     """Another process holds the store: the same call may work a moment later."""
 
 
+class NewerLedgerError(LedgerError):
+    """A newer program keeps this store: what this one has to add waits until it is upgraded."""
+
+
 class Store(Protocol):
     """Keeps runs, tests, cells and observations. Every method raises LedgerError if it can't.
 

@@ -14,10 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dtype_sampler.ledger.secrets import HIDDEN, is_secret, redacted_word
 from dtype_sampler.session.settings import OPTIONS
-
-# Stands for a value that is not to be shown.
-HIDDEN = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +193,6 @@ _HARMLESS_AGAIN = _names(
     "-p -o --override-ini -W --pythonwarnings --deselect --disable-plugin-autoload"
 )
 _FILTERS = frozenset({"-k", "-m", "--deselect"})
-_SECRET = re.compile(
-    r"(token|password|passwd|pwd|passphrase|secrets?|credentials?|bearer)$|^(api|access|auth)?keys?$"
-)
-# Before such a word: of a tokenizer, of a table.
-_HARMLESS_BEFORE = _names(
-    "bos cls eos mask pad sep special unk cache foreign group index partition primary public sort"
-)
-_USER_OF_URL = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,31 +286,5 @@ def _shown(names: Iterable[str], value: str) -> str:
     """
     if "-o" in names:
         key, equals, rest = value.partition("=")
-        return f"{key}={HIDDEN}" if equals and rest and _secret(key) else value
-    return HIDDEN if any(map(_secret, names)) else _USER_OF_URL.sub(rf"\1:{HIDDEN}@", value)
-
-
-def without_secrets(line: Iterable[str]) -> list[str]:
-    """A command line to be kept: what follows a name of a secret is hidden, whatever it is."""
-    result: list[str] = []
-    hide = False
-    for word in line:
-        flag, equals, value = word.partition("=")
-        if hide and not word.startswith("-"):
-            result.append(HIDDEN)
-        elif equals and value and _secret(flag):
-            result.append(f"{flag}={HIDDEN}")
-        else:
-            result.append(_USER_OF_URL.sub(rf"\1:{HIDDEN}@", word))
-        hide = word.startswith("-") and not equals and _secret(word)
-    return result
-
-
-def _secret(name: str) -> bool:
-    """Whether something of this name is not to be shown."""
-    # camelCase has parts, too.
-    parts = re.split(r"[-_.]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower())
-    return any(
-        _SECRET.search(part) and before not in _HARMLESS_BEFORE
-        for before, part in zip(["", *parts], parts, strict=False)
-    )
+        return f"{key}={HIDDEN}" if equals and rest and is_secret(key) else redacted_word(value)
+    return HIDDEN if any(map(is_secret, names)) else redacted_word(value)

@@ -270,7 +270,7 @@ class Controller:
             return
         from dtype_sampler.ledger.origin import commit_of, machine, new_uid
         from dtype_sampler.ledger.records import RunRecord
-        from dtype_sampler.session.arguments import without_secrets
+        from dtype_sampler.ledger.secrets import without_secrets
 
         arguments = self.config.invocation_params.args
         command = shlex.join(["pytest", *without_secrets(map(str, arguments))])

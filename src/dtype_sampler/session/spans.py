@@ -84,10 +84,11 @@ class Traced:
 
     def hand_out(self, record: SampleRecord, label: str) -> None:
         """The test is handed a dtype. Raises nothing, as the test would."""
+        cell = Cell(record.key, label, record.device)
+        if cell in self._handed:
+            # As nearly always, where a loop is gone through again and again.
+            return
         with told(self._config, "telling a span of a dtype"):
-            cell = Cell(record.key, label, record.device)
-            if cell in self._handed:
-                return
             self._handed[cell] = time_ns()
             self._labels.update(dict.fromkeys(record.chosen))
             if self._own is not None:

@@ -1,0 +1,151 @@
+"""What is secret in a URL, a connection string or a command line, and the same text without it.
+
+Pure. A URL's password must reach no terminal, log, report or file, whoever it is that quotes it: an
+error of a library may have the whole of what it was given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote
+
+from dtype_sampler.ledger.store import LedgerError
+
+# Stands for what is not to be shown.
+HIDDEN = "***"
+# A URL of PostgreSQL's, in both spellings that libpq takes.
+_SERVER = re.compile(r"postgres(ql)?://", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(token|password|passwd|pwd|passphrase|secrets?|credentials?|bearer)$|^(api|access|auth)?keys?$"
+)
+# Before such a word: of a tokenizer, of a table.
+_HARMLESS_BEFORE = frozenset(
+    {
+        *("bos", "cls", "eos", "mask", "pad", "sep", "special", "unk"),
+        *("cache", "foreign", "group", "index", "partition", "primary", "public", "sort"),
+    }
+)
+# In a text that goes on behind it, and where nothing else follows.
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^\s\"'<>`]*)")
+_WHOLE_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_PORT = re.compile(r"[0-9]*")
+_PARAMETER = re.compile(r"([?&;])([^=&;#\s]+)=([^&;#\s\"']*)")
+_PARAMETER_OF_LIBPQ = re.compile(r"([?&])([^=&]+)=([^&]*)")
+# A connection string: `host=h password='a b'`. What libpq takes, by its names of secrets.
+_SECRETS_OF_LIBPQ = "password|sslpassword|oauth_client_secret|scram_client_key|scram_server_key"
+_PAIR = re.compile(
+    rf"(?<![^\s\"'])({_SECRETS_OF_LIBPQ})(\s*=\s*)"
+    r"('(?:[^'\\]|\\.)*'?|(?:[^\s\\]|\\.)+)",
+    re.IGNORECASE,
+)
+
+
+def is_url(text: str) -> bool:
+    """Whether this names a ledger on a server, not a file."""
+    return _SERVER.match(text) is not None
+
+
+def is_secret(name: str) -> bool:
+    """Whether something of this name is not to be shown."""
+    # camelCase has parts, too.
+    parts = re.split(r"[-_.]+", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower())
+    return any(
+        _SECRET.search(part) and before not in _HARMLESS_BEFORE
+        for before, part in zip(["", *parts], parts, strict=False)
+    )
+
+
+def redacted(text: str, secrets: Iterable[str] = ()) -> str:
+    """The text without the passwords of the URLs and connection strings in it.
+
+    secrets: what is to be hidden besides, wherever it stands, as `secrets_of` finds it.
+    """
+    # The longest first: one may hold another.
+    for secret in sorted({one for one in secrets if one}, key=lambda one: (-len(one), one)):
+        text = text.replace(secret, HIDDEN)
+    text = _URL.sub(_hidden, text)
+    return _PAIR.sub(rf"\1\2{HIDDEN}", text)
+
+
+def redacted_word(word: str) -> str:
+    """The same for one word of a command line, to whose end a URL in it goes, spaces and all."""
+    return redacted(_WHOLE_URL.sub(_hidden, word, count=1))
+
+
+def without_secrets(line: Iterable[str]) -> list[str]:
+    """A command line to be kept: what follows a name of a secret is hidden, whatever it is."""
+    result: list[str] = []
+    hide = False
+    for word in line:
+        flag, equals, value = word.partition("=")
+        if hide and not word.startswith("-"):
+            result.append(HIDDEN)
+        elif equals and value and is_secret(flag):
+            result.append(f"{flag}={HIDDEN}")
+        else:
+            result.append(redacted_word(word))
+        hide = word.startswith("-") and not equals and is_secret(word)
+    return result
+
+
+def secrets_of(url: str) -> frozenset[str]:
+    """What is secret in a URL, as it is written there and as it is meant."""
+    match = _WHOLE_URL.match(url)
+    if match is None:
+        return frozenset()
+    scheme, rest = match.groups()
+    found = {one[3] for one in _parameters(scheme).finditer(rest) if is_secret(unquote(one[2]))}
+    place = _password(scheme, rest)
+    if place is not None:
+        found.add(rest[slice(*place)])
+    return frozenset({*found, *map(unquote, found)} - {""})
+
+
+def check_url(url: str) -> None:
+    """Raise LedgerError for a password that libpq would cut in two: the half that it takes for a
+    host stands in its errors.
+    """
+    match = _WHOLE_URL.match(url)
+    place = None if match is None else _password(*match.groups())
+    if match is None or place is None:
+        return
+    password = match[2][slice(*place)]
+    for character, written in (("@", "%40"), ("/", "%2F"), (" ", "%20")):
+        if character in password:
+            raise LedgerError(
+                f"{redacted_word(url)}: the password holds {character!r}: write it as {written}"
+            )
+
+
+def _hidden(match: re.Match[str]) -> str:
+    scheme, rest = match.groups()
+    place = _password(scheme, rest)
+    if place is not None:
+        rest = f"{rest[: place[0]]}{HIDDEN}{rest[place[1] :]}"
+    return f"{scheme}://{_parameters(scheme).sub(_without_value, rest)}"
+
+
+def _without_value(match: re.Match[str]) -> str:
+    before, name, value = match.groups()
+    return f"{before}{name}={HIDDEN}" if value and is_secret(unquote(name)) else match[0]
+
+
+def _parameters(scheme: str) -> re.Pattern[str]:
+    return _PARAMETER_OF_LIBPQ if is_url(f"{scheme}://") else _PARAMETER
+
+
+def _password(scheme: str, rest: str) -> tuple[int, int] | None:
+    """Where the password stands in what follows `://`."""
+    server = is_url(f"{scheme}://")
+    user, colon, _ = rest.partition(":")
+    if not colon or any(one in user for one in "/@?#"):
+        return None
+    # libpq takes `?` and `#` for characters of a password as well.
+    authority = re.split(r"/" if server else r"[/?#]", rest, maxsplit=1)[0]
+    start, end = len(user) + 1, authority.rfind("@")
+    if end < start:
+        # What follows is a port, or a password with a character that should be written otherwise.
+        port = _PORT.fullmatch(authority[start:])
+        end = -1 if port and not server else rest.partition("?")[0].rfind("@")
+    return (start, end) if start < end else None
