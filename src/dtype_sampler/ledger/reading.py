@@ -196,10 +196,14 @@ class SqlReader:
         ((at,),) = self._rows(f"SELECT max(at) FROM ({moments}) AS moments")
         return 0.0 if at is None else self._checked(moment, at, "the newest time")
 
-    def runs(self) -> list[RunRecord]:
-        """The runs that are known, oldest first."""
-        rows = self._rows(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY started, uid")
-        return self._all(run_of, rows)
+    def runs(self, newest: int | None = None) -> list[RunRecord]:
+        """The runs that are known, oldest first. newest: only so many, those that began last."""
+        columns = ", ".join(RUN_COLUMNS)
+        limit, values = ("", ()) if newest is None else (" LIMIT ?", (newest,))
+        rows = self._rows(
+            f"SELECT {columns} FROM runs ORDER BY started DESC, uid DESC{limit}", *values
+        )
+        return self._all(run_of, reversed(rows))
 
     def tests(self) -> list[TestRecord]:
         """The tests that are known, by key and device."""
