@@ -34,9 +34,12 @@ def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
     folder.mkdir(parents=True)
     path = folder / "large.sqlite"
     tell(f"{RUNS} runs")
-    writing = fill(path)
+    writing, closing = fill(path)
     size = {"MB": path.stat().st_size / 1e6}
-    results = [Result("to write one outcome", "us", [writing], None, size)]
+    results = [
+        Result("to write one outcome", "us", [writing], None, size),
+        Result("to close a run, and fold one away", "us", [closing]),
+    ]
     for name in PHASES:
         tell(name)
         given = [_apart(name, path) for _ in range(repetitions)]
@@ -50,23 +53,26 @@ def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
     )
 
 
-def fill(path: Path) -> float:
-    """Write the runs; returns microseconds for each outcome."""
+def fill(path: Path) -> tuple[float, float]:
+    """Write the runs; returns microseconds for each outcome, and for closing each run."""
     store = SqliteStore.open(path, create=True)
-    place, written, before = 0, 0, process_time()
+    place, writing, closing = 0, 0.0, 0.0
     for number in range(RUNS):
         taken = WHOLE if number >= RUNS - KEPT else FOLDED
         started = 1e9 + 3600.0 * number
         run = RunRecord(f"run-{number:04}", started, number, "given", "rotate", lane="")
         run = store.open_run(run)
         for begin in range(0, taken, AT_ONCE):
-            some = range(place + begin, place + min(begin + AT_ONCE, taken))
-            store.append(run.uid, *_came(some, started))
+            some = _came(range(place + begin, place + min(begin + AT_ONCE, taken)), started)
+            before = process_time()
+            store.append(run.uid, *some)
+            writing += process_time() - before
+        before = process_time()
         store.close_run(run.finished(started + 60, {"passed": taken}), KEPT)
+        closing += process_time() - before
         place += taken
-        written += taken
     store.close()
-    return 1e6 * (process_time() - before) / written
+    return 1e6 * writing / place, 1e6 * closing / RUNS
 
 
 def _came(places: range, started: float) -> tuple[list[TestRecord], list[Observed]]:
