@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.benchmarks import (
     calls,
     collection,
+    large_ledger,
     ledger,
     roundtrip,
     selection,
@@ -27,6 +28,7 @@ BENCHMARKS = {
     "selection": selection,
     "calls": calls,
     "ledger": ledger,
+    "large-ledger": large_ledger,
     "roundtrip": roundtrip,
     "simulation": simulation,
     "weight-rules": weight_rules,

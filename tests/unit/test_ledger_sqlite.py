@@ -561,6 +561,15 @@ def test_forgetting_a_test_takes_its_cells_on_that_device_and_no_others(path):
         assert {(o.cell.key, o.cell.device) for o in store.observations("u")} == left
 
 
+def test_the_newest_runs_alone(path):
+    for number in range(4):
+        record(path, a_run(f"r{number}", started=1000.0 + number // 2), [])
+    with opened(path) as store:
+        assert [run.uid for run in store.runs(newest=3)] == ["r1", "r2", "r3"]
+        assert store.runs(newest=9) == store.runs()
+        assert store.runs(newest=0) == []
+
+
 # Merging. Ledgers are shards, and older copies of each other: what one of them says of a run is
 # the beginning of what the run did.
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # Clocks that are off by more than this are wrong, not just another machine's; a day, in seconds.
 _SKEW = 86400.0
 # How long what has finished stays in the journal alone, in seconds.
-_BETWEEN = 0.5
+_BETWEEN = 5.0
 # So many runs of a test show in which steps its seeds go.
 _RECENT = 10
 # How long a test run waits for another process that writes, in seconds; and at its end.

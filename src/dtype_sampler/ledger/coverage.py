@@ -13,7 +13,7 @@ from dtype_sampler.ledger.records import CellRecord, FailureRecord, TestRecord
 from dtype_sampler.sampling.again import Past, take
 from dtype_sampler.sampling.axes import by_value
 from dtype_sampler.sampling.candidates import family_of
-from dtype_sampler.sampling.rule import choose, seed_after
+from dtype_sampler.sampling.rule import choose, circular_order, seed_after
 
 COVERED = "covered"
 STALE = "stale"
@@ -263,7 +263,10 @@ def assess(
     as those are that the device refuses. failures: in which ways cells failed; empty where that is
     not to be told. alone: as `History` has it.
     """
-    known: Mapping[Cell, CellRecord] = {record.cell: record for record in cells}
+    known: dict[tuple[str, str], dict[str, CellRecord]] = {}
+    for record in cells:
+        key, label, type_of_device = record.cell
+        known.setdefault((key, type_of_device), {})[label] = record
     ways: dict[Cell, dict[str, FailureRecord]] = {}
     for one in failures:
         ways.setdefault(one.cell, {})[one.run] = one
@@ -276,9 +279,11 @@ def assess(
             continue
         if modules and not any(in_module(test.key, module) for module in modules):
             continue
-        of_test = (Cell(test.key, label, test.device) for label in test.declared)
-        found = tuple(_state(cell, known.get(cell), since, skipped) for cell in of_test)
-        if not ways.keys().isdisjoint(one.cell for one in found):
+        of_test = known.get((test.key, test.device), {})
+        found = tuple(
+            [_state(test, label, of_test.get(label), since, skipped) for label in test.declared]
+        )
+        if ways and not ways.keys().isdisjoint(one.cell for one in found):
             found = tuple(replace(one, failure=_last(one, ways)) for one in found)
         lone = (alone or {}).get(test.device, {}).get(test.key, ())
         states.append(TestState(test, found, tuple(one for one in test.declared if one in lone)))
@@ -304,14 +309,19 @@ def _last(state: CellState, ways: Mapping[Cell, Mapping[str, FailureRecord]]) ->
     return None if way is None else way.failure
 
 
-def _state(cell: Cell, record: CellRecord | None, since: float | None, skipped: str) -> CellState:
-    verdict = record.verdict if record is not None else None
-    if record is not None and record.suspect:
-        # Whatever came since, a skip for one, has not cleared it.
-        return CellState(cell, SUSPECT, record)
-    if verdict is not None and (since is None or verdict.at >= since):
-        return CellState(cell, COVERED, record)
-    if record is not None and record.last.outcome in (SKIPPED, UNSUPPORTED):
+def _state(
+    test: TestRecord, label: str, record: CellRecord | None, since: float | None, skipped: str
+) -> CellState:
+    if record is None:
+        return CellState(Cell(test.key, label, test.device), NEVER, None)
+    cell, verdict = record.cell, record.verdict
+    if verdict is not None:
+        if verdict.outcome == SUSPECT:
+            # Whatever came since, a skip for one, has not cleared it.
+            return CellState(cell, SUSPECT, record)
+        if since is None or verdict.at >= since:
+            return CellState(cell, COVERED, record)
+    if record.last.outcome in (SKIPPED, UNSUPPORTED):
         state = record.last.outcome
         # What has had a verdict once can have one again.
         always = verdict is None and skipped == APART
@@ -367,11 +377,7 @@ def sample_of(
     """
     test = state.test
     k = k_of(test)
-    out = {
-        one.cell.label
-        for one in state.cells
-        if one.state == UNSUPPORTED or (_marked(one) and k < len(test.declared))
-    }
+    out = _out(state)
     return choose(
         seed=seed,
         strategy=strategy,
@@ -384,6 +390,31 @@ def sample_of(
         verdicts=verdicts,
         arguments=test.arguments,
     )
+
+
+def circle_of(state: TestState, reach: Collection[str] | None = None) -> tuple[str, ...] | None:
+    """The order in which `rotate` comes to the labels of a test, k in each run; None where more
+    than the seed decides what a run takes of it. reach: as for `sample_of`.
+    """
+    test = state.test
+    if test.always or state.alone or not test.declared or _out(state):
+        return None
+    if reach is not None and not all(label in reach for label in test.declared):
+        return None
+    if any(one.untried for one in state.cells):
+        return None
+    families = [family_of(label) for label in test.declared]
+    return circular_order(test.circle or test.key, test.declared, families, test.arguments)
+
+
+def _out(state: TestState) -> set[str]:
+    """The labels that no sample of a test takes: the device refuses them, or a mark."""
+    all_of_them = k_of(state.test) >= len(state.test.declared)
+    return {
+        one.cell.label
+        for one in state.cells
+        if one.state == UNSUPPORTED or (not all_of_them and _marked(one))
+    }
 
 
 def _marked(one: CellState) -> bool:

@@ -22,6 +22,8 @@ from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.rows import checked_run, failure_of, moment, test_of, text
 from dtype_sampler.ledger.store import Store
 
+# Every test waits for this: it is compact, and nothing looks for circles where none can be.
+_json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 # Bytes. What waits for a ledger that another process holds is some hundred bytes for each test.
 _LONGEST = 1 << 28
 
@@ -49,7 +51,7 @@ class Journal:
             [(t.key, t.device, t.declared, t.seen_at, t.k, t.always, *_since(t)) for t in tests],
             [(*o.cell, o.nodeid, o.outcome, o.at, o.duration, _failed(o)) for o in seen],
         ]
-        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.write(_json(line).encode() + b"\n")
 
     def clear(self) -> None:
         """All of it is in the ledger."""

@@ -15,6 +15,7 @@ from dtype_sampler.ledger.coverage import (
     Coverage,
     TestState,
     can_run,
+    circle_of,
     k_of,
     sample_of,
     samples_of,
@@ -22,7 +23,7 @@ from dtype_sampler.ledger.coverage import (
 from dtype_sampler.ledger.outcomes import NOT_REACHED, SKIPPED, UNSUPPORTED
 from dtype_sampler.ledger.records import RunRecord
 from dtype_sampler.sampling.lanes import Lane, next_seed
-from dtype_sampler.sampling.rule import STRATEGIES, runs_to_cover, seed_after
+from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES, runs_to_cover, seed_after
 
 # Test key and type of device.
 Name = tuple[str, str]
@@ -131,6 +132,10 @@ def _runs_until(
         return int(bool(missing))
     if strategy not in STRATEGIES:
         return None if missing else 0
+    if strategy == "rotate" and first + limit <= MAX_SEED:
+        circle = circle_of(state, reach)
+        if circle is not None:
+            return _runs_round(circle, missing, first, k_of(test))
     samples = samples_of(state, first, strategy, reach)
     for run in range(limit + 1):
         if not missing:
@@ -138,6 +143,16 @@ def _runs_until(
         taken = next(samples)
         missing = [some for some in missing if not any(label in taken for label in some)]
     return None
+
+
+def _runs_round(
+    circle: Sequence[str], missing: Sequence[Collection[str]], first: int, k: int
+) -> int:
+    """As `_runs_until` where each run takes the next k labels of a circle, and nothing else."""
+    start = first * k
+    # How far each is from where the first of these runs begins.
+    ahead = {label: (place - start) % len(circle) for place, label in enumerate(circle)}
+    return max((1 + min(ahead[label] for label in some) // k for some in missing), default=0)
 
 
 def hidden_of(state: TestState) -> list[str]:

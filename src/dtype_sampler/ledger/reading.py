@@ -14,16 +14,13 @@ from typing import Any, TypeVar
 from dtype_sampler.ledger.costs import Costs, Name, estimate
 from dtype_sampler.ledger.engine import Engine
 from dtype_sampler.ledger.outcomes import (
-    CRASHED,
     FAILED,
     NOT_REACHED,
-    SKIPPED,
     SUSPECT,
-    UNSUPPORTED,
     VERDICTS,
-    XFAILED,
     Cell,
 )
+from dtype_sampler.ledger.questions import FAILING, HIDDEN, NAMED, WORRYING
 from dtype_sampler.ledger.records import (
     FAILURES,
     CellRecord,
@@ -66,55 +63,6 @@ NEWEST_OF_LANES = (
     " WHERE in_series = 1 AND lane IS NOT NULL) AS ranked"
     " WHERE place = 1 ORDER BY started DESC, uid DESC LIMIT 1000"
 )
-# What ended the test of a cell that it did not come to: none where it left its loop by itself.
-_STOPPED = (
-    "SELECT 1 FROM cells AS other JOIN observations ON run = cells.last_run AND cell = other.id"
-    " WHERE other.test = cells.test AND outcome IN"
-    f" ({', '.join(str(NUMBERS[one]) for one in (FAILED, XFAILED, SKIPPED, CRASHED, SUSPECT))})"
-)
-_HIDDEN = (
-    "SELECT device, key, label FROM cells JOIN tests ON tests.id = test"
-    f" WHERE last = ? AND EXISTS ({_STOPPED})"
-    " ORDER BY key, coalesce(verdict_at, 0), label, device"
-)
-# Whether a run, which the text is to name, took another cell of the test.
-_BESIDE = (
-    "EXISTS (SELECT 1 FROM cells AS others JOIN observations ON cell = others.id AND run = {}"
-    " WHERE others.test = cells.test AND others.id != cells.id"
-    f" AND outcome != {NUMBERS[UNSUPPORTED]})"
-)
-# Whether a run was told by name which dtypes to take.
-_NAMED = "replace(lane, '--dtype-only', '') <> lane"
-# What did not pass last, and suspects; whether it was tried since; whether that was alone, in a run
-# that took no other cell of its test, after it had been a suspect. When the run that says so is
-# folded away, it is told from a loop that takes several and has had this one alone ever since.
-_WORRYING = (
-    "SELECT device, key, label, verdict, last_at > verdict_at,"
-    f" CASE WHEN tests.k > 1 AND NOT {_BESIDE.format('cells.verdict_run')}"
-    " THEN EXISTS (SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
-    f" WHERE outcome = {NUMBERS[SUSPECT]})"
-    " OR EXISTS (SELECT 1 FROM cells AS others WHERE test = cells.test AND id != cells.id"
-    " AND nodeid = cells.nodeid)"
-    " AND NOT EXISTS (SELECT 1 FROM runs JOIN observations AS own ON own.run = runs.id"
-    f" AND own.cell = cells.id WHERE lane IS NULL OR {_NAMED}"
-    f" OR {_BESIDE.format('runs.id')}) END"
-    " FROM cells JOIN tests ON tests.id = test WHERE verdict IN"
-    f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), XFAILED, SUSPECT))})"
-    " ORDER BY key, verdict_at, label, device"
-)
-# The kind of a cell's last failure, and the first run since its last pass in which it failed.
-# CROSS, without ON, which only SQLite has there: else it looks at all observations for each cell.
-_FAILING = (
-    "SELECT key, label, device, nodeid, kinds.kind, kinds.message, passed_at, coalesce((SELECT"
-    " runs.id FROM runs CROSS JOIN observations WHERE run = runs.id AND cell = cells.id"
-    f" AND outcome IN ({NUMBERS[FAILED]}, {NUMBERS[CRASHED]})"
-    " AND started + at / 1000.0 > coalesce(passed_at, 0) ORDER BY started, uid LIMIT 1),"
-    " failed_run) FROM cells JOIN tests ON tests.id = test"
-    " LEFT JOIN failures ON failures.cell = cells.id AND failures.run = failed_run"
-    " LEFT JOIN kinds ON kinds.id = failures.kind WHERE verdict = ?"
-    " ORDER BY key, verdict_at, label, device"
-)
-
 # Of a run, in the order of its cells, from behind one on.
 _PAGE = (
     "SELECT observations.cell, key, label, tests.device, nodeid, outcome, started, observations.at,"
@@ -162,7 +110,7 @@ class SqlReader:
         alone: dict[str, dict[str, list[str]]] = {}
         suspect: dict[str, dict[str, list[str]]] = {}
         ages: dict[str, dict[str, dict[str, float]]] = {}
-        rows = self._rows(_WORRYING)
+        rows = self._rows(WORRYING)
         for device, key, label, verdict, tried, lone in self._all(_worrying_of, rows):
             if verdict in FAILURES:
                 failing.setdefault(device, {}).setdefault(key, []).append(label)
@@ -171,7 +119,7 @@ class SqlReader:
             if verdict == SUSPECT and not tried:
                 suspect.setdefault(device, {}).setdefault(key, []).append(label)
             # Else it has been tried in vain, and takes its chance among the others again.
-        for device, key, label in self._all(_names_of, self._rows(_HIDDEN, NOT_REACHED)):
+        for device, key, label in self._all(_names_of, self._rows(HIDDEN, NOT_REACHED)):
             hidden.setdefault(device, {}).setdefault(key, []).append(label)
         if verdicts:
             sql = (
@@ -196,10 +144,14 @@ class SqlReader:
         ((at,),) = self._rows(f"SELECT max(at) FROM ({moments}) AS moments")
         return 0.0 if at is None else self._checked(moment, at, "the newest time")
 
-    def runs(self) -> list[RunRecord]:
-        """The runs that are known, oldest first."""
-        rows = self._rows(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY started, uid")
-        return self._all(run_of, rows)
+    def runs(self, newest: int | None = None) -> list[RunRecord]:
+        """The runs that are known, oldest first. newest: only so many, those that began last."""
+        columns = ", ".join(RUN_COLUMNS)
+        limit, values = ("", ()) if newest is None else (" LIMIT ?", (newest,))
+        rows = self._rows(
+            f"SELECT {columns} FROM runs ORDER BY started DESC, uid DESC{limit}", *values
+        )
+        return self._all(run_of, reversed(rows))
 
     def tests(self) -> list[TestRecord]:
         """The tests that are known, by key and device."""
@@ -271,7 +223,7 @@ class SqlReader:
     def known_failures(self) -> list[KnownFailure]:
         """The cells whose last verdict was a failure, by test, the oldest such verdict first."""
         with self.snapshot():
-            rows = self._rows(_FAILING, FAILED)
+            rows = self._rows(FAILING, FAILED)
             runs = {
                 row[0]: self._checked(run_of, row[1:])
                 for row in self._rows(f"SELECT id, {', '.join(RUN_COLUMNS)} FROM runs")
@@ -333,7 +285,7 @@ class SqlReader:
         """
         rows = self._rows(
             "SELECT seed, in_series FROM runs WHERE strategy = 'rotate' AND lane IS NOT NULL"
-            f" AND NOT {_NAMED} AND EXISTS (SELECT 1 FROM cells"
+            f" AND NOT {NAMED} AND EXISTS (SELECT 1 FROM cells"
             " JOIN observations ON observations.run = runs.id AND observations.cell = cells.id"
             " WHERE test = (SELECT id FROM tests WHERE key = ? AND device = ?))"
             " ORDER BY started DESC, uid DESC LIMIT ?",

@@ -59,8 +59,8 @@ class Store(Protocol):
     def newest(self) -> float:
         """The latest moment that anything here speaks of, in seconds since 1970; 0 for none."""
 
-    def runs(self) -> list[RunRecord]:
-        """The runs that are known, oldest first."""
+    def runs(self, newest: int | None = None) -> list[RunRecord]:
+        """The runs that are known, oldest first. newest: only so many, those that began last."""
 
     def tests(self) -> list[TestRecord]:
         """The tests that are known, by key and device."""

@@ -238,15 +238,22 @@ class Controller:
 
     def _with_repetitions(self, nodeid: str, finished: Finished) -> Finished:
         """A cell that several items speak of, as repetitions of a test do, has the worst of it."""
-        cells, failures = {}, {}
+        worse: dict[Cell, tuple[str, Failure | None]] = {}
         for cell, outcome in finished.cells.items():
             failure = finished.failures.get(cell)
-            source, before, failed = self._said.get(cell, (nodeid, outcome, failure))
-            cells[cell], failures[cell] = outcome, failure
-            if source != nodeid and heavier(before, outcome) != outcome:
-                cells[cell], failures[cell] = before, failed
-            self._said[cell] = nodeid, cells[cell], failures[cell]
-        return replace(finished, cells=cells, failures=failures)
+            said = self._said.get(cell)
+            if said is not None:
+                source, before, failed = said
+                if source != nodeid and heavier(before, outcome) != outcome:
+                    outcome, failure = worse[cell] = before, failed
+            self._said[cell] = nodeid, outcome, failure
+        if not worse:
+            return finished
+        return replace(
+            finished,
+            cells={**finished.cells, **{cell: outcome for cell, (outcome, _) in worse.items()}},
+            failures={**finished.failures, **{cell: how for cell, (_, how) in worse.items()}},
+        )
 
     def _lose(self, nodeid: str) -> None:
         self._lost.add(nodeid)

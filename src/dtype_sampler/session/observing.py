@@ -76,21 +76,26 @@ def records_of(
     tests: dict[tuple[str, str], TestRecord] = {}
     for sample in finished.samples:
         key, device = sample["key"], sample["device"]
-        before = tests.get((key, device))
-        declared = (*(before.declared if before else ()), *sample["declared"])
-        whole = came_to_end if sample["whole"] is None else sample["whole"]
-        whole = whole and (before is None or before.is_whole)
-        tests[key, device] = TestRecord(
+        name = (key, device)
+        before = tests.get(name)
+        declared, k, arguments = tuple(sample["declared"]), sample["k"], sample["arguments"]
+        whole, circle = sample["whole"], sample["circle"]
+        whole = came_to_end if whole is None else whole
+        if before is not None:
+            declared = (*before.declared, *declared)
+            k, arguments = max(k, before.k), max(arguments, before.arguments)
+            whole, circle = whole and before.is_whole, before.circle
+        tests[name] = TestRecord(
             key,
             device,
-            tuple(dict.fromkeys(declared)),
+            declared,
             now,
-            max(sample["k"], before.k if before else 0),
+            k,
             tuple(sample["always"]),
             whole_at=now if whole else 0.0,
-            arguments=max(sample["arguments"], before.arguments if before else 1),
-            circle=before.circle if before else sample["circle"],
-            rests=lasted(started, rests.get((key, device))),
+            arguments=arguments,
+            circle=circle,
+            rests=lasted(started, rests.get(name)),
         )
     marked = {
         Cell(sample["key"], label, sample["device"])
