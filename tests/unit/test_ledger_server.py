@@ -337,6 +337,29 @@ def test_runs_that_nothing_speaks_of_are_forgotten_with_their_month(server, caps
         assert [failed.run for failed in store.failures()] == []
 
 
+def test_who_reads_for_long_is_not_in_the_way_of_others_for_long(database, monkeypatch):
+    monkeypatch.setattr(owner, "_WAIT", 0.0)
+    monkeypatch.setattr(owner, "_AT_A_TIME", 0.01)
+    record(database, "u", 1000.0)
+    with opened(database) as store:
+        with store.snapshot():
+            assert len(store.observations("u")) == 1
+            with pytest.raises(StoreBusyError, match="try again later"):
+                owner.retain(database, 1)
+        assert owner.retain(database, 1).runs == 0
+
+
+def test_a_database_that_can_not_hold_every_text_is_refused(server):
+    url = server.empty()
+    name = f"{connecting.Place(url).database()}_latin"
+    server.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        with pytest.raises(LedgerError, match="encoding is LATIN1: make one with ENCODING 'UTF8'"):
+            owner.initialise(in_database(url, name))
+    finally:
+        server.execute(f"DROP DATABASE {name}")
+
+
 # Seeds.
 
 
@@ -488,6 +511,8 @@ def test_what_a_url_does_not_say_libpq_knows_otherwise(server, database, tmp_pat
         with opened("postgresql://") as store:
             assert len(store.runs()) == 1
             assert store.engine.name == "postgresql://"
+        with opened("POSTGRESQL://") as store:
+            assert len(store.runs()) == 1
         environment.setenv("PGDATABASE", "none_such")
         with opened(f"postgresql:///{parts['dbname']}") as store:
             assert len(store.runs()) == 1

@@ -272,18 +272,14 @@ class PostgresStore(SqlStore):
         seed unused, as one whose tests fail early does.
         """
         with self.engine.transaction():
-            handed = self._all(_handed, self._rows(_HANDED))
+            handed = self._all(_handed, self._rows(_HANDED_OF_LANE, lane.selection))
+            newest = self._all(_handed, self._rows(_HANDED_LAST))
             known = dict(handed)
-            newest = handed[0][1] if handed else None
             if lane not in known:
                 # What runs have told that asked nobody, such as those of files that were combined.
-                history = [
-                    (Lane(text(of, "runs.lane"), text(part, "runs.part")), seed)
-                    for _, of, part, seed in self._rows(NEWEST_OF_LANES)
-                ]
-                known = {**dict(history), **known}
-                newest = newest if handed else self._newest_seed()
-            seed = next_seed(lane, known, newest)
+                known = {**dict(self._lanes()), **known}
+            last = newest[0][1] if newest else self._newest_seed()
+            seed = next_seed(lane, known, last)
             seed = fresh if seed is None else seed
             self._rows(
                 "INSERT INTO seeds (lane, part, seed) VALUES (?, ?, ?)"
@@ -292,6 +288,10 @@ class PostgresStore(SqlStore):
                 *(lane.selection, lane.part, seed),
             )
         return seed
+
+    def _lanes(self) -> list[tuple[Lane, int]]:
+        rows = self._rows(NEWEST_OF_LANES)
+        return self._all(_handed, [row[1:] for row in rows])
 
     def _newest_seed(self) -> int | None:
         rows = self._rows(
@@ -328,8 +328,9 @@ class PostgresStore(SqlStore):
             self._rows(f"DELETE FROM tests WHERE id IN {of_test}")
 
 
-# The seed that was handed out last comes first.
-_HANDED = "SELECT lane, part, seed FROM seeds ORDER BY at DESC, lane, part LIMIT 10000"
+# Of each part of a lane, and of any; what was handed out last comes first.
+_HANDED_OF_LANE = "SELECT lane, part, seed FROM seeds WHERE lane = ? ORDER BY at DESC, part"
+_HANDED_LAST = "SELECT lane, part, seed FROM seeds ORDER BY at DESC, seed DESC LIMIT 1"
 
 
 def _handed(row: Sequence[Any]) -> tuple[Lane, int]:
