@@ -31,6 +31,20 @@ def options() -> Iterator[str]:
         yield ""
 
 
+def glance() -> Iterator[str]:
+    """Where each option can be set, in one table."""
+    yield "| option | command line | environment | ini |"
+    yield "| --- | --- | --- | --- |"
+    for option in OPTIONS:
+        given = {words.split(" ")[0]: how.replace("|", "\\|") for words, how in ways(option)}
+        cells = [f"`{given[one]}`" if one in given else "" for one in _PLACES]
+        name = str(option.flag or option.ini)
+        yield f"| [{name.lstrip('-')}](#{name}) | {' | '.join(cells)} |"
+
+
+_PLACES = ("command", "environment", "ini")
+
+
 def ways(option: Option) -> list[tuple[str, str]]:
     """The ways to set an option."""
     flag = f"{option.flag}={option.metavar}" if option.metavar else option.flag
@@ -160,6 +174,7 @@ def _markdown(words: str) -> str:
 
 
 PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
+    "glance": glance,
     "options": options,
     "commands": commands,
     "pools": pools,

@@ -49,22 +49,6 @@ def test_drift_is_found():
         assert GENERATE["filled"](text.replace(old, new)) == text
 
 
-def test_the_table_lists_every_option():
-    text = page("reference/options")
-    table = text[text.index("| command line |") :].partition("\n\n")[0]
-    rows = [re.split(r"(?<!\\)\|", row)[1:-1] for row in table.splitlines()[2:]]
-    shown = [[cell.strip().strip("`").replace(r"\|", "|") for cell in row[:3]] for row in rows]
-    expected = []
-    for option in OPTIONS:
-        ways = {words.split(" ")[0]: how for words, how in GENERATE["ways"](option)}
-        expected.append([ways.get(one, "") for one in ("command", "environment", "ini")])
-    assert shown == expected
-    for option, row in zip(OPTIONS, rows, strict=True):
-        if option.default not in (None, ()) and not (option.flag and option.default is False):
-            default = option.default[0] if isinstance(option.default, tuple) else option.default
-            assert str(default).lower() in row[3].lower()
-
-
 def test_the_settings_have_the_defaults_of_the_options():
     assert {o.name: o.default for o in OPTIONS} == {
         o.name: getattr(Settings(), o.name) for o in OPTIONS
