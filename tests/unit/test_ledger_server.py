@@ -399,6 +399,18 @@ def test_where_nothing_is_known_the_first_takes_the_seed_that_it_drew(database):
         assert store.claim_seed(Lane("x" * 20_000), 7) == 127
 
 
+def test_a_lane_that_many_runs_are_newer_than_still_goes_on(database, monkeypatch):
+    few = PostgresStore.newest_of_lanes.replace("LIMIT 5000", "LIMIT 2")
+    monkeypatch.setattr(PostgresStore, "newest_of_lanes", few)
+    for number, lane in enumerate("abc"):
+        record(database, lane, 1000.0 + number, lane=lane, seed=10 * number)
+    with opened(database) as store:
+        lanes = store.history(verdicts=False).lanes
+        assert list(lanes.items()) == [(Lane("c"), 20), (Lane("b"), 10)]
+        assert store.claim_seed(Lane("a"), 99) == 1
+        assert store.claim_seed(Lane("d"), 99) == 2
+
+
 # What goes wrong.
 
 

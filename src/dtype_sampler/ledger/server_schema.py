@@ -134,15 +134,16 @@ _BEHIND = {
 }
 _INDEXES = (
     "CREATE UNIQUE INDEX ON {s}.all_runs (project, uid)",
-    "CREATE INDEX ON {s}.all_runs (project, started DESC, uid DESC)",
+    "CREATE INDEX ON {s}.all_runs (project, started, uid)",
+    "CREATE INDEX ON {s}.all_runs (project, in_series, started, uid)",
     "CREATE INDEX ON {s}.all_runs (project, number)",
     f"CREATE UNIQUE INDEX ON {{s}}.all_tests (project, device, {digest('key')})",
     "CREATE INDEX ON {s}.all_tests USING hash (key)",
     f"CREATE UNIQUE INDEX ON {{s}}.all_cells (test, {digest('label')})",
     "CREATE INDEX ON {s}.all_cells (project)",
     # What each run asks for at its start: few of many.
-    "CREATE INDEX ON {s}.all_cells (project)"
-    " WHERE verdict IN ('crashed', 'failed', 'suspect', 'xfailed')",
+    """CREATE INDEX ON {s}.all_cells (project)
+    WHERE verdict IN ('crashed', 'failed', 'suspect', 'xfailed')""",
     "CREATE INDEX ON {s}.all_cells (project) WHERE last = 'not-reached'",
     f"CREATE UNIQUE INDEX ON {{s}}.all_kinds (project, {digest('kind')}, {digest('message')})",
     "CREATE INDEX ON {s}.all_failures (run)",
