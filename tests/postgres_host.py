@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -102,9 +103,9 @@ def server_url(shared: Path) -> str:
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Within it, no other process is."""
-    import fasteners
-
-    with fasteners.InterProcessLock(lock):
+    # SQLite's own locks do, on every system, and are gone with their process.
+    with closing(sqlite3.connect(lock, timeout=600, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
         yield
 
 

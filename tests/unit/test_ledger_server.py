@@ -481,6 +481,30 @@ def test_a_connection_that_was_lost_is_made_again(server, database):
         assert len(store.tests()) == 1
 
 
+def test_a_project_that_another_process_makes_is_seen_from_then_on(database):
+    with opened(database) as store:
+        assert store.runs() == []
+        record(database, "u", 1000.0)
+        assert len(store.runs()) == 1
+
+
+def test_what_failed_in_part_is_not_taken_for_written(database):
+    with opened(database) as store:
+        store.open_run(a_run())
+        sql = "UPDATE runs SET seed = ?, host = ? WHERE uid = 'u'"
+        with store.engine.transaction():
+            store.engine.many(sql, [(5, "a\0b"), (6, "odd\udcff")])
+        assert [(run.seed, run.host) for run in store.runs()] == [(6, r"odd\udcff")]
+        in_part = pytest.raises(LedgerError, match="nothing was written")
+        with in_part, store.engine.transaction():
+            store.engine.rows(sql, 7, "x")
+            with suppress(LedgerError):
+                store.engine.rows("SELECT 1 / 0")
+        with pytest.raises(LedgerError), store.engine.transaction():
+            store.engine.many(sql, [(8, "x"), (2**70, "y")])
+        assert [run.seed for run in store.runs()] == [6]
+
+
 def test_what_is_read_only_is_told(server, database):
     name = connecting.Place(database).database()
     record(database, "u", 1000.0)

@@ -89,7 +89,12 @@ class PostgresEngine(Engine):
     def transaction(self) -> Iterator[None]:
         """All of it or nothing. Writers of one project take turns."""
         if self._project_id is None:
-            self._project_id = self._make_project()
+            # One that is new here; another process may be as quick.
+            with self._transaction("READ COMMITTED"):
+                self._execute(
+                    f"INSERT INTO {SCHEMA}.projects (name) VALUES (%s) ON CONFLICT DO NOTHING",
+                    [_plain(self._project)],
+                )
         with self._transaction("READ COMMITTED", lock=True):
             yield
 
@@ -154,12 +159,12 @@ class PostgresEngine(Engine):
 
     def _check_version(self, connection: Connection) -> None:
         sql = (
-            f"SELECT major, minor, (SELECT id FROM {SCHEMA}.projects WHERE name = %s)"
+            f"SELECT major, (SELECT id FROM {SCHEMA}.projects WHERE name = %s)"
             f" FROM {SCHEMA}.version()"
         )
         with self._place.told(), within(connection, self._longest):
             (found,) = connection.execute(sql, [_plain(self._project)]).fetchall()
-        major, _, self._project_id = found
+        major, self._project_id = found
         if major > MAJOR:
             raise NewerLedgerError(
                 f"{self.name}: is of a newer dtype-sampler (schema {major}, this one knows"
@@ -171,20 +176,15 @@ class PostgresEngine(Engine):
                 f" {MAJOR}): run: dtype-sampler ledger upgrade URL"
             )
 
-    def _make_project(self) -> int:
-        """Of a name that is new here; another process may be as quick."""
-        name = _plain(self._project)
-        with self._transaction("READ COMMITTED"):
-            self._execute(
-                f"INSERT INTO {SCHEMA}.projects (name) VALUES (%s) ON CONFLICT DO NOTHING", [name]
-            )
-            ((made,),) = self._execute(f"SELECT id FROM {SCHEMA}.projects WHERE name = %s", [name])
-        return int(made)
-
     @contextmanager
     def _transaction(self, how: str, *, lock: bool = False) -> Iterator[None]:
         if self._begun is not None:
             raise AssertionError("a transaction has begun already")
+        if self._project_id is None:
+            # Another process may have made it since.
+            sql = f"SELECT id FROM {SCHEMA}.projects WHERE name = %s"
+            found = self._execute(sql, [_plain(self._project)])
+            self._project_id = found[0][0] if found else None
         # All at once: it is one way to the server and back. For this transaction alone, as behind a
         # pooler the next one may be another connection's.
         begin = (
@@ -210,7 +210,7 @@ class PostgresEngine(Engine):
                 with suppress(LedgerError):
                     self._execute("ROLLBACK")
                 raise
-            self._execute("COMMIT")
+            self._commit()
         except BaseException:
             if self._connection is not None and self._is_lost(self._connection):
                 self.release()
@@ -232,6 +232,14 @@ class PostgresEngine(Engine):
                 raise
             self._connection = self._place.connect()
             self._execute(sql)
+
+    def _commit(self) -> None:
+        # Of a transaction in which something failed, the server makes a rollback, and says no word.
+        failed = driver().pq.TransactionStatus.INERROR
+        if self._connected().info.transaction_status == failed:
+            self._execute("ROLLBACK")
+            raise LedgerError(f"{self.name}: nothing was written, as a part of it failed")
+        self._execute("COMMIT")
 
     @staticmethod
     def _is_lost(connection: Connection) -> bool:
