@@ -1,220 +1,33 @@
-"""The HTML report in a real browser. Skips where there is none, or fails with `CI` set.
-
-Uses Playwright's own Chromium, or else one that is installed (`DTYPE_SAMPLER_CHROMIUM` names it).
-With `DTYPE_SAMPLER_SHOTS` naming a folder, pictures of the page are left there.
-"""
+"""The page of `dtype-sampler report` in a real browser."""
 
 from __future__ import annotations
 
 import os
-import shutil
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from shown_pages import (
+    CONTRASTS,
+    HOSTILE,
+    HOSTILE_NAME,
+    LABELS,
+    NOW,
+    VERDICTS,
+    A,
+    B,
+    H,
+    count,
+    focused,
+    iso,
+    made_cell,
+    made_report,
+    names,
+    shot,
+    small_report,
+    sync_api,
+)
 
-from dtype_sampler.reports.ledger.html import render
 from dtype_sampler.reports.ledger.table import support_table
-
-sync_api = pytest.importorskip("playwright.sync_api")
-
-NOW = datetime(2026, 11, 24, 4, tzinfo=UTC)
-LABELS = [
-    "torch.float64",
-    "torch.float32",
-    "torch.float16",
-    "torch.bfloat16",
-    "torch.float8_e4m3fnuz",
-    "torch.complex128",
-    "float16",
-]
-OUTCOMES = [
-    *["passed"] * 12,
-    *("failed", "crashed", "xfailed", "xpassed", "skipped", "unsupported", "not-reached", None),
-]
-VERDICTS = {"passed", "failed", "crashed", "xfailed", "xpassed"}
-HOSTILE = "tests/test_hostile.py::test_it[</script><img src=x onerror=window.pwned=1>'$\"]"
-
-
-def iso(moment):
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def made_cell(label, outcome, days=0.0, nodeid=None, **more):
-    verdict = outcome if outcome in VERDICTS else None
-    at = iso(NOW - timedelta(days=days)) if verdict else None
-    return {
-        "label": label,
-        "device": "cpu",
-        "last_outcome": outcome,
-        "last_verdict": verdict,
-        "last_verdict_at": at,
-        "last_passed_at": at if verdict == "passed" else None,
-        "last_failed_at": at if verdict in ("failed", "crashed") else None,
-        "seed": 1230 if outcome else None,
-        "commit": "0123456789abcdef" if outcome else None,
-        "runs": 3 if outcome else 0,
-        "covered": verdict is not None,
-        "nodeid": nodeid if outcome else None,
-        "history": [[41, outcome], [40, "passed"], [3, "skipped"]] if outcome else [],
-        **more,
-    }
-
-
-def made_report(modules=6, tests=5, labels=LABELS, runs=41):
-    all_tests = []
-    for m in range(modules):
-        for t in range(tests):
-            what = "forward" if t % 2 else "gradients_agree_with_reference"
-            key = f"tests/models/test_module_{m:03}.py::TestModel{m}::test_{what}_{t:02}"
-            n = m * tests + t
-            cells = [
-                made_cell(
-                    label,
-                    OUTCOMES[(n * 7 + 3 * i) % len(OUTCOMES)],
-                    days=(n * 13 + i * 29) % 97 / 1.5,
-                    nodeid=f"{key}[{label}]" if i % 2 else key,
-                )
-                for i, label in enumerate(labels)
-            ]
-            all_tests.append({"key": key, "device": "cpu", "cells": cells})
-    cells = [cell for test in all_tests for cell in test["cells"]]
-    covered = sum(cell["covered"] for cell in cells)
-    return {
-        "format": 1,
-        "generated": iso(NOW),
-        "summary": {
-            "cells": len(cells),
-            "covered": covered,
-            "percent": round(100 * covered / max(1, len(cells)), 1),
-            "never_ran": sum(cell["last_outcome"] is None for cell in cells),
-            "failing": sum(cell["last_verdict"] in ("failed", "crashed") for cell in cells),
-            "unsupported": sum(cell["last_outcome"] == "unsupported" for cell in cells),
-            "skipped": sum(cell["last_outcome"] == "skipped" for cell in cells),
-            "runs": runs,
-            "next_seed": 1231,
-        },
-        "tests": all_tests,
-        "runs": [
-            {
-                "number": number,
-                "uid": f"{number:032x}",
-                "started": iso(NOW - timedelta(days=runs - number, minutes=9)),
-                "ended": iso(NOW - timedelta(days=runs - number)),
-                "seed": 1189 + number,
-                "strategy": "rotate",
-                "commit": "0123456789abcdef",
-                "host": "build-7",
-                "counts": {"passed": 3, "failed": 1},
-                "percent": round(80 * (1 - 0.93**number), 1),
-            }
-            for number in range(1, runs + 1)
-        ],
-    }
-
-
-def small_report():
-    """Two modules: one test with a failing cell, one with a cell that never ran, one without."""
-
-    def test(key, *cells):
-        return {"key": key, "device": "cpu", "cells": list(cells)}
-
-    report = made_report(0, 0)
-    report["tests"] = [
-        test(
-            "tests/test_b.py::test_failing",
-            made_cell("torch.float16", "failed", 2, "tests/test_b.py::test_failing"),
-            made_cell("torch.float32", "passed", 40, "tests/test_b.py::test_failing"),
-        ),
-        test(
-            "tests/test_a.py::test_never",
-            made_cell("torch.float16", "passed", 0, "tests/test_a.py::test_never[float16]"),
-            made_cell("torch.float32", None),
-        ),
-        test(
-            "tests/test_a.py::TestA::test_fine",
-            made_cell("torch.float16", "passed", 3, "tests/test_a.py::TestA::test_fine"),
-            made_cell("torch.float32", "passed", 90, "tests/test_a.py::TestA::test_fine"),
-        ),
-        test(HOSTILE, made_cell("torch.float16", "passed", 8, HOSTILE)),
-    ]
-    return report
-
-
-@pytest.fixture(scope="module")
-def browser():
-    paths = [os.environ.get("DTYPE_SAMPLER_CHROMIUM"), None]
-    paths += [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
-    # A container has no sandbox of its own to offer; the page is ours.
-    options = {"args": ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []}
-    with sync_api.sync_playwright() as playwright:
-        for path in dict.fromkeys([paths[0] or paths[1], *paths[1:]]):
-            try:
-                launched = playwright.chromium.launch(executable_path=path, **options)
-            except sync_api.Error as error:
-                reason = str(error).strip().splitlines()[0]
-                continue
-            yield launched
-            launched.close()
-            return
-        # Where nobody reads what was skipped, a test that never runs would pass for ever.
-        without = pytest.fail if os.environ.get("CI") else pytest.skip
-        without(f"no browser can be launched: {reason}")
-
-
-@pytest.fixture
-def opened(browser, tmp_path):
-    """Opens the page of a report; in the end nothing may have gone wrong or been loaded."""
-    errors, requests, contexts = [], [], []
-
-    def open_(report, width=1280, height=900, scheme="light"):
-        file = tmp_path / "report.html"
-        file.write_text(render(report), encoding="utf-8")
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on(
-            "console",
-            lambda said: errors.append(said.text) if said.type in ("error", "warning") else None,
-        )
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(file.as_uri())
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert errors == []
-    asked = [url for url in requests if not url.startswith(("file:", "data:"))]
-    assert asked == []
-    assert len([url for url in requests if url.startswith("file:")]) == len(contexts)
-
-
-def names(page):
-    """The rows in view, in the order of the elements: modules, and names of tests."""
-    return page.locator("#rows .group b, #rows .test .clip").all_text_contents()
-
-
-def count(page, text):
-    sync_api.expect(page.locator("#count")).to_have_text(text)
-
-
-def focused(page):
-    return page.evaluate("document.activeElement.getAttribute('aria-label')")
-
-
-def shot(page, name):
-    folder = os.environ.get("DTYPE_SAMPLER_SHOTS")
-    if folder:
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
-
-
-A, B, H = "tests/test_a.py", "tests/test_b.py", "tests/test_hostile.py"
-HOSTILE_NAME = HOSTILE.partition("::")[2]
 
 
 def test_all_labels_and_marks_are_there(opened):
@@ -242,6 +55,8 @@ def test_filter(opened):
     assert names(page) == [B, "test_failing"]
     page.select_option("#show", "never")
     assert names(page) == [A, "test_never"]
+    page.select_option("#show", "suspect")
+    count(page, "No test fits. Clear the filter to see all.")
 
     page.fill("#filter", "no such test")
     count(page, "No test fits. Clear the filter to see all.")
@@ -255,20 +70,21 @@ def test_sort(opened):
     page = opened(small_report())
 
     in_a = [A, "test_never", "TestA::test_fine"]
-    by_name = [A, *in_a[1:], B, "test_failing", H, HOSTILE_NAME]
-    assert names(page) == by_name
+    by_name = [*in_a, B, "test_failing", H, HOSTILE_NAME]
+    worst_first = [B, "test_failing", *in_a, H, HOSTILE_NAME]
+    assert names(page) == worst_first
     page.select_option("#sort", "coverage")
     assert names(page) == by_name
-    page.select_option("#sort", "failing")
-    assert names(page) == [B, "test_failing", *in_a, H, HOSTILE_NAME]
     page.select_option("#sort", "oldest")
     assert names(page) == [*in_a, B, "test_failing", H, HOSTILE_NAME]
     page.select_option("#sort", "name")
     assert names(page) == by_name
+    page.select_option("#sort", "worst")
+    assert names(page) == worst_first
 
 
 def test_fold(opened):
-    page = opened(small_report())
+    page = opened(small_report(), "sort=name")
 
     page.click("#close-all")
     assert names(page) == [A, B, H]
@@ -351,7 +167,7 @@ def test_the_command_can_be_copied(opened):
 
 
 def test_keyboard(opened):
-    page = opened(small_report())
+    page = opened(small_report(), "sort=name")
 
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "filter"
@@ -433,38 +249,6 @@ def test_the_focus_is_never_behind_what_sticks(opened):
         assert box["y"] + box["height"] <= grid["y"] + grid["height"]
     page.keyboard.press("End")
     shot(page, "many-labels")
-
-
-CONTRASTS = """() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const pixel = (color) => {
-    canvas.clearRect(0, 0, 1, 1);
-    canvas.fillStyle = color;
-    canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data];
-  };
-  const luminance = (rgb) => rgb.slice(0, 3).map((c) => c / 255)
-    .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
-  const ground = (element) => {
-    for (let e = element; e; e = e.parentElement) {
-      const rgba = pixel(getComputedStyle(e).backgroundColor);
-      if (rgba[3] === 255) return rgba;
-    }
-    return pixel("#808080");
-  };
-  const found = [];
-  for (const element of document.querySelectorAll("body *")) {
-    const text = [...element.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-    if (!text || !element.getClientRects().length) continue;
-    const style = getComputedStyle(element);
-    const ink = element instanceof SVGElement ? style.fill : style.color;
-    const [a, b] = [luminance(pixel(ink)), luminance(ground(element))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    found.push([ratio, element.textContent.slice(0, 40), element.tagName, ink]);
-  }
-  return found.sort((a, b) => a[0] - b[0]);
-}"""
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -578,8 +362,12 @@ def test_the_first_screen_escapes_names_and_tells_devices_apart(opened):
     assert page.evaluate("window.pwned") is None
     rows = page.locator("#first tbody tr")
     assert rows.last.locator("td").first.text_content() == "cuda"
-    assert rows.first.locator("td").nth(1).text_content() == "✓ 2"
-    assert rows.first.locator("td").nth(2).text_content() == "✓ 1, – 1"  # noqa: RUF001 - as shown
+    # The worst first, and in its name's own cell what is bad: columns may be out of view.
+    assert rows.locator("th").all_text_contents() == [B, A, H, H]
+    assert rows.first.locator("th").get_attribute("data-bad") == "1 failing"
+    assert rows.first.locator("td").nth(1).text_content() == "✗ 1"
+    assert rows.nth(1).locator("td").nth(1).text_content() == "✓ 2"
+    assert rows.nth(1).locator("td").nth(2).text_content() == "✓ 1, – 1"  # noqa: RUF001 - as shown
     rows.last.locator("a").click()
     count(page, "1 of 5 tests in 1 module")
 
@@ -607,7 +395,7 @@ def test_what_is_optional_may_be_missing(opened):
 
     page = opened({**made_report(1, 1), "runs": [{"number": 1, "seed": 3, "started": iso(NOW)}]})
     page.click("#runs summary")
-    assert page.locator("#runs tbody tr").count() == 1
+    sync_api.expect(page.locator("#runs tbody tr")).to_have_count(1)
 
 
 def test_what_can_not_be_covered_is_not_asked_for(opened):
@@ -623,9 +411,9 @@ def test_what_can_not_be_covered_is_not_asked_for(opened):
     ]
     page = opened(report)
 
-    assert page.locator("#rows .test .stats").all_text_contents() == ["0/0", "0/1", "1/1"]
-    assert page.locator("#rows .mark").all_text_contents() == ["u", "✗", "✓"]
-    page.locator("#rows .cell").nth(1).click()
+    assert page.locator("#rows .test .stats").all_text_contents() == ["0/1", "1/1", "0/0"]
+    assert page.locator("#rows .mark").all_text_contents() == ["✗", "✓", "u"]
+    page.locator("#rows .cell").nth(0).click()
     assert "too old" in page.locator("#panel").text_content()
 
 
@@ -660,6 +448,7 @@ def test_without_durations_there_is_nothing_to_colour_by(opened):
     page = opened(small_report())
     assert not page.locator("#colour-label").is_visible()
     assert page.locator("#sort option:not([hidden])").count() == 4
+    assert page.input_value("#sort") == "worst"
 
 
 def test_the_summary_says_what_it_takes(opened):

@@ -26,6 +26,8 @@ PACKAGE = "dtype_sampler"
 # Of no use to who has the sdist.
 ONLY_IN_THE_REPOSITORY = (".ci/", ".github/", ".pre-commit-config.yaml")
 MADE = ("PKG-INFO",)
+# Python compiles what it imports; pip would compile all of torch.
+QUICK = ("--quiet", "--no-compile")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -53,7 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check_light(wheel, Path(folder) / "books")
         if not options.quick:
             guard = ("-p", "tests.packaging.installed")
-            run("pytest", *guard, *(options.pytest or ("-n", "auto")), cwd=away)
+            run(
+                "pytest",
+                *guard,
+                *(options.pytest or ("-n", "auto", "--dist", "worksteal")),
+                cwd=away,
+            )
         if options.keep:
             options.keep.mkdir(parents=True, exist_ok=True)
             for file in (sdist, wheel):
@@ -116,9 +123,9 @@ def compare(what: str, found: set[str], wanted: set[str]) -> None:
 
 def install(wheel: Path) -> None:
     """Install the wheel, and what it asks for."""
-    run("pip", "install", "--quiet", wheel)
+    run("pip", "install", *QUICK, wheel)
     # The version may be the one that is there.
-    run("pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
+    run("pip", "install", *QUICK, "--force-reinstall", "--no-deps", wheel)
     run("pip", "check")
 
 
@@ -137,7 +144,7 @@ def check_alone(wheel: Path, folder: Path, away: Path) -> None:
     python = python_of(folder)
     # Of all torches the one that is here: the newest may be gigabytes.
     torch = f"torch=={version('torch').partition('+')[0]}"
-    run("pip", "install", "--quiet", wheel, torch, python=python)
+    run("pip", "install", *QUICK, wheel, torch, python=python)
     run("pip", "check", python=python)
     run(PACKAGE, "--version", cwd=away, python=python)
     guard = ("-p", "tests.packaging.installed")
@@ -164,8 +171,8 @@ def check_light(wheel: Path, folder: Path) -> None:
         run("pytest", "-q", f"--dtype-seed={seed}", f"--dtype-ledger={ledger}", cwd=folder)
     run("venv", folder / "light")
     python = python_of(folder / "light")
-    run("pip", "install", "--quiet", "pytest", "jinja2", python=python)
-    run("pip", "install", "--quiet", "--no-deps", wheel, python=python)
+    run("pip", "install", *QUICK, "pytest", "jinja2", python=python)
+    run("pip", "install", *QUICK, "--no-deps", wheel, python=python)
     for arguments in (
         ("combine", *ledgers, "--into", "all.sqlite"),
         ("report", "--ledger=all.sqlite", "--fail-under=100"),

@@ -203,6 +203,14 @@ def test_html():
     assert 'href="mine.toml' not in page
     assert page.count('<i data-v="broken" title=') == 3
     assert '<i data-v="crashed" title="int8 cuda:0→DLPack→cuda:0: ' in page
+    # What a finger can't point at is said below; what is ok needs no words.
+    below = page[page.index("By dtype: what is not ok, and why") :]
+    assert re.findall(r'<summary><span class="mono">(\w+)</span>: ([^<]*)', below) == [
+        ("float16", "1 unsupported"),
+        ("bfloat16", "3 broken, 1 known"),
+        ("int8", "1 crashed, 1 known"),
+    ]
+    assert "<dd>float16 cuda:0→numpy→cuda:0: refused: refused &lt;it&gt;</dd>" in below
     # Nothing is asked of a network.
     assert set(re.findall(r'(?:src|href)="([^"]*)"', page)) <= {"data:,", LINK}
     # A row without a fault can be hidden, one with a fault can't.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +52,19 @@ class TestSelection:
         shuffled = [*paths, *paths[:2]]
         random.shuffle(shuffled)
         assert selection_of(shuffled, []) == selection_of(paths, [])
+
+    @given(st.sets(st.text("ab/.:[]", min_size=1, max_size=8), max_size=5))
+    def test_what_another_one_holds_is_left_out(self, paths):
+        def within(path, other):
+            if other == "." != path:
+                return not path.startswith(("/", ".."))
+            starts = (f"{other.rstrip('/')}/", f"{other}::", f"{other}[")
+            return path != other and path.startswith(starts)
+
+        # As a path is said where it is the only one.
+        alone = {shlex.split(selection_of([path], []))[0] for path in paths}
+        kept = {path for path in alone if not any(within(path, other) for other in alone)}
+        assert set(shlex.split(selection_of(paths, []))) == kept
 
     def test_thousands_of_node_ids_are_told_apart_in_few_words(self):
         many = [f"t.py::test_{number}" for number in range(2000)]

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
 from dtype_sampler.reports.ledger.html import render
+from dtype_sampler.reports.ledger.table import support_table
+from dtype_sampler.sampling.candidates import is_wanted, parse_names
 
 SUMMARY = dict.fromkeys(
     ("cells", "covered", "never_ran", "failing", "unsupported", "skipped", "runs", "next_seed"), 0
@@ -50,9 +54,17 @@ def report(keys=("tests/test_x.py::test_y",), labels=("torch.float16", "float16"
     }
 
 
-def embedded(page):
-    (text,) = re.findall(r'<script type="application/json" id="report">(.*?)</script>', page)
+def embedded(page, name="report"):
+    (text,) = re.findall(rf'<script type="application/json" id="{name}">(.*?)</script>', page)
     return text
+
+
+def headline(page):
+    """What the page begins with, and which of it are links to what."""
+    (part,) = re.findall(r'<ul class="headline".*?</ul>', page, re.DOTALL)
+    items = re.findall(r"<li>(.*?)</li>", part)
+    links = re.findall(r'<a href="(#[^"]*)" data-show="\w+" data-state="(\w+)"', part)
+    return [re.sub(r"<[^>]+>", "", item) for item in items], links
 
 
 @pytest.mark.parametrize("key", HOSTILE, ids=range(len(HOSTILE)))
@@ -126,3 +138,78 @@ def test_it_is_pure():
     data = report()
 
     assert render(data) == render(json.loads(json.dumps(data)))
+
+
+def test_it_begins_with_what_broke_and_what_never_ran():
+    data = report()
+    data["summary"].update(failing=1015, suspect=4, never_ran=176)
+    data["tests"][0]["cells"][0]["last_verdict"] = "crashed"
+
+    said, links = headline(render(data))
+
+    failing = "1,015 failing 1 of them crashed"
+    assert said == [failing, "4 suspect", "176 never ran", "71.4 % covered"]
+    shown = [("#show=failing", "failed"), ("#show=suspect", "suspect"), ("#show=never", "never")]
+    assert links == shown
+    # Before all tables, with scripts or without.
+    page = render(data)
+    assert page.index('class="headline"') < page.index("<main>")
+
+
+def test_what_there_is_none_of_leads_nowhere():
+    assert headline(render(report())) == (["0 failing", "0 never ran", "71.4 % covered"], [])
+
+
+def test_the_first_table_has_the_worst_rows_first():
+    keys = [f"tests/test_{name}.py::test" for name in ("a", "b", "c", "d")]
+    data = report(keys)
+    for test, verdict in zip(data["tests"], ("passed", None, "crashed", "passed"), strict=True):
+        for one in test["cells"]:
+            one.update(last_verdict=verdict, last_outcome=verdict)
+    data["tests"][3]["cells"][0].update(state="suspect")
+
+    page = render({**data, "by": support_table(data["tests"], "module")})
+
+    rows = re.findall(r'<th scope="row"(?: data-bad="([^"]*)")?><a [^>]*>tests/test_(\w)', page)
+    assert rows == [("2 failing", "c"), ("1 suspect", "d"), ("", "b"), ("", "a")]
+
+
+def exact(page):
+    return {tuple(pool): names for pool, names in json.loads(embedded(page, "extra"))["exact"]}
+
+
+def test_each_label_is_named_as_dtype_only_takes_it():
+    dtypes = ("torch.float16", "torch.float8_e4m3fn")
+    strings = ("torch.bfloat16", "bfloat16", "auto", "half")
+    pairs = ("torch.float16,torch.int8", "a'b")
+    near = ("bflaot16", "Float16", "torch.no such", "floating", "float16")
+    tests = [report(labels=pool)["tests"][0] for pool in (dtypes, strings, pairs, near)]
+
+    found = exact(render(report(tests=tests)))
+
+    # The string alone, where its name would mean the dtype too, or might be meant for another one.
+    assert found == {
+        strings: {"bfloat16": "'bfloat16'"},
+        pairs: {pairs[0]: "'torch.float16,torch.int8'"},
+        near: {name: f"'{name}'" for name in near[:4]},
+    }
+    for pool, names in found.items():
+        for label, name in names.items():
+            (taken,) = parse_names(name)
+            assert [one for one in pool if is_wanted([taken], one)] == [label]
+
+
+def test_of_a_great_many_labels_all_are_in_quotes():
+    many = tuple(f"scheme{number}" for number in range(2000))
+    found = exact(render(report(labels=many)))
+    assert found == {many: {label: f"'{label}'" for label in many}}
+
+
+def test_a_page_needs_no_torch():
+    code = (
+        "import sys; from dtype_sampler.reports.ledger.html import render; import json;"
+        " render(json.load(sys.stdin)); sys.exit('torch' in sys.modules)"
+    )
+    data = json.dumps(report(labels=("bflaot16", "Float16", "torch.strange", "torch.no such")))
+    done = subprocess.run([sys.executable, "-c", code], input=data, text=True, check=False)
+    assert done.returncode == 0

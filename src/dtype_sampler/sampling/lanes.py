@@ -9,6 +9,7 @@ selection of tests, its lane, goes through the seeds by itself.
 from __future__ import annotations
 
 import posixpath
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
@@ -18,6 +19,8 @@ from dtype_sampler.sampling.rule import seed_after
 
 # Characters of paths, and of options, of which a selection says each.
 _LONGEST = 10_000
+# Where a path may go on below another one.
+_ENDS = re.compile(r"(?<=[/[])|(?<=::)")
 
 
 class Lane(NamedTuple):
@@ -40,7 +43,7 @@ def selection_of(paths: Iterable[str], options: Iterable[tuple[str, str]]) -> st
     """
     options = list(options)
     normal = sorted({_normal(path) for path in paths})
-    kept = [path for path in normal if not any(_within(path, other) for other in normal)]
+    kept = _outermost(normal)
     words = [
         f"{flag}={' '.join(value.split())}" if value else flag
         for flag, value in sorted(set(options))
@@ -65,14 +68,23 @@ def _normal(path: str) -> str:
     return posixpath.normpath(name) + between + inside
 
 
-def _within(path: str, other: str) -> bool:
-    """Whether *other* holds *path* too, and more."""
-    if path == other:
-        return False
-    if other == ".":
-        return not path.startswith(("/", ".."))
-    # A `[` begins the parameters of a test, whose node id without them means all.
-    return path.startswith((f"{other.rstrip('/')}/", f"{other}::", f"{other}["))
+def _outermost(paths: Sequence[str]) -> list[str]:
+    """Those, of different paths, that no other one holds too, and more."""
+    # Each is looked up, not compared with each: a thousand tests may be named one by one.
+    holders: dict[str, set[str]] = {}
+    for path in paths:
+        # A `[` begins the parameters of a test, whose node id without them means all.
+        for start in (f"{path.rstrip('/')}/", f"{path}::", f"{path}["):
+            holders.setdefault(start, set()).add(path)
+    everywhere = "." in paths
+
+    def is_held(path: str) -> bool:
+        if everywhere and path != "." and not path.startswith(("/", "..")):
+            return True
+        starts = (path[: end.end()] for end in _ENDS.finditer(path))
+        return any(holders.get(start, set()) - {path} for start in starts)
+
+    return [path for path in paths if not is_held(path)]
 
 
 def of_the_same_tests(one: Lane, other: Lane) -> bool:

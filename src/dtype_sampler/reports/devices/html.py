@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -18,7 +19,7 @@ from dtype_sampler.roundtrip.model import OK, UNSUPPORTED, Survey, Trip
 
 # A full stop sits too low in a box.
 _MARKS = {**MARKS, OK: "·"}
-# What a cell's tooltip can hold; the rest is in the JSON.
+# So much is told of one cell; the rest is in the JSON.
 _TOLD = 8
 
 
@@ -61,7 +62,7 @@ def _survey(survey: Survey, reasons: Mapping[str, str]) -> dict[str, Any]:
 def _row(
     survey: Survey, dtype: str, trips: Sequence[Trip], first: Mapping[str, bool]
 ) -> dict[str, Any]:
-    cells = []
+    cells: list[dict[str, Any]] = []
     for trip in trips:
         verdict = survey.verdict(dtype, trip.name)
         cells.append(
@@ -70,10 +71,17 @@ def _row(
                 "mark": _MARKS[verdict] if verdict is not None else "",
                 "title": _title(survey, dtype, trip.name),
                 "first": first[trip.name],
+                "trip": trip.name,
             }
         )
     plain = all(cell["verdict"] in (None, OK, UNSUPPORTED) for cell in cells)
-    return {"dtype": dtype, "cells": cells, "plain": plain}
+    # What a finger can't point at is to be read below the table.
+    ranks = list(MARKS)
+    told = [cell for cell in cells if cell["verdict"] not in (None, OK)]
+    told.sort(key=lambda cell: ranks.index(cell["verdict"]), reverse=True)
+    counts = Counter(cell["verdict"] for cell in told)
+    about = ", ".join(f"{counts[one]} {one}" for one in reversed(ranks) if counts[one])
+    return {"dtype": dtype, "cells": cells, "plain": plain, "told": told, "about": about}
 
 
 def _title(survey: Survey, dtype: str, trip: str) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
+from dtype_sampler.errors import nearest
+from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT
 from dtype_sampler.reports.ledger import table
 from dtype_sampler.reports.words import lasting
+from dtype_sampler.sampling.candidates import DTYPE_NAMES, exact_name
 
 _FIGURES = (
     ("cells", "cells"),
@@ -23,6 +28,13 @@ _FIGURES = (
     ("next_seconds", "next sample takes"),
     ("matrix_seconds", "full matrix takes"),
 )
+# In this order, as one script.
+_SCRIPTS = (
+    *("words.js", "chart.js", "tests.js", "view.js"),
+    *("map.js", "acting.js", "panel.js", "start.js"),
+)
+_MANY_LABELS = 100
+_DTYPE = re.compile(r"torch\.\w+")
 # No place in a script element where a browser could see anything but JSON.
 _UNSAFE = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
@@ -34,14 +46,14 @@ def render(report: Mapping[str, Any]) -> str:
     """
     # Comes with torch; costs nothing where no page is asked for.
     from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    source = resources.files("dtype_sampler.reports.ledger").joinpath("report.html.jinja")
     summary = report["summary"]
     empty = not any(test["cells"] for test in report["tests"])
     labels = dict.fromkeys(cell["label"] for test in report["tests"] for cell in test["cells"])
     places = {label: place for place, label in enumerate(labels)}
-    return environment.from_string(source.read_text(encoding="utf-8")).render(
+    return environment.from_string(_part("report.html.jinja")).render(
         empty=empty,
         generated=report["generated"],
         percent=_figure(None if empty else summary.get("percent")),
@@ -49,11 +61,78 @@ def render(report: Mapping[str, Any]) -> str:
             *((name, words, _figure(summary.get(name), name)) for name, words in _FIGURES),
             *_singles(summary.get("single_dtypes")),
         ],
+        headline=_headline(report),
         first=_first(report),
+        style=Markup(_part("page.css")),  # noqa: S704 - ours
+        script=Markup("\n".join(map(_part, _SCRIPTS))),  # noqa: S704 - ours
         data=_json({key: value for key, value in report.items() if key != "by"}),
-        # Of the labels as the report has them, one after the other.
-        columns=[places[label] for label in table.in_columns(labels)],
+        extra=_json(
+            {
+                # Of the labels as the report has them, one after the other.
+                "columns": [places[label] for label in table.in_columns(labels)],
+                "exact": _exact_names(report["tests"]),
+            }
+        ),
     )
+
+
+def _part(name: str) -> str:
+    """A file of the page, which holds them all."""
+    page = resources.files("dtype_sampler.reports.ledger").joinpath("page", name)
+    return page.read_text(encoding="utf-8")
+
+
+def _headline(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """What the page begins with: which tests it leads to, a state, a number, and words for it.
+
+    What broke comes first, then what never ran. Of what there is none leads nowhere.
+    """
+    summary = report["summary"]
+    cells = [cell for test in report["tests"] for cell in test["cells"]]
+    crashed = sum(cell.get("last_verdict") == CRASHED for cell in cells)
+    found = []
+    for show, state, name, words in (
+        ("failing", FAILED, "failing", "failing"),
+        ("suspect", SUSPECT, "suspect", "suspect"),
+        ("never", "never", "never_ran", "never ran"),
+    ):
+        number = summary.get(name)
+        if not number and name == "suspect":
+            continue
+        more = f"{crashed:,} of them crashed" if name == "failing" and crashed else ""
+        found.append((show if number else "", state, _figure(number), words, more))
+    percent = _figure(summary.get("percent"))
+    return [*found, ("", "", f"{percent} %", "covered", "")]
+
+
+def _exact_names(tests: Iterable[Mapping[str, Any]]) -> list[tuple[list[str], dict[str, str]]]:
+    """Of each pool that needs it, what `--dtype-only` is to be given for which of its labels."""
+    pools = dict.fromkeys(tuple(cell["label"] for cell in test["cells"]) for test in tests)
+    found = ((pool, {one: _exact_name(one, pool) for one in pool}) for pool in pools)
+    exact = [
+        (list(pool), {label: name for label, name in names.items() if name != label})
+        for pool, names in found
+    ]
+    return [(pool, names) for pool, names in exact if names]
+
+
+def _exact_name(label: str, pool: tuple[str, ...]) -> str:
+    # A dtype's own label is like no other one.
+    if _DTYPE.fullmatch(label):
+        return label
+    # In quotes it is the label and nothing else. Whether it is nearly the name of a dtype, or which
+    # others of a great many it may mean, is not worth an import of torch, or the time.
+    if len(pool) > _MANY_LABELS or ("," not in label and _like_a_dtype(label)):
+        return f'"{label}"' if "'" in label else f"'{label}'"
+    return exact_name(label, pool)
+
+
+def _like_a_dtype(label: str) -> bool:
+    if label in DTYPE_NAMES:
+        return False
+    if label.startswith("torch.") or label.casefold() in DTYPE_NAMES:
+        return True
+    return nearest(label, DTYPE_NAMES) is not None
 
 
 def _singles(singles: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
@@ -80,15 +159,39 @@ def _first(report: Mapping[str, Any]) -> dict[str, Any] | None:
         "rows": [
             {
                 **row,
+                "bad": _bad(row),
                 "cells": [
                     (table.counts(of), table.words(of), table.worst(of)) if of else None
                     for label in found["labels"]
                     for of in (row["cells"].get(label),)
                 ],
             }
-            for row in found["rows"]
+            # The sort is stable: rows that are alike stay in the order of their names.
+            for row in sorted(found["rows"], key=_badness)
         ],
     }
+
+
+def _badness(row: Mapping[str, Any]) -> tuple[int, int, float]:
+    """Such that the row that most wants attention comes first."""
+    counts = _all_of(row)
+    never = counts[table.NEVER] / max(1, counts.total())
+    return -counts[FAILED] - counts[CRASHED], -counts[SUSPECT], -never
+
+
+def _bad(row: Mapping[str, Any]) -> str:
+    """What of a row wants attention, for where its columns may be out of view."""
+    counts = _all_of(row)
+    failing = counts[FAILED] + counts[CRASHED]
+    found = ((failing, "failing"), (counts[SUSPECT], "suspect"))
+    return ", ".join(f"{number:,} {words}" for number, words in found if number)
+
+
+def _all_of(row: Mapping[str, Any]) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for of in row["cells"].values():
+        counts.update(of)
+    return counts
 
 
 def _figure(value: Any, name: str = "") -> str:
