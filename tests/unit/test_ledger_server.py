@@ -435,10 +435,11 @@ def test_who_writes_waits_for_the_others_of_the_project_and_for_no_longer(databa
     with opened(database) as store, opened(database, "other") as other:
         store.open_run(a_run())
         with store.engine.transaction():
-            # Another project's writers do not wait, and readers never do.
+            # Another project's writers do not wait, and readers and who claims a seed never do.
             other.open_run(a_run())
             with opened(database, wait=0.05) as late:
                 assert len(late.runs()) == 1
+                assert late.claim_seed(Lane("tests"), 7) == 2
                 with pytest.raises(StoreBusyError, match="try again later"):
                     late.open_run(a_run("v"))
         assert store.open_run(a_run("v")).number == 2

@@ -13,7 +13,7 @@ from dtype_sampler.ledger.engine import Dialect, Engine, Given
 from dtype_sampler.ledger.reading import NEWEST_OF_LANES
 from dtype_sampler.ledger.records import TestRecord
 from dtype_sampler.ledger.rows import number, readable, shown, text
-from dtype_sampler.ledger.server_schema import KEYS, LOCK, MAJOR, SCHEMA
+from dtype_sampler.ledger.server_schema import KEYS, LOCK, LOCK_OF_SEEDS, MAJOR, SCHEMA
 from dtype_sampler.ledger.sql import SqlStore
 from dtype_sampler.ledger.store import LedgerError, NewerLedgerError, StoreBusyError
 from dtype_sampler.ledger.upserts import TEST_IDS
@@ -88,6 +88,19 @@ class PostgresEngine(Engine):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of it or nothing. Writers of one project take turns."""
+        with self._turn(LOCK):
+            yield
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """The same for `seeds` alone: who claims a seed waits for others who do, and not for those
+        who write, which may take long.
+        """
+        with self._turn(LOCK_OF_SEEDS):
+            yield
+
+    @contextmanager
+    def _turn(self, lock: int) -> Iterator[None]:
         if self._project_id is None:
             # One that is new here; another process may be as quick.
             with self._transaction("READ COMMITTED"):
@@ -95,7 +108,7 @@ class PostgresEngine(Engine):
                     f"INSERT INTO {SCHEMA}.projects (name) VALUES (%s) ON CONFLICT DO NOTHING",
                     [_plain(self._project)],
                 )
-        with self._transaction("READ COMMITTED", lock=True):
+        with self._transaction("READ COMMITTED", lock=lock):
             yield
 
     @contextmanager
@@ -177,7 +190,7 @@ class PostgresEngine(Engine):
             )
 
     @contextmanager
-    def _transaction(self, how: str, *, lock: bool = False) -> Iterator[None]:
+    def _transaction(self, how: str, *, lock: int = 0) -> Iterator[None]:
         if self._begun is not None:
             raise AssertionError("a transaction has begun already")
         if self._project_id is None:
@@ -198,7 +211,7 @@ class PostgresEngine(Engine):
             f" SET LOCAL dtype_sampler.project = '{self._project_id or ''}'"
         )
         if lock:
-            begin += f"; SELECT pg_advisory_xact_lock({LOCK}, {self._project_id})"
+            begin += f"; SELECT pg_advisory_xact_lock({lock}, {self._project_id})"
         kept = self._connection is not None
         self._connected()
         self._begun = how
@@ -291,7 +304,7 @@ class PostgresStore(SqlStore):
         fresh: the one to begin with where nothing at all is known. A run that is killed leaves its
         seed unused, as one whose tests fail early does.
         """
-        with self.engine.transaction():
+        with self.engine.claim():
             handed = self._all(_handed, self._rows(_HANDED_OF_LANE, lane.selection))
             newest = self._all(_handed, self._rows(_HANDED_LAST))
             known = dict(handed)

@@ -28,6 +28,7 @@ MAJOR = 1
 OWNER, WRITER, READER = (f"{SCHEMA}_{name}" for name in ("owner", "writer", "reader"))
 # "dtsl", as of SQLite's files: the first half of our advisory locks. The second is a project, or 0.
 LOCK = 0x6474736C
+LOCK_OF_SEEDS = LOCK + 1
 # Of an id of a run, the bits below its month.
 _BITS = 32
 
