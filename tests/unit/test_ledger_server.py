@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import traceback
@@ -23,8 +24,26 @@ from postgres_host import in_database
 pytest.importorskip("psycopg", reason="needs psycopg (dependency group test)")
 
 
+# The database that most tests share -> what stands before the names of the current one's projects.
+prefixes: dict[str, str] = {}
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def shared(server):
+    return server.initialised()
+
+
+@pytest.fixture
+def database(shared):
+    """A database in which nothing of another test is seen."""
+    prefixes[shared] = f"{next(numbers)}/"
+    return shared
+
+
 def opened(url, project="p", **kwargs):
-    return closing(PostgresStore.open(url, project=project, **{"wait": 60.0} | kwargs))
+    name = prefixes.get(url, "") + project
+    return closing(PostgresStore.open(url, project=name, **{"wait": 60.0} | kwargs))
 
 
 def a_run(uid="u", started=1000.0, **kwargs):
@@ -190,7 +209,7 @@ def test_no_view_mixes_projects_not_even_for_a_superuser(database):
         assert one.claim_seed(Lane("tests"), 5) == 2
         assert two.claim_seed(Lane("tests"), 5) == 2
         # Nor can a row be written that is another's.
-        other = one.engine.rows("SELECT id FROM projects WHERE name = 'two'")[0][0]
+        other = one.engine.rows("SELECT id FROM projects WHERE name LIKE '%two'")[0][0]
         with pytest.raises(LedgerError, match="check option"), one.engine.transaction():
             one.engine.rows("INSERT INTO kinds VALUES (DEFAULT, ?, 'a', 'b')", other)
         one.forget(one.tests())
@@ -337,7 +356,8 @@ def test_runs_that_nothing_speaks_of_are_forgotten_with_their_month(server, caps
         assert [failed.run for failed in store.failures()] == []
 
 
-def test_who_reads_for_long_is_not_in_the_way_of_others_for_long(database, monkeypatch):
+def test_who_reads_for_long_is_not_in_the_way_of_others_for_long(server, monkeypatch):
+    database = server.initialised()
     monkeypatch.setattr(owner, "_WAIT", 0.0)
     monkeypatch.setattr(owner, "_AT_A_TIME", 0.01)
     record(database, "u", 1000.0)
@@ -506,7 +526,8 @@ def test_what_failed_in_part_is_not_taken_for_written(database):
         assert [run.seed for run in store.runs()] == [6]
 
 
-def test_what_is_read_only_is_told(server, database):
+def test_what_is_read_only_is_told(server):
+    database = server.initialised()
     name = connecting.Place(database).database()
     record(database, "u", 1000.0)
     server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -539,7 +560,8 @@ def test_who_can_not_be_reached_is_told_without_a_secret(server, capsys):
     assert "Hid" not in repr(connecting.Place("postgresql://me:Hid@h/d"))
 
 
-def test_what_a_url_does_not_say_libpq_knows_otherwise(server, database, tmp_path, monkeypatch):
+def test_what_a_url_does_not_say_libpq_knows_otherwise(server, tmp_path, monkeypatch):
+    database = server.initialised()
     parts = connecting.Place(database).given
     record(database, "u", 1000.0)
     with monkeypatch.context() as environment:
