@@ -366,6 +366,7 @@ def test_who_reads_for_long_is_not_in_the_way_of_others_for_long(server, monkeyp
             assert len(store.observations("u")) == 1
             with pytest.raises(StoreBusyError, match="try again later"):
                 owner.retain(database, 1)
+        monkeypatch.undo()
         assert owner.retain(database, 1).runs == 0
 
 
@@ -466,9 +467,12 @@ def test_who_writes_waits_for_the_others_of_the_project_and_for_no_longer(databa
 
 
 def test_a_statement_that_takes_too_long_is_stopped_and_the_next_one_works(database, monkeypatch):
-    with opened(database, wait=0.01, statement=0.1) as store:
-        with pytest.raises(LedgerError, match="took too long, and was stopped"):
-            store.engine.rows("SELECT pg_sleep(3600)")
+    with opened(database) as store:
+        with monkeypatch.context() as impatient:
+            impatient.setattr(store.engine, "_wait", 0.0)
+            impatient.setattr(store.engine, "_statement", 0.1)
+            with pytest.raises(LedgerError, match="took too long, and was stopped"):
+                store.engine.rows("SELECT pg_sleep(3600)")
         assert store.runs() == []
         # A server that is cut off can't even say so.
         monkeypatch.setattr(connecting, "_GRACE", 0.0)
