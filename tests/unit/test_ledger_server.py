@@ -469,6 +469,7 @@ def test_who_writes_waits_for_the_others_of_the_project_and_for_no_longer(databa
 def test_a_statement_that_takes_too_long_is_stopped_and_the_next_one_works(database, monkeypatch):
     with opened(database) as store:
         with monkeypatch.context() as impatient:
+            impatient.setattr(connecting, "_GRACE", 600.0)
             impatient.setattr(store.engine, "_wait", 0.0)
             impatient.setattr(store.engine, "_statement", 0.1)
             with pytest.raises(LedgerError, match="took too long, and was stopped"):
