@@ -176,10 +176,10 @@ class Server:
         from dtype_sampler.ledger.connecting import Place
         from dtype_sampler.ledger.server_schema import roles
 
-        database = Place(url).database()
+        database = str(Place(url).given["dbname"])
         # Roles are of the whole server: one process after another makes them.
         with _alone(self._shared / "postgres-lock"):
-            self.execute(roles(database), database=database)
+            self.execute(roles(), database=database)
 
     def login(self, url: str, role: str | None) -> str:
         """The URL for a new user, who is a member of *role* alone."""

@@ -187,8 +187,11 @@ def test_each_role_may_what_it_is_for_and_no_more(server, order, capsys):
         assert "Hidden-1" not in said
     assert command("check", stranger) == 1
     assert command("retain", maker, "--months", "12") == 0
-    # To paste them once more changes nothing.
+    # To paste them once more changes nothing; the command shows what was pasted.
     server.roles(url)
+    capsys.readouterr()
+    assert command("roles") == 0
+    assert capsys.readouterr().out == server_schema.roles()
     record(writer, "v", 2000.0)
 
 
@@ -250,7 +253,7 @@ def test_migrations_only_add_and_an_older_plugin_goes_on_writing(server, monkeyp
     server.execute(
         "CREATE OR REPLACE FUNCTION dtype_sampler.version(OUT major integer, OUT minor integer)"
         " LANGUAGE sql AS 'SELECT 2, 7'",
-        database=connecting.Place(url).database(),
+        database=connecting.Place(url).given["dbname"],
     )
     with pytest.raises(NewerLedgerError, match="upgrade pytest-dtype-sampler here"), opened(url):
         pass
@@ -264,7 +267,7 @@ def test_a_table_of_ours_without_its_column_is_told(server):
     server.execute(
         "CREATE OR REPLACE FUNCTION dtype_sampler.version(OUT major integer, OUT minor integer)"
         " LANGUAGE sql AS 'SELECT 0, 9'",
-        database=connecting.Place(url).database(),
+        database=connecting.Place(url).given["dbname"],
     )
     with pytest.raises(LedgerError, match="run: dtype-sampler ledger upgrade URL"), opened(url):
         pass
@@ -279,7 +282,7 @@ def start_of(month):
 
 
 def partitions(server, url):
-    rows = server.execute(owner._PARTITIONS, database=connecting.Place(url).database())
+    rows = server.execute(owner._PARTITIONS, database=connecting.Place(url).given["dbname"])
     return {str(name) for (name,) in rows}
 
 
@@ -372,7 +375,7 @@ def test_who_reads_for_long_is_not_in_the_way_of_others_for_long(server, monkeyp
 
 def test_a_database_that_can_not_hold_every_text_is_refused(server):
     url = server.empty()
-    name = f"{connecting.Place(url).database()}_latin"
+    name = f"{connecting.Place(url).given['dbname']}_latin"
     server.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     try:
         with pytest.raises(LedgerError, match="encoding is LATIN1: make one with ENCODING 'UTF8'"):
@@ -533,7 +536,7 @@ def test_what_failed_in_part_is_not_taken_for_written(database):
 
 def test_what_is_read_only_is_told(server):
     database = server.initialised()
-    name = connecting.Place(database).database()
+    name = connecting.Place(database).given["dbname"]
     record(database, "u", 1000.0)
     server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     with opened(database) as store:

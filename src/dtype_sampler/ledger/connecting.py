@@ -103,11 +103,6 @@ class Place:
             )
         return connection
 
-    def database(self) -> str:
-        """The name of the database, as far as that can be told without asking the server."""
-        said = self.given.get("dbname") or os.environ.get("PGDATABASE")
-        return str(said or "")
-
     @contextmanager
     def told(self) -> Iterator[None]:
         """Say psycopg's errors in words that name the server and what to do."""
