@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 import pytest
 
 from dtype_sampler.commands.main import main
-from dtype_sampler.ledger import connecting, server_schema
+from dtype_sampler.ledger import connecting, server_schema, server_session
 from dtype_sampler.ledger import server as owner
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.postgres import PostgresStore
@@ -361,8 +361,8 @@ def test_runs_that_nothing_speaks_of_are_forgotten_with_their_month(server, caps
 
 def test_who_reads_for_long_is_not_in_the_way_of_others_for_long(server, monkeypatch):
     database = server.initialised()
-    monkeypatch.setattr(owner, "_WAIT", 0.0)
-    monkeypatch.setattr(owner, "_AT_A_TIME", 0.01)
+    monkeypatch.setattr(server_session, "WAIT", 0.0)
+    monkeypatch.setattr(server_session, "AT_A_TIME", 0.01)
     record(database, "u", 1000.0)
     with opened(database) as store:
         with store.snapshot():
