@@ -545,7 +545,9 @@ def test_what_is_read_only_is_told(server):
             store.open_run(a_run("v"))
 
 
-def test_who_can_not_be_reached_is_told_without_a_secret(server, capsys):
+def test_who_can_not_be_reached_is_told_without_a_secret(server, capsys, caplog):
+    # psycopg tells its tries to a log.
+    caplog.set_level("DEBUG")
     url = in_database(server.url, "none_such")
     for bad, words in (
         (f"{url}&password=Hid%40den", "there is no such database|can't be reached"),
@@ -558,7 +560,7 @@ def test_who_can_not_be_reached_is_told_without_a_secret(server, capsys):
         with pytest.raises(LedgerError) as caught, opened(bad):
             pass
         error = caught.value
-        shown = "".join(traceback.format_exception(error)) + repr(error)
+        shown = "".join(traceback.format_exception(error)) + repr(error) + caplog.text
         assert any(word in str(error) for word in words.split("|")), str(error)
         for secret in ("Hid@den", "Hid%40den", "Hidden", "Hid%zz", "zzden", "Hid=den"):
             assert secret not in shown
