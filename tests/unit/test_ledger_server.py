@@ -435,6 +435,15 @@ def test_a_lane_that_many_runs_are_newer_than_still_goes_on(database, monkeypatc
         assert store.claim_seed(Lane("d"), 99) == 2
 
 
+def test_activity_is_that_of_as_many_runs_as_a_file_keeps(database, monkeypatch):
+    few = PostgresStore.counted_runs.replace("LIMIT 200", "LIMIT 2")
+    monkeypatch.setattr(PostgresStore, "counted_runs", few)
+    for number in range(4):
+        record(database, f"r{number}", 1000.0 + number, "ab" if number else "abc")
+    with opened(database) as store:
+        assert store.activity() == {Cell("t", one, "cpu"): (2, 1002.0) for one in "ab"}
+
+
 # What goes wrong.
 
 

@@ -34,6 +34,9 @@ class PostgresStore(SqlStore):
         " ORDER BY in_series DESC, started DESC, uid DESC LIMIT 5000) AS newest",
     )
 
+    # As many as a file keeps whole, if it is not told otherwise.
+    counted_runs = "(SELECT * FROM runs ORDER BY started DESC, uid DESC LIMIT 200)"
+
     @classmethod
     def open(
         cls, url: str, *, project: str, wait: float = 5.0, statement: float = STATEMENT

@@ -129,7 +129,9 @@ _PAGE = (
 class SqlReader:
     """Reads a ledger. The methods are those of `store.Store`."""
 
+    # Parts of statements that mean another thing where there are the runs of a year.
     newest_of_lanes = NEWEST_OF_LANES
+    counted_runs = "runs"
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -306,7 +308,8 @@ class SqlReader:
         rows = self._rows(
             "SELECT key, label, tests.device, often, first FROM"
             " (SELECT cell, count(*) AS often, min(started) AS first FROM observations"
-            f" JOIN runs ON runs.id = run WHERE outcome IN ({numbers}) GROUP BY cell) AS counted"
+            f" JOIN {self.counted_runs} AS told ON told.id = run WHERE outcome IN ({numbers})"
+            " GROUP BY cell) AS counted"
             " JOIN cells ON cells.id = cell JOIN tests ON tests.id = test"
             " ORDER BY key, label, tests.device"
         )
