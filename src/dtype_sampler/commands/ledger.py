@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.commands import bisect, known_failures, report
-from dtype_sampler.commands.exits import ERROR, FINE
+from dtype_sampler.commands.exits import FINE
 from dtype_sampler.commands.output import say
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.coverage import APART, MISSING
+from dtype_sampler.ledger.places import FilePlace, Place, place_of
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.reports.words import visible
-from dtype_sampler.session.settings import parse_percent, parse_runs, parse_seed
+from dtype_sampler.session.settings import parse_percent, parse_project, parse_runs, parse_seed
 
 if TYPE_CHECKING:
-    from dtype_sampler.ledger.sqlite import SqliteStore
+    from dtype_sampler.ledger.store import Store
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -36,14 +37,14 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     def ledger(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--ledger",
-            type=Path,
-            metavar="PATH",
+            metavar="PATH|URL",
             help=f"the ledger; default: DTYPE_SAMPLER_LEDGER, or {DEFAULT_LEDGER} here",
         )
+        _project(sub)
 
     sub = command(
         "report",
-        lambda options: report.run(options, lambda: _open(options.ledger)),
+        lambda options: report.run(options, lambda: _open(options)),
         "show which dtypes ran, and which never did",
         "dtype-sampler report --fail-under 95 --max-age 14d",
     )
@@ -82,10 +83,17 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "take over what other ledgers know; the sources are left as they are",
         "dtype-sampler combine shard-*/.dtype-ledger.sqlite --into all.sqlite",
     )
-    sub.add_argument("sources", nargs="+", type=Path, metavar="SRC", help="ledgers to read")
     sub.add_argument(
-        "--into", type=Path, metavar="PATH", help="the ledger to write; default: as for report"
+        "sources",
+        nargs="+",
+        metavar="SRC",
+        help="ledgers to read: files, URLs, and journals that a run has left as it could not reach"
+        " its server",
     )
+    sub.add_argument(
+        "--into", metavar="PATH|URL", help="the ledger to write; default: as for report"
+    )
+    _project(sub)
     _keep(sub, "how many whole runs to keep; default: 200", default=200)
     sub = command(
         "plan",
@@ -118,7 +126,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     known_failures.add_arguments(sub)
     sub = command(
         "bisect",
-        lambda options: bisect.run(options, lambda: _open(options.ledger)),
+        lambda options: bisect.run(options, lambda: _open(options)),
         "find the commit that a test began to fail with in one dtype, by replays in a worktree",
         "dtype-sampler bisect tests/test_layers.py::test_gelu --dtype bfloat16",
     )
@@ -139,6 +147,16 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     _keep(sub, "fold away all but the newest N runs", default=None)
     sub.add_argument("--dry-run", action="store_true", help="only say what would be done")
+
+
+def _project(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--project",
+        type=_of(parse_project),
+        metavar="NAME",
+        help="whose ledger it is on a server, as dtype_sampler_project says it to pytest; default:"
+        " DTYPE_SAMPLER_PROJECT, or the path of git's remote origin, or this folder's name",
+    )
 
 
 def _keep(sub: argparse.ArgumentParser, what: str, *, default: int | None) -> None:
@@ -172,25 +190,41 @@ def _integer_seed(text: str, what: str = "a plan") -> int:
     raise DtypeSamplerError(f"{what} needs a number")
 
 
-def _path(given: Path | None) -> Path:
-    return given or Path(os.environ.get("DTYPE_SAMPLER_LEDGER") or DEFAULT_LEDGER)
+def place_of_ledger(given: str | None, project: str | None) -> Place:
+    """Where the ledger is that a command was told of, or the default. Raises DtypeSamplerError."""
+    text = given or os.environ.get("DTYPE_SAMPLER_LEDGER") or DEFAULT_LEDGER
+    return place_of(text, Path(), lambda: _project_name(project))
 
 
-def _open(given: Path | None) -> SqliteStore:
+def _project_name(given: str | None) -> str:
+    if given is None and (said := os.environ.get("DTYPE_SAMPLER_PROJECT")):
+        try:
+            given = parse_project(said)
+        except DtypeSamplerError as error:
+            raise DtypeSamplerError(f"DTYPE_SAMPLER_PROJECT={said}: {error}") from None
+    if given is not None:
+        return given
+    from dtype_sampler.ledger.origin import project_of
+
+    return project_of(Path())
+
+
+def _open(options: argparse.Namespace) -> Store:
     from dtype_sampler.ledger.journal import recover
-    from dtype_sampler.ledger.sqlite import SqliteStore
 
-    path = _path(given)
-    if not path.exists():
+    place = place_of_ledger(options.ledger, options.project)
+    if not place.exists():
         raise DtypeSamplerError(
-            f"{path}: there is no ledger: run pytest here first, or name one with --ledger"
+            f"{place}: there is no ledger: run pytest here first, or name one with --ledger"
         )
-    store = SqliteStore.open(path)
+    store = place.open()
     try:
         store.check()
-        # What a killed run could not write any more.
-        for problem in recover(path, store, remove=True):
-            sys.stderr.write(f"dtype-sampler: {problem}\n")
+        # What a killed run could not write any more. On a server that is its next run's to do, as
+        # who reads it may not write.
+        if isinstance(place, FilePlace):
+            for problem in recover(place.path, store, remove=True):
+                sys.stderr.write(f"dtype-sampler: {problem}\n")
     except BaseException:
         store.close()
         raise
@@ -198,37 +232,9 @@ def _open(given: Path | None) -> SqliteStore:
 
 
 def _combine(options: argparse.Namespace) -> int:
-    from dtype_sampler.ledger.journal import recover
-    from dtype_sampler.ledger.sqlite import SqliteStore
-    from dtype_sampler.ledger.store import LedgerError
+    from dtype_sampler.commands import combine
 
-    into = _path(options.into)
-    target = SqliteStore.open(into, create=True)
-    code = FINE
-    try:
-        target.check()
-        for path in options.sources:
-            if path.exists() and into.samefile(path):
-                continue
-            try:
-                source = SqliteStore.open(path)
-                try:
-                    source.check()
-                    target.merge(source, options.keep_runs)
-                    skipped = recover(path, target, remove=False)
-                finally:
-                    source.close()
-                say(f"{path}: taken over\n")
-            except LedgerError as error:
-                skipped = [str(error)]
-            for problem in skipped:
-                sys.stderr.write(f"dtype-sampler: skipped: {problem}\n")
-                code = ERROR
-        runs, cells = len(target.runs()), len(target.cells())
-    finally:
-        target.close()
-    say(f"{into}: {runs} runs, {cells} cells with an outcome\n")
-    return code
+    return combine.run(options, lambda text: place_of_ledger(text, options.project))
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -239,7 +245,7 @@ def _plan(options: argparse.Namespace) -> int:
     from dtype_sampler.reports.words import lasting
     from dtype_sampler.sampling.rule import STRATEGIES, seed_after
 
-    store = _open(options.ledger)
+    store = _open(options)
     try:
         history = store.history(verdicts=False)
         coverage = assess(store.tests(), store.cells(), pattern=options.tests, alone=history.alone)
@@ -294,7 +300,7 @@ def _history(options: argparse.Namespace) -> int:
     from dtype_sampler.reports.ledger.data import iso
     from dtype_sampler.reports.words import short_commit
 
-    store = _open(options.ledger)
+    store = _open(options)
     try:
         known = store.tests()
         tests = [test for test in known if test.key == options.key]
@@ -360,7 +366,9 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _known_failures(options: argparse.Namespace) -> int:
-    return known_failures.run(options, _open)
+    return known_failures.run(
+        options, lambda: _open(options), lambda text: place_of_ledger(text, options.project)
+    )
 
 
 def _prune(options: argparse.Namespace) -> int:
@@ -369,7 +377,7 @@ def _prune(options: argparse.Namespace) -> int:
     from dtype_sampler.reports.words import count_of
 
     would = "would be " if options.dry_run else ""
-    store = _open(options.ledger)
+    store = _open(options)
     try:
         if options.unseen_for is not None:
             since = time.time() - options.unseen_for
