@@ -10,7 +10,7 @@ from threading import enumerate as threads
 import pytest
 
 from dtype_sampler.ledger import elsewhere, shipper, spooling
-from dtype_sampler.ledger.journal import journals, read_journal
+from dtype_sampler.ledger.journal import is_journal, journals, read_journal
 from dtype_sampler.ledger.link import THREAD
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.places import FilePlace, ServerPlace
@@ -470,6 +470,21 @@ def test_a_journal_of_an_older_version_is_read(tmp_path, the_books, server, fold
     assert "run" in json.loads(lines[-1])
     path.write_text("\n".join(lines[:-1]) + "\n")
     assert read_journal(path).end is None
+
+
+def test_a_journal_is_known_by_its_name_or_by_how_it_begins(the_books, server, folder):
+    server.before["open"] = failing(StoreBusyError("is away"), ALWAYS)
+    books = whole_run(the_books())
+    (path,) = journals(books.path)
+    copy = path.rename(folder / "copy.txt")
+    SqliteStore.open(folder / "a.sqlite", create=True).close()
+    (folder / "b.journal").mkdir()
+    assert is_journal(copy)
+    assert is_journal(folder / "b.journal")
+    for other in ("a.sqlite", "none", ".", "b.journal/none"):
+        assert not is_journal(folder / other)
+    with pytest.raises(LedgerError, match="is no file"):
+        read_journal(folder / "b.journal")
 
 
 def test_one_that_the_server_refuses_is_tried_again(the_books, server, folder):

@@ -192,7 +192,7 @@ def _integer_seed(text: str, what: str = "a plan") -> int:
 
 def place_of_ledger(given: str | None, project: str | None) -> Place:
     """Where the ledger is that a command was told of, or the default. Raises DtypeSamplerError."""
-    text = given or os.environ.get("DTYPE_SAMPLER_LEDGER") or DEFAULT_LEDGER
+    text = os.environ.get("DTYPE_SAMPLER_LEDGER") or DEFAULT_LEDGER if given is None else given
     return place_of(text, Path(), lambda: _project_name(project))
 
 

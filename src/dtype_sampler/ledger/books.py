@@ -11,10 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from dtype_sampler.ledger.apart import apart, as_trouble
 from dtype_sampler.ledger.costs import UNMEASURED, Costs
 from dtype_sampler.ledger.elsewhere import Elsewhere, ElsewhereError
 from dtype_sampler.ledger.journal import Journal, recover
@@ -27,7 +28,6 @@ from dtype_sampler.ledger.records import (
     RunRecord,
     TestRecord,
 )
-from dtype_sampler.ledger.secrets import redacted
 from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
 from dtype_sampler.sampling.plan import History
 
@@ -48,50 +48,12 @@ _WAIT, _LAST_WAIT = 0.2, 10.0
 # By how much one outcome of a cell is later than the one before it, in seconds: the store keeps
 # milliseconds.
 _APART = 0.002
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def _seeds_of(tests: Iterable[TestRecord], store: Store) -> list[list[tuple[int, bool]]]:
     with store.snapshot():
         return [store.seeds(test.key, test.device, _RECENT) for test in tests]
-
-
-BooksT = TypeVar("BooksT", bound="Books")
-Method = Callable[Concatenate[BooksT, P], T]
-
-
-def apart(otherwise: Callable[[], Any]) -> Callable[[Method[BooksT, P, T]], Method[BooksT, P, T]]:
-    """A method that keeps to itself whatever goes wrong in it: the tests are not to hear of it.
-
-    A suite that turns warnings into errors means its own. otherwise: what is returned then.
-    """
-
-    def decorate(method: Method[BooksT, P, T]) -> Method[BooksT, P, T]:
-        @wraps(method)
-        def kept_apart(self: BooksT, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
-                    return method(self, *args, **kwargs)
-                except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
-                    self.problems.append(str(as_trouble(self.name, error)))
-                    result: T = otherwise()
-                    return result
-
-        return kept_apart
-
-    return decorate
-
-
-def as_trouble(name: str, error: BaseException) -> LedgerError:
-    """What to say of an exception. name: of the ledger."""
-    if isinstance(error, LedgerError):
-        return error
-    said = " ".join(f"{type(error).__name__}: {redacted(str(error))}".split())
-    if isinstance(error, OSError):
-        return LedgerError(f"{name}: {error.strerror or said}")
-    return LedgerError(f"{name}: a fault of pytest-dtype-sampler ({said}): please report it")
 
 
 class Books:

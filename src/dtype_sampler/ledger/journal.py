@@ -137,7 +137,7 @@ def is_journal(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            return path.is_file() and file.read(8) == b'{"uid": '
+            return path.is_file() and file.read(6) == b'{"uid"'
     except OSError:
         return False
 

@@ -24,7 +24,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from dtype_sampler.ledger.books import Books, apart, as_trouble
+from dtype_sampler.ledger.apart import apart, as_trouble
+from dtype_sampler.ledger.books import Books
 from dtype_sampler.ledger.elsewhere import (
     AT_END,
     AT_START,
@@ -226,7 +227,6 @@ class ServerBooks(Books):
                     self._spooled = True
                     return
 
-    @apart(lambda: None)
     def _take(self, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
         if self.run is None:
             return
