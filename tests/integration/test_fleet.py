@@ -546,3 +546,23 @@ def test_the_commands_of_the_page_set_it_up(server, database, fleet, capsys):
     said = capsys.readouterr().out
     assert "your rights: writer" in said
     assert ": 1 run, 4 tests, 8 cells" in said
+
+
+def test_without_psycopg_a_url_is_a_mistake_and_says_what_to_install(project, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    project.file("test_it", TESTS)
+    project.ini(dtype_sampler_ledger=f"postgresql://u:{PASSWORD}@db.example/x")
+    result = project.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: dtype_sampler_ledger = postgresql://u:[*][*][*]@db.example/x (in the pytest"
+            ' configuration): *: pip install "pytest-dtype-sampler[[]postgres[]]"'
+        ]
+    )
+    assert project.run("--help").ret == 0
+    assert project.run("--collect-only", "-q").ret == 0
+    # What is said in a run goes before it.
+    assert project.run("--dtype-ledger=own.sqlite").ret == 0
+    assert main(["report", "--ledger", "postgresql://db.example/x"]) == 1
+    assert "pip install" in capsys.readouterr().err

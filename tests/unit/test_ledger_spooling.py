@@ -410,6 +410,22 @@ def test_a_seed_is_claimed_once_and_not_by_who_only_looks(the_books, server, fol
     assert (history.claimed, history.unread) == (None, "")
 
 
+def test_a_seed_that_is_not_handed_out_in_time_costs_no_history(the_books, server, monkeypatch):
+    """As others that write hold the server for so long."""
+    whole_run(the_books())
+    monkeypatch.setattr(spooling, "AT_START", 1.0)
+    answers = Event()
+    server.before["claim_seed"] = answers.wait
+    books = the_books()
+    history = books.read(verdicts=False, claim=lambda store: store.claim_seed(None, 5))
+    answers.set()
+    assert (history.last_seed, history.claimed, history.unread) in (
+        (1, None, ""),
+        # On a machine that is as slow as that, nothing was told at all.
+        (None, None, f"{server}: did not answer within 1 s"),
+    )
+
+
 def test_who_only_looks_writes_nothing(the_books, server, folder):
     whole_run(the_books())
     server.before["open"] = failing(StoreBusyError("is away"), ALWAYS)

@@ -47,8 +47,9 @@ T = TypeVar("T")
 EVERY, AT_MOST = 5.0, 60.0
 # Seconds that each answer may take that nobody waits for.
 _MEANWHILE = 30.0
-# Seconds at the start, of those that the session waits for, in which earlier runs are taken over.
-_FOR_OTHERS = 2.0
+# Seconds at the start, of those that the session waits for, in which earlier runs are taken over;
+# and likewise for others that write.
+_FOR_OTHERS = 1.5
 # So many tests make one transaction.
 _AT_ONCE = 2000
 _DID_NOT_PASS = frozenset({FAILED, CRASHED, SUSPECT})
@@ -83,6 +84,7 @@ class ServerBooks(Books):
         self._asked = False
         self._opened: RunRecord | None = None
         self._newest = 0.0
+        self._looked: History | None = None
         self._at_start = ""
         self._untaken = ""
         self._spooled = False
@@ -131,7 +133,10 @@ class ServerBooks(Books):
                     seconds=AT_START,
                 )
             except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
-                self._at_start = str(as_trouble(self.name, error))
+                # What it said before that holds.
+                history = self._looked if history is None else history
+                if self._looked is None:
+                    self._at_start = str(as_trouble(self.name, error))
             finally:
                 # Tests are collected now, which may take long.
                 self._link.close(seconds=1.0)
@@ -148,17 +153,19 @@ class ServerBooks(Books):
         claim: Callable[[Any], int] | None,
     ) -> History:
         """What is asked at the start. history: what the run goes by, if it is not from here."""
+        # Both of what is written here may have to wait for others that write.
+        store.set_wait(_FOR_OTHERS)
         self._take_over(store, time.monotonic() + _FOR_OTHERS)
         # One transaction, as each is several ways to the server and back.
         with store.snapshot():
             self._newest = store.newest()
-            if history is not None:
-                return history
-            if also is not None:
-                also(store)
-            history = store.history(verdicts=verdicts)
-            if failing:
-                self.failing = store.known_failures()
+            if history is None:
+                if also is not None:
+                    also(store)
+                history = store.history(verdicts=verdicts)
+                if failing:
+                    self.failing = store.known_failures()
+        self._looked = history
         if claim is not None:
             # A role that may only read has a history, and no seed of its own.
             with suppress(LedgerError):
