@@ -450,7 +450,7 @@ def test_a_run_goes_by_one_ledger_and_writes_to_another(fleet, database, proxy, 
             "*budget=1h: the ledger can't be read, so each test takes k=3",
         ]
     )
-    assert sum("began without what it knows" in line for line in told(away)) == 1
+    assert sum(proxy.url.replace(PASSWORD, "***") in line for line in told(away)) == 1
 
 
 def test_every_command_knows_a_server(fleet, database, proxy, monkeypatch, capsys, tmp_path):
@@ -555,10 +555,7 @@ def test_without_psycopg_a_url_is_a_mistake_and_says_what_to_install(project, mo
     result = project.run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
-        [
-            "ERROR: dtype_sampler_ledger = postgresql://u:[*][*][*]@db.example/x (in the pytest"
-            ' configuration): *: pip install "pytest-dtype-sampler[[]postgres[]]"'
-        ]
+        ["ERROR: dtype_sampler_ledger = *u:[*][*][*]@*: pip install *-sampler[[]postgres[]]*"]
     )
     assert project.run("--help").ret == 0
     assert project.run("--collect-only", "-q").ret == 0

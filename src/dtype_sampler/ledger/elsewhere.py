@@ -36,6 +36,7 @@ class Elsewhere:
         self.place = place
         self._link = None if isinstance(place, FilePlace) else Link(place)
         self._store: SqliteStore | None = None
+        self._away = False
         self._stack = ExitStack()
 
     @property
@@ -59,11 +60,14 @@ class Elsewhere:
                 return store.history(verdicts=verdicts), store.known_failures() if failing else []
 
         if self._link is not None:
+            self._away = True
             try:
-                return self._link.ask(look, seconds=AT_START)
+                found = self._link.ask(look, seconds=AT_START)
             finally:
                 # Until the tests have run, nothing more is asked.
                 self._link.close(seconds=1.0)
+            self._away = False
+            return found
         try:
             if self._store is None and isinstance(self.place, FilePlace):
                 self._store = self._stack.enter_context(self.place.reading(_HINT))
@@ -74,6 +78,9 @@ class Elsewhere:
 
     def past(self, cells: Sequence[Cell]) -> Past:
         """As `Books.past`."""
+        if self._away:
+            # It was said at the start.
+            return []
         if self._link is not None:
             return self._link.ask(lambda store: past_in(store, cells), seconds=AT_END)
         return [] if self._store is None else past_in(self._store, cells)
