@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.benchmarks import (
     calls,
     collection,
+    fleet,
     ledger,
     roundtrip,
     selection,
@@ -27,6 +28,7 @@ BENCHMARKS = {
     "selection": selection,
     "calls": calls,
     "ledger": ledger,
+    "fleet": fleet,
     "roundtrip": roundtrip,
     "simulation": simulation,
     "weight-rules": weight_rules,

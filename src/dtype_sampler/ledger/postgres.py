@@ -13,7 +13,7 @@ from dtype_sampler.ledger.engine import Dialect, Engine, Given
 from dtype_sampler.ledger.reading import NEWEST_OF_LANES
 from dtype_sampler.ledger.records import TestRecord
 from dtype_sampler.ledger.rows import number, readable, shown, text
-from dtype_sampler.ledger.server_schema import KEYS, LOCK, MAJOR, SCHEMA
+from dtype_sampler.ledger.server_schema import KEYS, LOCK, LOCK_OF_SEEDS, MAJOR, SCHEMA
 from dtype_sampler.ledger.sql import SqlStore
 from dtype_sampler.ledger.store import LedgerError, NewerLedgerError, StoreBusyError
 from dtype_sampler.ledger.upserts import TEST_IDS
@@ -88,9 +88,27 @@ class PostgresEngine(Engine):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All of it or nothing. Writers of one project take turns."""
+        with self._turn(LOCK):
+            yield
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """The same for `seeds` alone: who claims a seed waits for others who do, and not for those
+        who write, which may take long.
+        """
+        with self._turn(LOCK_OF_SEEDS):
+            yield
+
+    @contextmanager
+    def _turn(self, lock: int) -> Iterator[None]:
         if self._project_id is None:
-            self._project_id = self._make_project()
-        with self._transaction("READ COMMITTED", lock=True):
+            # One that is new here; another process may be as quick.
+            with self._transaction("READ COMMITTED"):
+                self._execute(
+                    f"INSERT INTO {SCHEMA}.projects (name) VALUES (%s) ON CONFLICT DO NOTHING",
+                    [_plain(self._project)],
+                )
+        with self._transaction("READ COMMITTED", lock=lock):
             yield
 
     @contextmanager
@@ -154,12 +172,12 @@ class PostgresEngine(Engine):
 
     def _check_version(self, connection: Connection) -> None:
         sql = (
-            f"SELECT major, minor, (SELECT id FROM {SCHEMA}.projects WHERE name = %s)"
+            f"SELECT major, (SELECT id FROM {SCHEMA}.projects WHERE name = %s)"
             f" FROM {SCHEMA}.version()"
         )
         with self._place.told(), within(connection, self._longest):
             (found,) = connection.execute(sql, [_plain(self._project)]).fetchall()
-        major, _, self._project_id = found
+        major, self._project_id = found
         if major > MAJOR:
             raise NewerLedgerError(
                 f"{self.name}: is of a newer dtype-sampler (schema {major}, this one knows"
@@ -171,20 +189,15 @@ class PostgresEngine(Engine):
                 f" {MAJOR}): run: dtype-sampler ledger upgrade URL"
             )
 
-    def _make_project(self) -> int:
-        """Of a name that is new here; another process may be as quick."""
-        name = _plain(self._project)
-        with self._transaction("READ COMMITTED"):
-            self._execute(
-                f"INSERT INTO {SCHEMA}.projects (name) VALUES (%s) ON CONFLICT DO NOTHING", [name]
-            )
-            ((made,),) = self._execute(f"SELECT id FROM {SCHEMA}.projects WHERE name = %s", [name])
-        return int(made)
-
     @contextmanager
-    def _transaction(self, how: str, *, lock: bool = False) -> Iterator[None]:
+    def _transaction(self, how: str, *, lock: int = 0) -> Iterator[None]:
         if self._begun is not None:
             raise AssertionError("a transaction has begun already")
+        if self._project_id is None:
+            # Another process may have made it since.
+            sql = f"SELECT id FROM {SCHEMA}.projects WHERE name = %s"
+            found = self._execute(sql, [_plain(self._project)])
+            self._project_id = found[0][0] if found else None
         # All at once: it is one way to the server and back. For this transaction alone, as behind a
         # pooler the next one may be another connection's.
         begin = (
@@ -193,10 +206,12 @@ class PostgresEngine(Engine):
             f" SET LOCAL statement_timeout = {_milliseconds(self._longest)};"
             f" SET LOCAL lock_timeout = {_milliseconds(self._wait)};"
             f" SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(_IDLE)};"
+            # What is asked for is little of much, and found by indexes, on a disk that can seek.
+            f" SET LOCAL random_page_cost = 1.1; SET LOCAL jit = off;"
             f" SET LOCAL dtype_sampler.project = '{self._project_id or ''}'"
         )
         if lock:
-            begin += f"; SELECT pg_advisory_xact_lock({LOCK}, {self._project_id})"
+            begin += f"; SELECT pg_advisory_xact_lock({lock}, {self._project_id})"
         kept = self._connection is not None
         self._connected()
         self._begun = how
@@ -208,7 +223,7 @@ class PostgresEngine(Engine):
                 with suppress(LedgerError):
                     self._execute("ROLLBACK")
                 raise
-            self._execute("COMMIT")
+            self._commit()
         except BaseException:
             if self._connection is not None and self._is_lost(self._connection):
                 self.release()
@@ -231,6 +246,14 @@ class PostgresEngine(Engine):
             self._connection = self._place.connect()
             self._execute(sql)
 
+    def _commit(self) -> None:
+        # Of a transaction in which something failed, the server makes a rollback, and says no word.
+        failed = driver().pq.TransactionStatus.INERROR
+        if self._connected().info.transaction_status == failed:
+            self._execute("ROLLBACK")
+            raise LedgerError(f"{self.name}: nothing was written, as a part of it failed")
+        self._execute("COMMIT")
+
     @staticmethod
     def _is_lost(connection: Connection) -> bool:
         status = driver().pq.TransactionStatus
@@ -241,6 +264,13 @@ class PostgresStore(SqlStore):
     """The ledger of one project on a server."""
 
     engine: PostgresEngine
+    # A server has the runs of a year, and each run asks: of the newest ones is enough, as what a
+    # lane goes on from is in `seeds`.
+    newest_of_lanes = NEWEST_OF_LANES.replace(
+        "FROM runs WHERE in_series = 1 AND lane IS NOT NULL",
+        "FROM (SELECT * FROM runs WHERE in_series = 1 AND lane IS NOT NULL"
+        " ORDER BY in_series DESC, started DESC, uid DESC LIMIT 5000) AS newest",
+    )
 
     @classmethod
     def open(
@@ -261,6 +291,9 @@ class PostgresStore(SqlStore):
             raise
         return cls(engine)
 
+    def check(self) -> None:
+        """Nothing: a server's columns have types, and rows are checked as they are read."""
+
     def release(self) -> None:
         """Let go of the connection until there is something to say again: servers have few."""
         self.engine.release()
@@ -271,19 +304,15 @@ class PostgresStore(SqlStore):
         fresh: the one to begin with where nothing at all is known. A run that is killed leaves its
         seed unused, as one whose tests fail early does.
         """
-        with self.engine.transaction():
-            handed = self._all(_handed, self._rows(_HANDED))
+        with self.engine.claim():
+            handed = self._all(_handed, self._rows(_HANDED_OF_LANE, lane.selection))
+            newest = self._all(_handed, self._rows(_HANDED_LAST))
             known = dict(handed)
-            newest = handed[0][1] if handed else None
             if lane not in known:
                 # What runs have told that asked nobody, such as those of files that were combined.
-                history = [
-                    (Lane(text(of, "runs.lane"), text(part, "runs.part")), seed)
-                    for _, of, part, seed in self._rows(NEWEST_OF_LANES)
-                ]
-                known = {**dict(history), **known}
-                newest = newest if handed else self._newest_seed()
-            seed = next_seed(lane, known, newest)
+                known = {**dict(self._lanes()), **known}
+            last = newest[0][1] if newest else self._newest_seed()
+            seed = next_seed(lane, known, last)
             seed = fresh if seed is None else seed
             self._rows(
                 "INSERT INTO seeds (lane, part, seed) VALUES (?, ?, ?)"
@@ -292,6 +321,10 @@ class PostgresStore(SqlStore):
                 *(lane.selection, lane.part, seed),
             )
         return seed
+
+    def _lanes(self) -> list[tuple[Lane, int]]:
+        rows = self._rows(NEWEST_OF_LANES)
+        return self._all(_handed, [row[1:] for row in rows])
 
     def _newest_seed(self) -> int | None:
         rows = self._rows(
@@ -328,8 +361,9 @@ class PostgresStore(SqlStore):
             self._rows(f"DELETE FROM tests WHERE id IN {of_test}")
 
 
-# The seed that was handed out last comes first.
-_HANDED = "SELECT lane, part, seed FROM seeds ORDER BY at DESC, lane, part LIMIT 10000"
+# Of each part of a lane, and of any; what was handed out last comes first.
+_HANDED_OF_LANE = "SELECT lane, part, seed FROM seeds WHERE lane = ? ORDER BY at DESC, part"
+_HANDED_LAST = "SELECT lane, part, seed FROM seeds ORDER BY at DESC, seed DESC LIMIT 1"
 
 
 def _handed(row: Sequence[Any]) -> tuple[Lane, int]:

@@ -129,6 +129,8 @@ _PAGE = (
 class SqlReader:
     """Reads a ledger. The methods are those of `store.Store`."""
 
+    newest_of_lanes = NEWEST_OF_LANES
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
@@ -156,7 +158,7 @@ class SqlReader:
             "SELECT seed FROM runs ORDER BY in_series DESC, started DESC, uid DESC LIMIT 1"
         )
         seed = self._checked(number, last[0][0], "runs.seed", MAX_SEED) if last else None
-        lanes = dict(self._all(_lane_of, self._rows(NEWEST_OF_LANES)))
+        lanes = dict(self._all(_lane_of, self._rows(self.newest_of_lanes)))
         failing: dict[str, dict[str, list[str]]] = {}
         hidden: dict[str, dict[str, list[str]]] = {}
         alone: dict[str, dict[str, list[str]]] = {}

@@ -5,25 +5,31 @@ All of it is asked for by a person. No run of tests makes or alters a table, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dtype_sampler.ledger import server_schema as schema
 from dtype_sampler.ledger.connecting import Place, within
 from dtype_sampler.ledger.records import RunRecord
 from dtype_sampler.ledger.rows import MARKS, RUN_COLUMNS, run_of, shown
 from dtype_sampler.ledger.server_schema import LOCK, MAJOR, SCHEMA
-from dtype_sampler.ledger.store import LedgerError, NewerLedgerError
+from dtype_sampler.ledger.store import LedgerError, NewerLedgerError, StoreBusyError
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.connecting import Connection
 
+T = TypeVar("T")
 # Months for which there are partitions before anything is observed in them.
 AHEAD = 12
 # Seconds to wait for other processes, and for one statement.
 _WAIT, _STATEMENT = 60.0, 3600.0
+# Seconds to wait for a table at a time: whoever comes later, if only to read, waits behind us.
+_AT_A_TIME = 2.0
+# What the tables need; and what they were tried on is newer.
+_OLDEST = 120000
 _PARTITIONS = (
     "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid"
     f" WHERE inhparent = '{SCHEMA}.all_observations'::regclass"
@@ -100,6 +106,18 @@ class State:
     projects: tuple[Project, ...]
 
 
+def _patiently(work: Callable[[], T]) -> T:
+    """What *work* returns, tried again for a while as long as others hold what it needs."""
+    until = time.monotonic() + _WAIT
+    while True:
+        try:
+            return work()
+        except StoreBusyError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.5)
+
+
 def initialise(url: str) -> Changed:
     """Make the ledger's schema and tables, unless there are such. Raises LedgerError."""
     with _Session(url) as session, session.alone():
@@ -119,6 +137,7 @@ def initialise(url: str) -> Changed:
         ):
             # Else it may be there for another database of this server.
             session.act_as(schema.OWNER)
+        session.check_server()
         if owner is None:
             session.execute(f"CREATE SCHEMA {SCHEMA}")
         for statement in schema.TABLES:
@@ -128,6 +147,10 @@ def initialise(url: str) -> Changed:
 
 def upgrade(url: str) -> Changed:
     """Bring the schema up to this program's version. Raises LedgerError."""
+    return _patiently(lambda: _upgrade(url))
+
+
+def _upgrade(url: str) -> Changed:
     with _Session(url) as session, session.alone():
         before = session.found()
         _refuse_newer(session.name, before)
@@ -161,6 +184,10 @@ def retain(url: str, months: int) -> Retained:
 
     Raises LedgerError.
     """
+    return _patiently(lambda: _retain(url, months))
+
+
+def _retain(url: str, months: int) -> Retained:
     with _Session(url) as session:
         with session.alone():
             _refuse_newer(session.name, session.found())
@@ -362,6 +389,7 @@ class _Session:
         with self._transaction("READ COMMITTED"):
             self.execute(f"SET LOCAL dtype_sampler.project = '{project or ''}'")
             self.execute(f"SELECT pg_advisory_xact_lock({LOCK}, {project})")
+            self.execute(f"SET LOCAL lock_timeout = {max(1, int(1000 * _AT_A_TIME))}")
             yield
 
     @contextmanager
@@ -374,7 +402,7 @@ class _Session:
     def _transaction(self, how: str) -> Iterator[None]:
         self.execute(
             f"BEGIN ISOLATION LEVEL {how}; SET LOCAL search_path = {SCHEMA}, pg_temp;"
-            f" SET LOCAL lock_timeout = {int(1000 * _WAIT)};"
+            f" SET LOCAL lock_timeout = {max(1, int(1000 * _WAIT))};"
             f" SET LOCAL statement_timeout = {int(1000 * _STATEMENT)}"
         )
         try:
@@ -384,6 +412,16 @@ class _Session:
             with suppress(LedgerError):
                 self.execute("ROLLBACK")
             raise
+
+    def check_server(self) -> None:
+        """Raise LedgerError where the tables would not do what they are for."""
+        if int(self.value("SELECT current_setting('server_version_num')")) < _OLDEST:
+            raise LedgerError(f"{self.name}: needs PostgreSQL {_OLDEST // 10000} or newer")
+        encoding = self.value("SELECT current_setting('server_encoding')")
+        if encoding != "UTF8":
+            raise LedgerError(
+                f"{self.name}: the database's encoding is {encoding}: make one with ENCODING 'UTF8'"
+            )
 
     def version(self) -> Version | None:
         """Of the schema that is there."""
