@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dtype_sampler.commands import bisect, export, known_failures, report
 from dtype_sampler.commands.exits import FINE
+from dtype_sampler.commands.opening import add_project, open_ledger, place_of_ledger
 from dtype_sampler.commands.output import say
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.coverage import APART, MISSING
-from dtype_sampler.ledger.places import FilePlace, Place, place_of
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.reports.words import visible
-from dtype_sampler.session.settings import parse_percent, parse_project, parse_runs, parse_seed
-
-if TYPE_CHECKING:
-    from dtype_sampler.ledger.store import Store
+from dtype_sampler.session.settings import parse_percent, parse_runs, parse_seed
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -40,11 +36,11 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
             metavar="PATH|URL",
             help=f"the ledger; default: DTYPE_SAMPLER_LEDGER, or {DEFAULT_LEDGER} here",
         )
-        _project(sub)
+        add_project(sub)
 
     sub = command(
         "report",
-        lambda options: report.run(options, lambda: _open(options)),
+        lambda options: report.run(options, lambda: open_ledger(options)),
         "show which dtypes ran, and which never did",
         "dtype-sampler report --fail-under 95 --max-age 14d",
     )
@@ -93,7 +89,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument(
         "--into", metavar="PATH|URL", help="the ledger to write; default: as for report"
     )
-    _project(sub)
+    add_project(sub)
     _keep(sub, "how many whole runs to keep; default: 200", default=200)
     sub = command(
         "plan",
@@ -126,7 +122,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     known_failures.add_arguments(sub)
     sub = command(
         "export",
-        lambda options: export.run(options, lambda: _open(options)),
+        lambda options: export.run(options, lambda: open_ledger(options)),
         "write what came of each cell in each run, a row each, for other programs",
         "dtype-sampler export --format=parquet --since last -o cells.parquet",
     )
@@ -134,7 +130,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     export.add_arguments(sub)
     sub = command(
         "bisect",
-        lambda options: bisect.run(options, lambda: _open(options)),
+        lambda options: bisect.run(options, lambda: open_ledger(options)),
         "find the commit that a test began to fail with in one dtype, by replays in a worktree",
         "dtype-sampler bisect tests/test_layers.py::test_gelu --dtype bfloat16",
     )
@@ -155,16 +151,6 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     _keep(sub, "fold away all but the newest N runs", default=None)
     sub.add_argument("--dry-run", action="store_true", help="only say what would be done")
-
-
-def _project(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--project",
-        type=_of(parse_project),
-        metavar="NAME",
-        help="whose ledger it is on a server, as dtype_sampler_project says it to pytest; default:"
-        " DTYPE_SAMPLER_PROJECT, or the path of git's remote origin, or this folder's name",
-    )
 
 
 def _keep(sub: argparse.ArgumentParser, what: str, *, default: int | None) -> None:
@@ -198,47 +184,6 @@ def _integer_seed(text: str, what: str = "a plan") -> int:
     raise DtypeSamplerError(f"{what} needs a number")
 
 
-def place_of_ledger(given: str | None, project: str | None) -> Place:
-    """Where the ledger is that a command was told of, or the default. Raises DtypeSamplerError."""
-    text = os.environ.get("DTYPE_SAMPLER_LEDGER") or DEFAULT_LEDGER if given is None else given
-    return place_of(text, Path(), lambda: _project_name(project))
-
-
-def _project_name(given: str | None) -> str:
-    if given is None and (said := os.environ.get("DTYPE_SAMPLER_PROJECT")):
-        try:
-            given = parse_project(said)
-        except DtypeSamplerError as error:
-            raise DtypeSamplerError(f"DTYPE_SAMPLER_PROJECT={said}: {error}") from None
-    if given is not None:
-        return given
-    from dtype_sampler.ledger.origin import project_of
-
-    return project_of(Path())
-
-
-def _open(options: argparse.Namespace) -> Store:
-    from dtype_sampler.ledger.journal import recover
-
-    place = place_of_ledger(options.ledger, options.project)
-    if not place.exists():
-        raise DtypeSamplerError(
-            f"{place}: there is no ledger: run pytest here first, or name one with --ledger"
-        )
-    store = place.open()
-    try:
-        store.check()
-        # What a killed run could not write any more. On a server that is its next run's to do, as
-        # who reads it may not write.
-        if isinstance(place, FilePlace):
-            for problem in recover(place.path, store, remove=True):
-                sys.stderr.write(f"dtype-sampler: {problem}\n")
-    except BaseException:
-        store.close()
-        raise
-    return store
-
-
 def _combine(options: argparse.Namespace) -> int:
     from dtype_sampler.commands import combine
 
@@ -253,7 +198,7 @@ def _plan(options: argparse.Namespace) -> int:
     from dtype_sampler.reports.words import lasting
     from dtype_sampler.sampling.rule import STRATEGIES, seed_after
 
-    store = _open(options)
+    store = open_ledger(options)
     try:
         history = store.history(verdicts=False)
         coverage = assess(store.tests(), store.cells(), pattern=options.tests, alone=history.alone)
@@ -308,7 +253,7 @@ def _history(options: argparse.Namespace) -> int:
     from dtype_sampler.reports.ledger.data import iso
     from dtype_sampler.reports.words import short_commit
 
-    store = _open(options)
+    store = open_ledger(options)
     try:
         known = store.tests()
         tests = [test for test in known if test.key == options.key]
@@ -375,7 +320,7 @@ def _history(options: argparse.Namespace) -> int:
 
 def _known_failures(options: argparse.Namespace) -> int:
     return known_failures.run(
-        options, lambda: _open(options), lambda text: place_of_ledger(text, options.project)
+        options, lambda: open_ledger(options), lambda text: place_of_ledger(text, options.project)
     )
 
 
@@ -385,7 +330,7 @@ def _prune(options: argparse.Namespace) -> int:
     from dtype_sampler.reports.words import count_of
 
     would = "would be " if options.dry_run else ""
-    store = _open(options)
+    store = open_ledger(options)
     try:
         if options.unseen_for is not None:
             since = time.time() - options.unseen_for

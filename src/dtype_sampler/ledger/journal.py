@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import stat
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from glob import escape
@@ -127,6 +127,36 @@ def recover(ledger: Path, store: Store, *, remove: bool) -> list[str]:
             with suppress(OSError):
                 path.unlink()
     return problems
+
+
+def take_over(ledger: Path, store: Store, keep: int, enough: Callable[[], bool]) -> str:
+    """Add to *store* what runs have left beside *ledger*, one by one: one that the store refuses
+    stays, and is no reason to leave out the others.
+
+    enough: whether the rest is left for another time. Returns what to say of what stays; of several
+    the first.
+    """
+    told, refused = "", 0
+    for path in journals(ledger):
+        # Whether one is refused, or all, shows with the second.
+        if refused > 1 or enough():
+            break
+        try:
+            left = read_journal(path)
+        except LedgerError as error:
+            told = told or str(error)
+            continue
+        if left is None:
+            continue
+        try:
+            left.deliver(store, keep)
+        except LedgerError as error:
+            refused += 1
+            told = told or f"{path}: is not taken over: {error}"
+            continue
+        with suppress(OSError):
+            path.unlink()
+    return told
 
 
 def is_journal(path: Path) -> bool:

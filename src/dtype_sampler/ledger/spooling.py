@@ -33,7 +33,7 @@ from dtype_sampler.ledger.elsewhere import (
     passed_in,
     records_in,
 )
-from dtype_sampler.ledger.journal import Journal, journals, read_journal
+from dtype_sampler.ledger.journal import Journal, journals, take_over
 from dtype_sampler.ledger.link import Link
 from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT, Cell
 from dtype_sampler.ledger.places import Place, ServerPlace
@@ -155,7 +155,7 @@ class ServerBooks(Books):
         """What is asked at the start. history: what the run goes by, if it is not from here."""
         # Both of what is written here may have to wait for others that write.
         store.set_wait(_FOR_OTHERS)
-        self._take_over(store, time.monotonic() + _FOR_OTHERS)
+        self._take_over(store)
         # One transaction, as each is several ways to the server and back.
         with store.snapshot():
             self._newest = store.newest()
@@ -198,28 +198,10 @@ class ServerBooks(Books):
         finally:
             self._link.close(seconds=1.0)
 
-    def _take_over(self, store: Store, until: float) -> None:
-        """Ship what runs before this one have left here. until: when it is enough for now."""
-        self._untaken, refused = "", 0
-        for path in journals(self.path):
-            if time.monotonic() > until or refused > 1:
-                return
-            try:
-                left = read_journal(path)
-            except LedgerError as error:
-                self._untaken = self._untaken or str(error)
-                continue
-            if left is None:
-                continue
-            try:
-                left.deliver(store, self.keep)
-            except LedgerError as error:
-                # Whether it is this one that is refused, or all, shows with the next.
-                refused += 1
-                self._untaken = self._untaken or f"{path}: is not taken over: {error}"
-                continue
-            with suppress(OSError):
-                path.unlink()
+    def _take_over(self, store: Store) -> None:
+        """Ship what runs before this one have left here, as far as there is time for it."""
+        until = time.monotonic() + _FOR_OTHERS
+        self._untaken = take_over(self.path, store, self.keep, lambda: time.monotonic() > until)
 
     @apart(lambda: None)
     def begin(self, run: RunRecord) -> None:
@@ -340,7 +322,7 @@ class ServerBooks(Books):
             self._opened = store.open_run(run)
         store.still_there(there, run.started)
         store.close_run(replace(run, number=self._opened.number), self.keep)
-        self._take_over(store, time.monotonic() + _FOR_OTHERS)
+        self._take_over(store)
 
     def _tell_start(self) -> None:
         if self._at_start:
