@@ -51,18 +51,19 @@ def begin(folder, url, name):
     (folder / "test_it.py").write_text(TESTS)
     ended = folder / f"{name}.ended"
     ended.touch()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
-        cwd=folder,
-        stdout=(folder / f"{name}.out").open("wb"),
-        stderr=subprocess.STDOUT,
-        env={
-            **os.environ,
-            "DTYPE_SAMPLER_LEDGER": url,
-            "DTYPE_SAMPLER_PROJECT": "fleet",
-            "ENDED": str(ended),
-        },
-    )
+    with (folder / f"{name}.out").open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
+            cwd=folder,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                "DTYPE_SAMPLER_LEDGER": url,
+                "DTYPE_SAMPLER_PROJECT": "fleet",
+                "ENDED": str(ended),
+            },
+        )
     return process, ended
 
 

@@ -287,7 +287,7 @@ def test_the_thread_ends_before_a_fork_and_goes_on_after_it():
     shipper._before_fork()
     assert not any(thread.name == THREAD for thread in threads())
     assert not shipped.is_set()
-    one._every = 0.0
+    one._pause = 0.0
     shipper._after_fork()
     assert shipped.wait(60)
     assert one.end(60)
@@ -303,9 +303,30 @@ def test_it_is_tried_less_and_less_often_while_the_server_is_away():
             pauses.append(timeout)
             return False
 
-    one = shipper.Shipper(lambda: failures.pop(0), lambda: bool(failures), every=5.0, at_most=15.0)
+    one = shipper.Shipper(
+        lambda: failures.pop(0), lambda: bool(failures), every=5.0, at_most=15.0, clock=lambda: 0.0
+    )
     one._run(Stop())
     assert pauses == [5.0, 10.0, 15.0, 15.0]
+    assert one._pause == 5.0
+    one.end(0)
+
+
+def test_many_writers_leave_a_slow_server_time():
+    pauses, took, now = [], [0.1, 1.0, 0.0], [0.0]
+
+    class Stop(Event):
+        def wait(self, timeout=None):
+            pauses.append(timeout)
+            return False
+
+    def ship():
+        now[0] += took.pop(0)
+        return True
+
+    one = shipper.Shipper(ship, lambda: bool(took), every=5.0, at_most=15.0, clock=lambda: now[0])
+    one._run(Stop())
+    assert pauses == [5.0, 5.0, 30.0]
     one.end(0)
 
 

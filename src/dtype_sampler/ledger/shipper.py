@@ -8,6 +8,7 @@ thread ends before a fork, and goes on after it.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Lock, Thread
@@ -15,6 +16,8 @@ from weakref import WeakSet
 
 from dtype_sampler.ledger.link import THREAD
 
+# So many jobs at once leave the server time for others.
+_WRITERS = 30
 # Seconds that a fork waits for a thread that is speaking to a server.
 _BEFORE_FORK = 1.0
 
@@ -29,16 +32,20 @@ class Shipper:
         *,
         every: float,
         at_most: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """ship: ships what waits, and says whether that went well; it raises nothing.
 
-        waits: whether anything does. every: seconds between two shippings; they become more, up to
-        at_most, as long as it goes wrong.
+        waits: whether anything does. every: seconds between two shippings; they become more where
+        one takes long, and, up to at_most, as long as it goes wrong. clock: seconds that only go
+        on.
         """
         self._ship = ship
         self._waits = waits
         self._every = every
         self._at_most = at_most
+        self._clock = clock
+        self._pause = every
         self._guard = Lock()
         self._thread: Thread | None = None
         self._stop = Event()
@@ -79,10 +86,12 @@ class Shipper:
             self.wake()
 
     def _run(self, stop: Event) -> None:
-        pause = self._every
-        while not stop.wait(pause):
+        while not stop.wait(self._pause):
+            began = self._clock()
             well = self._ship()
-            pause = self._every if well else min(2 * pause, self._at_most)
+            least = self._every if well else min(2 * self._pause, self._at_most)
+            # Those who write take turns: so many can, however slow the server is.
+            self._pause = max(least, _WRITERS * (self._clock() - began))
             with self._guard:
                 if stop.is_set():
                     return
