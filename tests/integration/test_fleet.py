@@ -482,7 +482,7 @@ def test_every_command_knows_a_server(fleet, database, proxy, monkeypatch, capsy
     assert main(["combine", copy, proxy.url, "--into", database, "--project", "copy"]) == 0
     assert main(["combine", database, "--into", database]) == 0
     out = capsys.readouterr().out
-    assert out.count("1 runs, 16 cells with an outcome") == 2
+    assert out.count("1 run, 16 cells with an outcome") == 2
     reports = []
     for place, project in ((proxy.url, name), (copy, name), (database, "copy")):
         main(["report", "--ledger", place, "--project", project])
@@ -514,7 +514,7 @@ def test_the_spool_of_a_run_that_goes_on_is_its_own(fleet, proxy, capsys):
     spool = spool.rename(fleet.pytester.path / "kept.json")
     capsys.readouterr()
     assert main(["combine", str(spool), "--into", "all.sqlite"]) == 0
-    assert "all.sqlite: 1 runs, 8 cells with an outcome" in capsys.readouterr().out
+    assert "all.sqlite: 1 run, 8 cells with an outcome" in capsys.readouterr().out
     assert spool.exists()
 
 

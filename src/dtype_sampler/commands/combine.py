@@ -12,6 +12,7 @@ from dtype_sampler.commands.output import say
 from dtype_sampler.ledger.journal import is_journal, read_journal, recover
 from dtype_sampler.ledger.places import FilePlace, Place
 from dtype_sampler.ledger.store import LedgerError, Store
+from dtype_sampler.reports.words import count_of
 
 # Seconds that each answer of a server may take: nobody waits but who called this.
 _WAIT = 60.0
@@ -22,10 +23,16 @@ def run(options: argparse.Namespace, place_of: Callable[[str | None], Place]) ->
 
     place_of: where a ledger is that a text names, or the default.
     """
+    from dtype_sampler.ledger.opening import BY
+
     into = place_of(options.into)
     sources = [place_of(text) for text in options.sources]
     code = FINE
-    with closing(into.open(create=True, wait=_WAIT)) as target:
+    try:
+        opened = into.open(create=True, wait=_WAIT)
+    except LedgerError as error:
+        raise LedgerError(str(error).replace(BY, "by --into")) from None
+    with closing(opened) as target:
         target.check()
         for source in sources:
             if source.is_same(into):
@@ -34,12 +41,13 @@ def run(options: argparse.Namespace, place_of: Callable[[str | None], Place]) ->
                 problems = _take(source, target, options.keep_runs)
                 say(f"{source}: taken over\n")
             except LedgerError as error:
-                problems = [str(error)]
+                # Sources are named by no option.
+                problems = [str(error).replace(f": name another, {BY}", "").replace(f", {BY}", "")]
             for problem in problems:
                 sys.stderr.write(f"dtype-sampler: skipped: {problem}\n")
                 code = ERROR
         runs, cells = len(target.runs()), len(target.cells())
-    say(f"{into}: {runs} runs, {cells} cells with an outcome\n")
+    say(f"{into}: {count_of(runs, 'run')}, {count_of(cells, 'cell')} with an outcome\n")
     return code
 
 

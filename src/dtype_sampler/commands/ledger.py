@@ -18,7 +18,7 @@ from dtype_sampler.commands.output import say
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.coverage import APART, MISSING
 from dtype_sampler.paths import DEFAULT_LEDGER
-from dtype_sampler.reports.words import visible
+from dtype_sampler.reports.words import count_of, visible
 from dtype_sampler.session.settings import parse_percent, parse_runs, parse_seed
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -49,6 +49,18 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it there")
     sub.add_argument("--device", action="append", metavar="TYPE", help="just this type of device")
     sub.add_argument("--tests", metavar="GLOB", help="just test keys that match, as a shell would")
+    sub.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="just tests in such a file or folder, by its path or the end of that",
+    )
+    sub.add_argument(
+        "--failing",
+        action="store_true",
+        help="just the tests that fail, and in which dtypes; a gate is for all of them",
+    )
     sub.add_argument(
         "--by",
         choices=("module", "folder"),
@@ -327,8 +339,6 @@ def _known_failures(options: argparse.Namespace) -> int:
 def _prune(options: argparse.Namespace) -> int:
     if options.unseen_for is None and options.keep_runs is None:
         raise DtypeSamplerError("prune what? give --unseen-for AGE, --keep-runs N, or both")
-    from dtype_sampler.reports.words import count_of
-
     would = "would be " if options.dry_run else ""
     store = open_ledger(options)
     try:

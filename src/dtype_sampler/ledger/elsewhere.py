@@ -74,7 +74,9 @@ class Elsewhere:
             assert self._store is not None
             return look(self._store)
         except LedgerError as error:
-            raise ElsewhereError(str(error)) from None
+            from dtype_sampler.ledger.opening import BY
+
+            raise ElsewhereError(str(error).replace(BY, "by --dtype-ledger-read")) from None
 
     def past(self, cells: Sequence[Cell]) -> Past:
         """As `Books.past`."""
