@@ -40,7 +40,7 @@ def test_loop(random_dtypes, n):
 PATIENT = """
 import dtype_sampler.ledger.spooling as spooling
 spooling.EVERY = 0.2
-spooling.AT_START = spooling.AT_END = 600.0
+spooling.AT_START = spooling.AT_END = spooling._FOR_OTHERS = 600.0
 """
 
 

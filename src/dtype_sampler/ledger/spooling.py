@@ -47,8 +47,7 @@ T = TypeVar("T")
 EVERY, AT_MOST = 5.0, 60.0
 # Seconds that each answer may take that nobody waits for.
 _MEANWHILE = 30.0
-# Seconds at the start, of those that the session waits for, in which earlier runs are taken over;
-# and likewise for others that write.
+# Seconds, of those that the session waits for, in which earlier runs are taken over.
 _FOR_OTHERS = 1.5
 # So many tests make one transaction.
 _AT_ONCE = 2000
@@ -153,7 +152,6 @@ class ServerBooks(Books):
         claim: Callable[[Any], int] | None,
     ) -> History:
         """What is asked at the start. history: what the run goes by, if it is not from here."""
-        # Both of what is written here may have to wait for others that write.
         store.set_wait(_FOR_OTHERS)
         self._take_over(store)
         # One transaction, as each is several ways to the server and back.
@@ -166,6 +164,7 @@ class ServerBooks(Books):
                 if failing:
                     self.failing = store.known_failures()
         self._looked = history
+        store.set_wait(AT_START)
         if claim is not None:
             # A role that may only read has a history, and no seed of its own.
             with suppress(LedgerError):
