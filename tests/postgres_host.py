@@ -6,6 +6,7 @@ it was started for is gone, however that ended: `python postgres_host.py PID WHE
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import sqlite3
@@ -25,8 +26,6 @@ import pytest
 ELSEWHERE = "DTYPE_SAMPLER_TEST_POSTGRES"
 # For tests, no disk has to be waited for: what is written need not outlive the machine.
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=250")
-
-_hosts: list[subprocess.Popen[bytes]] = []
 
 
 def lacking() -> str | None:
@@ -91,8 +90,8 @@ def server_url(shared: Path) -> str:
                     stderr=log,
                     start_new_session=True,
                 )
-            # It ends by itself, after us: who lets go of it earlier is warned.
-            _hosts.append(host)
+            # It ends by itself, after us: Python would warn of a process that is left behind.
+            atexit.register(setattr, host, "returncode", 0)
             while not where.exists():
                 if host.poll() is not None:
                     raise RuntimeError(f"no server: {(shared / 'postgres-log').read_text()}")
