@@ -6,15 +6,17 @@ it was started for is gone, however that ended: `python postgres_host.py PID WHE
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,8 +26,6 @@ import pytest
 ELSEWHERE = "DTYPE_SAMPLER_TEST_POSTGRES"
 # For tests, no disk has to be waited for: what is written need not outlive the machine.
 _FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=250")
-
-_hosts: list[subprocess.Popen[bytes]] = []
 
 
 def lacking() -> str | None:
@@ -90,8 +90,8 @@ def server_url(shared: Path) -> str:
                     stderr=log,
                     start_new_session=True,
                 )
-            # It ends by itself, after us: who lets go of it earlier is warned.
-            _hosts.append(host)
+            # It ends by itself, after us: Python would warn of a process that is left behind.
+            atexit.register(setattr, host, "returncode", 0)
             while not where.exists():
                 if host.poll() is not None:
                     raise RuntimeError(f"no server: {(shared / 'postgres-log').read_text()}")
@@ -102,9 +102,9 @@ def server_url(shared: Path) -> str:
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
     """Within it, no other process is."""
-    import fasteners
-
-    with fasteners.InterProcessLock(lock):
+    # SQLite's own locks do, on every system, and are gone with their process.
+    with closing(sqlite3.connect(lock, timeout=600, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
         yield
 
 
@@ -175,10 +175,10 @@ class Server:
         from dtype_sampler.ledger.connecting import Place
         from dtype_sampler.ledger.server_schema import roles
 
-        database = Place(url).database()
+        database = str(Place(url).given["dbname"])
         # Roles are of the whole server: one process after another makes them.
         with _alone(self._shared / "postgres-lock"):
-            self.execute(roles(database), database=database)
+            self.execute(roles(), database=database)
 
     def login(self, url: str, role: str | None) -> str:
         """The URL for a new user, who is a member of *role* alone."""
@@ -191,7 +191,10 @@ class Server:
         return url_of(conninfo_to_dict(url) | {"user": name, "password": "Hidden-1"})
 
     def drop(self) -> None:
-        """Take the databases and users away that were made here."""
+        """Take the databases and users away that were made here, unless the server goes too."""
+        if not os.environ.get(ELSEWHERE):
+            # Each would wait for a checkpoint.
+            return
         while self._made:
             self.execute(f"DROP DATABASE IF EXISTS {self._made.pop()} WITH (FORCE)")
         while self._logins:

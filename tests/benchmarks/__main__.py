@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.benchmarks import (
     calls,
     collection,
+    fleet,
     large_ledger,
     ledger,
     roundtrip,
@@ -29,6 +30,7 @@ BENCHMARKS = {
     "calls": calls,
     "ledger": ledger,
     "large-ledger": large_ledger,
+    "fleet": fleet,
     "roundtrip": roundtrip,
     "simulation": simulation,
     "weight-rules": weight_rules,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 import traceback
@@ -11,7 +12,7 @@ from contextlib import closing, suppress
 import pytest
 
 from dtype_sampler.commands.main import main
-from dtype_sampler.ledger import connecting, server_schema
+from dtype_sampler.ledger import connecting, server_schema, server_session
 from dtype_sampler.ledger import server as owner
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.postgres import PostgresStore
@@ -23,8 +24,26 @@ from postgres_host import in_database
 pytest.importorskip("psycopg", reason="needs psycopg (dependency group test)")
 
 
+# The database that most tests share -> what stands before the names of the current one's projects.
+prefixes: dict[str, str] = {}
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def shared(server):
+    return server.initialised()
+
+
+@pytest.fixture
+def database(shared):
+    """A database in which nothing of another test is seen."""
+    prefixes[shared] = f"{next(numbers)}/"
+    return shared
+
+
 def opened(url, project="p", **kwargs):
-    return closing(PostgresStore.open(url, project=project, **{"wait": 60.0} | kwargs))
+    name = prefixes.get(url, "") + project
+    return closing(PostgresStore.open(url, project=name, **{"wait": 60.0} | kwargs))
 
 
 def a_run(uid="u", started=1000.0, **kwargs):
@@ -168,8 +187,11 @@ def test_each_role_may_what_it_is_for_and_no_more(server, order, capsys):
         assert "Hidden-1" not in said
     assert command("check", stranger) == 1
     assert command("retain", maker, "--months", "12") == 0
-    # To paste them once more changes nothing.
+    # To paste them once more changes nothing; the command shows what was pasted.
     server.roles(url)
+    capsys.readouterr()
+    assert command("roles") == 0
+    assert capsys.readouterr().out == server_schema.roles()
     record(writer, "v", 2000.0)
 
 
@@ -190,7 +212,7 @@ def test_no_view_mixes_projects_not_even_for_a_superuser(database):
         assert one.claim_seed(Lane("tests"), 5) == 2
         assert two.claim_seed(Lane("tests"), 5) == 2
         # Nor can a row be written that is another's.
-        other = one.engine.rows("SELECT id FROM projects WHERE name = 'two'")[0][0]
+        other = one.engine.rows("SELECT id FROM projects WHERE name LIKE '%two'")[0][0]
         with pytest.raises(LedgerError, match="check option"), one.engine.transaction():
             one.engine.rows("INSERT INTO kinds VALUES (DEFAULT, ?, 'a', 'b')", other)
         one.forget(one.tests())
@@ -231,7 +253,7 @@ def test_migrations_only_add_and_an_older_plugin_goes_on_writing(server, monkeyp
     server.execute(
         "CREATE OR REPLACE FUNCTION dtype_sampler.version(OUT major integer, OUT minor integer)"
         " LANGUAGE sql AS 'SELECT 2, 7'",
-        database=connecting.Place(url).database(),
+        database=connecting.Place(url).given["dbname"],
     )
     with pytest.raises(NewerLedgerError, match="upgrade pytest-dtype-sampler here"), opened(url):
         pass
@@ -245,7 +267,7 @@ def test_a_table_of_ours_without_its_column_is_told(server):
     server.execute(
         "CREATE OR REPLACE FUNCTION dtype_sampler.version(OUT major integer, OUT minor integer)"
         " LANGUAGE sql AS 'SELECT 0, 9'",
-        database=connecting.Place(url).database(),
+        database=connecting.Place(url).given["dbname"],
     )
     with pytest.raises(LedgerError, match="run: dtype-sampler ledger upgrade URL"), opened(url):
         pass
@@ -260,7 +282,7 @@ def start_of(month):
 
 
 def partitions(server, url):
-    rows = server.execute(owner._PARTITIONS, database=connecting.Place(url).database())
+    rows = server.execute(owner._PARTITIONS, database=connecting.Place(url).given["dbname"])
     return {str(name) for (name,) in rows}
 
 
@@ -337,6 +359,31 @@ def test_runs_that_nothing_speaks_of_are_forgotten_with_their_month(server, caps
         assert [failed.run for failed in store.failures()] == []
 
 
+def test_who_reads_for_long_is_not_in_the_way_of_others_for_long(server, monkeypatch):
+    database = server.initialised()
+    monkeypatch.setattr(server_session, "WAIT", 0.0)
+    monkeypatch.setattr(server_session, "AT_A_TIME", 0.01)
+    record(database, "u", 1000.0)
+    with opened(database) as store:
+        with store.snapshot():
+            assert len(store.observations("u")) == 1
+            with pytest.raises(StoreBusyError, match="try again later"):
+                owner.retain(database, 1)
+        monkeypatch.undo()
+        assert owner.retain(database, 1).runs == 0
+
+
+def test_a_database_that_can_not_hold_every_text_is_refused(server):
+    url = server.empty()
+    name = f"{connecting.Place(url).given['dbname']}_latin"
+    server.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        with pytest.raises(LedgerError, match="encoding is LATIN1: make one with ENCODING 'UTF8'"):
+            owner.initialise(in_database(url, name))
+    finally:
+        server.execute(f"DROP DATABASE {name}")
+
+
 # Seeds.
 
 
@@ -376,6 +423,27 @@ def test_where_nothing_is_known_the_first_takes_the_seed_that_it_drew(database):
         assert store.claim_seed(Lane("x" * 20_000), 7) == 127
 
 
+def test_a_lane_that_many_runs_are_newer_than_still_goes_on(database, monkeypatch):
+    few = PostgresStore.newest_of_lanes.replace("LIMIT 5000", "LIMIT 2")
+    monkeypatch.setattr(PostgresStore, "newest_of_lanes", few)
+    for number, lane in enumerate("abc"):
+        record(database, lane, 1000.0 + number, lane=lane, seed=10 * number)
+    with opened(database) as store:
+        lanes = store.history(verdicts=False).lanes
+        assert list(lanes.items()) == [(Lane("c"), 20), (Lane("b"), 10)]
+        assert store.claim_seed(Lane("a"), 99) == 1
+        assert store.claim_seed(Lane("d"), 99) == 2
+
+
+def test_activity_is_that_of_as_many_runs_as_a_file_keeps(database, monkeypatch):
+    few = PostgresStore.counted_runs.replace("LIMIT 200", "LIMIT 2")
+    monkeypatch.setattr(PostgresStore, "counted_runs", few)
+    for number in range(4):
+        record(database, f"r{number}", 1000.0 + number, "ab" if number else "abc")
+    with opened(database) as store:
+        assert store.activity() == {Cell("t", one, "cpu"): (2, 1002.0) for one in "ab"}
+
+
 # What goes wrong.
 
 
@@ -400,19 +468,24 @@ def test_who_writes_waits_for_the_others_of_the_project_and_for_no_longer(databa
     with opened(database) as store, opened(database, "other") as other:
         store.open_run(a_run())
         with store.engine.transaction():
-            # Another project's writers do not wait, and readers never do.
+            # Another project's writers do not wait, and readers and who claims a seed never do.
             other.open_run(a_run())
             with opened(database, wait=0.05) as late:
                 assert len(late.runs()) == 1
+                assert late.claim_seed(Lane("tests"), 7) == 2
                 with pytest.raises(StoreBusyError, match="try again later"):
                     late.open_run(a_run("v"))
         assert store.open_run(a_run("v")).number == 2
 
 
 def test_a_statement_that_takes_too_long_is_stopped_and_the_next_one_works(database, monkeypatch):
-    with opened(database, wait=0.01, statement=0.1) as store:
-        with pytest.raises(LedgerError, match="took too long, and was stopped"):
-            store.engine.rows("SELECT pg_sleep(3600)")
+    with opened(database) as store:
+        with monkeypatch.context() as impatient:
+            impatient.setattr(connecting, "_GRACE", 600.0)
+            impatient.setattr(store.engine, "_wait", 0.0)
+            impatient.setattr(store.engine, "_statement", 0.1)
+            with pytest.raises(LedgerError, match="took too long, and was stopped"):
+                store.engine.rows("SELECT pg_sleep(3600)")
         assert store.runs() == []
         # A server that is cut off can't even say so.
         monkeypatch.setattr(connecting, "_GRACE", 0.0)
@@ -446,8 +519,33 @@ def test_a_connection_that_was_lost_is_made_again(server, database):
         assert len(store.tests()) == 1
 
 
-def test_what_is_read_only_is_told(server, database):
-    name = connecting.Place(database).database()
+def test_a_project_that_another_process_makes_is_seen_from_then_on(database):
+    with opened(database) as store:
+        assert store.runs() == []
+        record(database, "u", 1000.0)
+        assert len(store.runs()) == 1
+
+
+def test_what_failed_in_part_is_not_taken_for_written(database):
+    with opened(database) as store:
+        store.open_run(a_run())
+        sql = "UPDATE runs SET seed = ?, host = ? WHERE uid = 'u'"
+        with store.engine.transaction():
+            store.engine.many(sql, [(5, "a\0b"), (6, "odd\udcff")])
+        assert [(run.seed, run.host) for run in store.runs()] == [(6, r"odd\udcff")]
+        in_part = pytest.raises(LedgerError, match="nothing was written")
+        with in_part, store.engine.transaction():
+            store.engine.rows(sql, 7, "x")
+            with suppress(LedgerError):
+                store.engine.rows("SELECT 1 / 0")
+        with pytest.raises(LedgerError), store.engine.transaction():
+            store.engine.many(sql, [(8, "x"), (2**70, "y")])
+        assert [run.seed for run in store.runs()] == [6]
+
+
+def test_what_is_read_only_is_told(server):
+    database = server.initialised()
+    name = connecting.Place(database).given["dbname"]
     record(database, "u", 1000.0)
     server.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     with opened(database) as store:
@@ -456,7 +554,9 @@ def test_what_is_read_only_is_told(server, database):
             store.open_run(a_run("v"))
 
 
-def test_who_can_not_be_reached_is_told_without_a_secret(server, capsys):
+def test_who_can_not_be_reached_is_told_without_a_secret(server, capsys, caplog):
+    # psycopg tells its tries to a log.
+    caplog.set_level("DEBUG")
     url = in_database(server.url, "none_such")
     for bad, words in (
         (f"{url}&password=Hid%40den", "there is no such database|can't be reached"),
@@ -469,7 +569,7 @@ def test_who_can_not_be_reached_is_told_without_a_secret(server, capsys):
         with pytest.raises(LedgerError) as caught, opened(bad):
             pass
         error = caught.value
-        shown = "".join(traceback.format_exception(error)) + repr(error)
+        shown = "".join(traceback.format_exception(error)) + repr(error) + caplog.text
         assert any(word in str(error) for word in words.split("|")), str(error)
         for secret in ("Hid@den", "Hid%40den", "Hidden", "Hid%zz", "zzden", "Hid=den"):
             assert secret not in shown
@@ -479,7 +579,8 @@ def test_who_can_not_be_reached_is_told_without_a_secret(server, capsys):
     assert "Hid" not in repr(connecting.Place("postgresql://me:Hid@h/d"))
 
 
-def test_what_a_url_does_not_say_libpq_knows_otherwise(server, database, tmp_path, monkeypatch):
+def test_what_a_url_does_not_say_libpq_knows_otherwise(server, tmp_path, monkeypatch):
+    database = server.initialised()
     parts = connecting.Place(database).given
     record(database, "u", 1000.0)
     with monkeypatch.context() as environment:
@@ -488,6 +589,8 @@ def test_what_a_url_does_not_say_libpq_knows_otherwise(server, database, tmp_pat
         with opened("postgresql://") as store:
             assert len(store.runs()) == 1
             assert store.engine.name == "postgresql://"
+        with opened("POSTGRESQL://") as store:
+            assert len(store.runs()) == 1
         environment.setenv("PGDATABASE", "none_such")
         with opened(f"postgresql:///{parts['dbname']}") as store:
             assert len(store.runs()) == 1

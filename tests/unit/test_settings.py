@@ -189,6 +189,20 @@ class TestPlan:
         with pytest.raises(LookupError, match="next"):
             make_plan(asked, last_seed=None)
 
+    def test_a_seed_that_a_server_hands_out(self):
+        history = History(last_seed=41, lanes={Lane(""): 41}, claimed=50)
+        plan = make_plan(Settings(), last_seed=None, history=history)
+        assert (plan.seed, plan.seed_origin) == (50, "next, as the ledger hands them out")
+        assert (plan.in_series, plan.unread) == (True, False)
+        assert make_plan(resolve({"seed": "7"}, {}, {}), last_seed=None, history=history).seed == 7
+
+    def test_a_ledger_that_can_not_be_read(self):
+        for settings in (Settings(), resolve({"seed": "next"}, {}, {})):
+            plan = make_plan(settings, last_seed=None, history=History(unread="is away"))
+            assert plan.seed_origin == "random, as the ledger can't be read"
+            assert plan.unread
+            assert RunPlan.from_wire(plan.to_wire()) == plan
+
     def test_what_failed_is_rechecked_unless_that_is_off(self):
         history = History(1, {"cpu": {"t": ["a"]}}, {"cpu": {"t": {"a": 5.0}}})
         plan = make_plan(Settings(), last_seed=None, history=history)

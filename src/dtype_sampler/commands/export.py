@@ -14,7 +14,7 @@ from dtype_sampler.commands.output import binary, write_lines
 from dtype_sampler.errors import DtypeSamplerError
 
 if TYPE_CHECKING:
-    from dtype_sampler.ledger.sqlite import SqliteStore
+    from dtype_sampler.ledger.store import Store
     from dtype_sampler.reports.export.table import Row
 
 JSONL, PARQUET = "jsonl", "parquet"
@@ -38,7 +38,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--tests", metavar="GLOB", help="just test keys that match, as a shell would")
 
 
-def run(options: argparse.Namespace, open_ledger: Callable[[], SqliteStore]) -> int:
+def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
     """Write the table. Raises DtypeSamplerError."""
     from dtype_sampler.ledger.past import find_run
     from dtype_sampler.reports.export import jsonl, parquet
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], SqliteStore]) -> 
     return FINE
 
 
-def _spare(store: SqliteStore, output: Path | None) -> None:
+def _spare(store: Store, output: Path | None) -> None:
     """Raise DtypeSamplerError where the output would take the place of the ledger."""
     ledger: Path | None = getattr(store, "path", None)
     if ledger is not None and output is not None and output.exists() and output.samefile(ledger):

@@ -16,7 +16,8 @@ from dtype_sampler.commands.output import write
 from dtype_sampler.errors import DtypeSamplerError
 
 if TYPE_CHECKING:
-    from dtype_sampler.ledger.sqlite import SqliteStore
+    from dtype_sampler.ledger.places import Place
+    from dtype_sampler.ledger.store import Store
 
 
 def add_arguments(sub: argparse.ArgumentParser) -> None:
@@ -27,8 +28,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--tests", metavar="GLOB", help="just test keys that match, as a shell would")
     sub.add_argument(
         "--baseline",
-        type=Path,
-        metavar="PATH",
+        metavar="PATH|URL",
         help="list what is known to fail by this ledger, as pytest's --dtype-baseline has it, and"
         " what of it passes by now",
     )
@@ -39,22 +39,27 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace, open_ledger: Callable[[Path | None], SqliteStore]) -> int:
+def run(
+    options: argparse.Namespace,
+    open_ledger: Callable[[], Store],
+    place_of: Callable[[str], Place],
+) -> int:
     """List the failures. Raises DtypeSamplerError.
 
-    open_ledger: opens the one that the options name, or the default.
+    open_ledger: opens the one that the options name, or the default. place_of: where a ledger is
+    that a text names.
     """
     from dtype_sampler.ledger.baseline import read_baseline
     from dtype_sampler.ledger.outcomes import PASSED, XPASSED
     from dtype_sampler.reports import known_failures as shown
 
     if options.fail_on_mended and options.baseline is None:
-        raise DtypeSamplerError("--fail-on-mended needs a list: give --baseline PATH")
-    with closing(open_ledger(options.ledger)) as store:
+        raise DtypeSamplerError("--fail-on-mended needs a list: give --baseline PATH|URL")
+    with closing(open_ledger()) as store:
         known = store.known_failures()
         verdicts = {} if options.baseline is None else {o.cell: o.verdict for o in store.cells()}
     if options.baseline is not None:
-        known = read_baseline(options.baseline)
+        known = read_baseline(place_of(options.baseline))
     known = [
         one
         # In an order that does not change from run to run.

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dtype_sampler.commands import bisect, export, known_failures, report
-from dtype_sampler.commands.exits import ERROR, FINE
+from dtype_sampler.commands.exits import FINE
+from dtype_sampler.commands.opening import add_project, open_ledger, place_of_ledger
 from dtype_sampler.commands.output import say
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.coverage import APART, MISSING
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.reports.words import count_of, visible
 from dtype_sampler.session.settings import parse_percent, parse_runs, parse_seed
-
-if TYPE_CHECKING:
-    from dtype_sampler.ledger.sqlite import SqliteStore
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -36,14 +33,14 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     def ledger(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(
             "--ledger",
-            type=Path,
-            metavar="PATH",
+            metavar="PATH|URL",
             help=f"the ledger; default: DTYPE_SAMPLER_LEDGER, or {DEFAULT_LEDGER} here",
         )
+        add_project(sub)
 
     sub = command(
         "report",
-        lambda options: report.run(options, lambda: _open(options.ledger)),
+        lambda options: report.run(options, lambda: open_ledger(options)),
         "show which dtypes ran, and which never did",
         "dtype-sampler report --fail-under 95 --max-age 14d",
     )
@@ -94,10 +91,17 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "take over what other ledgers know; the sources are left as they are",
         "dtype-sampler combine shard-*/.dtype-ledger.sqlite --into all.sqlite",
     )
-    sub.add_argument("sources", nargs="+", type=Path, metavar="SRC", help="ledgers to read")
     sub.add_argument(
-        "--into", type=Path, metavar="PATH", help="the ledger to write; default: as for report"
+        "sources",
+        nargs="+",
+        metavar="SRC",
+        help="ledgers to read: files, URLs, and journals that a run has left as it could not reach"
+        " its server",
     )
+    sub.add_argument(
+        "--into", metavar="PATH|URL", help="the ledger to write; default: as for report"
+    )
+    add_project(sub)
     _keep(sub, "how many whole runs to keep; default: 200", default=200)
     sub = command(
         "plan",
@@ -130,7 +134,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     known_failures.add_arguments(sub)
     sub = command(
         "export",
-        lambda options: export.run(options, lambda: _open(options.ledger)),
+        lambda options: export.run(options, lambda: open_ledger(options)),
         "write what came of each cell in each run, a row each, for other programs",
         "dtype-sampler export --format=parquet --since last -o cells.parquet",
     )
@@ -138,7 +142,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     export.add_arguments(sub)
     sub = command(
         "bisect",
-        lambda options: bisect.run(options, lambda: _open(options.ledger)),
+        lambda options: bisect.run(options, lambda: open_ledger(options)),
         "find the commit that a test began to fail with in one dtype, by replays in a worktree",
         "dtype-sampler bisect tests/test_layers.py::test_gelu --dtype bfloat16",
     )
@@ -192,68 +196,10 @@ def _integer_seed(text: str, what: str = "a plan") -> int:
     raise DtypeSamplerError(f"{what} needs a number")
 
 
-def _path(given: Path | None) -> Path:
-    return given or Path(os.environ.get("DTYPE_SAMPLER_LEDGER") or DEFAULT_LEDGER)
-
-
-def _open(given: Path | None) -> SqliteStore:
-    from dtype_sampler.ledger.journal import recover
-    from dtype_sampler.ledger.sqlite import SqliteStore
-
-    path = _path(given)
-    if not path.exists():
-        raise DtypeSamplerError(
-            f"{path}: there is no ledger: run pytest here first, or name one with --ledger"
-        )
-    store = SqliteStore.open(path)
-    try:
-        store.check()
-        # What a killed run could not write any more.
-        for problem in recover(path, store, remove=True):
-            sys.stderr.write(f"dtype-sampler: {problem}\n")
-    except BaseException:
-        store.close()
-        raise
-    return store
-
-
 def _combine(options: argparse.Namespace) -> int:
-    from dtype_sampler.ledger.journal import recover
-    from dtype_sampler.ledger.opening import BY
-    from dtype_sampler.ledger.sqlite import SqliteStore
-    from dtype_sampler.ledger.store import LedgerError
+    from dtype_sampler.commands import combine
 
-    into = _path(options.into)
-    try:
-        target = SqliteStore.open(into, create=True)
-    except LedgerError as error:
-        raise LedgerError(str(error).replace(BY, "by --into")) from None
-    code = FINE
-    try:
-        target.check()
-        for path in options.sources:
-            if path.exists() and into.samefile(path):
-                continue
-            try:
-                source = SqliteStore.open(path)
-                try:
-                    source.check()
-                    target.merge(source, options.keep_runs)
-                    skipped = recover(path, target, remove=False)
-                finally:
-                    source.close()
-                say(f"{path}: taken over\n")
-            except LedgerError as error:
-                # Sources are named by no option.
-                skipped = [str(error).replace(f": name another, {BY}", "").replace(f", {BY}", "")]
-            for problem in skipped:
-                sys.stderr.write(f"dtype-sampler: skipped: {problem}\n")
-                code = ERROR
-        runs, cells = len(target.runs()), len(target.cells())
-    finally:
-        target.close()
-    say(f"{into}: {count_of(runs, 'run')}, {count_of(cells, 'cell')} with an outcome\n")
-    return code
+    return combine.run(options, lambda text: place_of_ledger(text, options.project))
 
 
 def _plan(options: argparse.Namespace) -> int:
@@ -264,7 +210,7 @@ def _plan(options: argparse.Namespace) -> int:
     from dtype_sampler.reports.words import lasting
     from dtype_sampler.sampling.rule import STRATEGIES, seed_after
 
-    store = _open(options.ledger)
+    store = open_ledger(options)
     try:
         history = store.history(verdicts=False)
         coverage = assess(store.tests(), store.cells(), pattern=options.tests, alone=history.alone)
@@ -319,7 +265,7 @@ def _history(options: argparse.Namespace) -> int:
     from dtype_sampler.reports.ledger.data import iso
     from dtype_sampler.reports.words import short_commit
 
-    store = _open(options.ledger)
+    store = open_ledger(options)
     try:
         known = store.tests()
         tests = [test for test in known if test.key == options.key]
@@ -385,14 +331,16 @@ def _history(options: argparse.Namespace) -> int:
 
 
 def _known_failures(options: argparse.Namespace) -> int:
-    return known_failures.run(options, _open)
+    return known_failures.run(
+        options, lambda: open_ledger(options), lambda text: place_of_ledger(text, options.project)
+    )
 
 
 def _prune(options: argparse.Namespace) -> int:
     if options.unseen_for is None and options.keep_runs is None:
         raise DtypeSamplerError("prune what? give --unseen-for AGE, --keep-runs N, or both")
     would = "would be " if options.dry_run else ""
-    store = _open(options.ledger)
+    store = open_ledger(options)
     try:
         if options.unseen_for is not None:
             since = time.time() - options.unseen_for

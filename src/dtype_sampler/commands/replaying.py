@@ -238,6 +238,8 @@ class Replayer:
             **environment,
             "PYTHONPATH": os.pathsep.join([*self._path, *own]),
             "DTYPE_SAMPLER_BISECT_WITNESS": str(self._modules),
+            # A replay goes by what it is told, whatever the configuration of its commit says.
+            "DTYPE_SAMPLER_LEDGER_READ": "none",
             # Its names go by seconds and sizes, and one second may see several commits.
             "PYTHONDONTWRITEBYTECODE": "1",
         }

@@ -14,12 +14,8 @@ from dtype_sampler.ledger.secrets import is_url, redacted_word
 if TYPE_CHECKING:
     from dtype_sampler.ledger.server import Changed, State
 
-_RIGHTS = {
-    ("read", "write", "own"): "owner",
-    ("read", "write"): "writer",
-    ("read",): "reader",
-    (): "none: ask its owner for one of the roles",
-}
+# The first of these that one has says it.
+_RIGHTS = {"own": "owner", "write": "writer", "read": "reader"}
 
 
 def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -71,7 +67,13 @@ def add_command(command: Callable[..., argparse.ArgumentParser]) -> None:
         metavar="N",
         help="how many whole months stay, besides the current one",
     )
-    verb("roles", _roles, "show the SQL that makes the roles owner, writer and reader, to paste")
+    sub = verbs.add_parser(
+        "roles",
+        help="show the SQL that makes the roles owner, writer and reader, to paste",
+        description="Show the SQL that makes the roles owner, writer and reader, to paste.",
+        epilog="example: dtype-sampler ledger roles | psql postgresql://ledger.example/dtypes",
+    )
+    sub.set_defaults(command=_roles)
 
 
 def _url(text: str) -> str:
@@ -119,7 +121,7 @@ def _tell_of_rights(done: Changed) -> None:
     if done.rights:
         say(f"rights were given to {', '.join(done.rights)}\n")
     else:
-        say("nobody else has rights: dtype-sampler ledger roles URL shows SQL that gives them\n")
+        say("nobody else has rights: dtype-sampler ledger roles shows SQL that gives them\n")
 
 
 def _tell_of_older(minor: int) -> None:
@@ -147,9 +149,10 @@ def _retain(options: argparse.Namespace) -> int:
 
 
 def _roles(options: argparse.Namespace) -> int:
-    from dtype_sampler.ledger import connecting, server_schema
+    from dtype_sampler.ledger import server_schema
 
-    say(server_schema.roles(connecting.Place(options.url).database()))
+    del options
+    say(server_schema.roles())
     return FINE
 
 
@@ -159,11 +162,13 @@ def _check(options: argparse.Namespace) -> int:
     state = server.look(options.url)
     say(f"{state.name}: schema {state.version}, PostgreSQL {state.server}\n")
     _tell_of_older(state.version.minor)
-    say(f"you are {state.user}; your rights: {_RIGHTS[state.rights]}\n")
-    there = [role for role, known in state.roles.items() if known]
-    say(
-        f"roles: {', '.join(there) or 'none (dtype-sampler ledger roles URL shows SQL for them)'}\n"
+    rights = next(
+        (words for right, words in _RIGHTS.items() if right in state.rights),
+        "none (its owner can give you one of the roles)",
     )
+    say(f"you are {state.user}; your rights: {rights}\n")
+    there = [role for role, known in state.roles.items() if known]
+    say(f"roles: {', '.join(there) or 'none (dtype-sampler ledger roles shows SQL for them)'}\n")
     say(f"size: {_bytes(state.size)}, of which observations are {_bytes(state.observations)}\n")
     _tell_of_months(state)
     _tell_of_projects(state)

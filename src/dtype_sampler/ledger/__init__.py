@@ -6,10 +6,12 @@ them, by the statements of `questions` too; `writing` adds to them in sets, by t
 `rows` says what their rows may hold. `engine` is the protocol of what a database brings.
 `sqlite` is that of a file: `opening` opens it, `schema` has its tables, what somebody else's file
 may do is bounded by `guard`, and what it holds that none can is found by `damage`.
-`postgres` is that of one project on a server: `connecting` connects, `server_schema` has its
-tables, and `server` makes them and looks after them. `secrets` keeps passwords out of all that is
-told.
-`books` writes a run down as it goes on, with a `journal` of what has just ended, and `origin` says
+`postgres` is that of one project on a server, by a `postgres_engine`: `connecting` connects,
+`server_schema` has its tables, and `server` makes them and looks after them, in a `server_session`.
+`places` says where a ledger is, and `secrets` keeps passwords out of all that is told.
+`books` writes a run down as it goes on, with a `journal` of what has just ended, and keeps what
+goes wrong `apart` from the tests; `spooling` does so where the ledger is on a server, which `link`
+speaks to and `shipper` ships to; `elsewhere` reads another ledger than the run's own. `origin` says
 where a run comes from. `coverage` says what all of it comes to, and `outlook` what the next runs
 will come to.
 """

@@ -8,16 +8,19 @@ import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import wraps
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from dtype_sampler.ledger.apart import apart, as_trouble
 from dtype_sampler.ledger.costs import UNMEASURED, Costs
+from dtype_sampler.ledger.elsewhere import Elsewhere, ElsewhereError
 from dtype_sampler.ledger.journal import Journal, recover
 from dtype_sampler.ledger.outcomes import VERDICTS, Cell
+from dtype_sampler.ledger.places import FilePlace, Place
 from dtype_sampler.ledger.records import (
     CellRecord,
     KnownFailure,
@@ -25,7 +28,7 @@ from dtype_sampler.ledger.records import (
     RunRecord,
     TestRecord,
 )
-from dtype_sampler.ledger.store import LedgerError, StoreBusyError
+from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
 from dtype_sampler.sampling.plan import History
 
 if TYPE_CHECKING:
@@ -45,60 +48,36 @@ _WAIT, _LAST_WAIT = 0.2, 10.0
 # By how much one outcome of a cell is later than the one before it, in seconds: the store keeps
 # milliseconds.
 _APART = 0.002
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
-Method = Callable[Concatenate["Books", P], T]
-
-
-def _apart(otherwise: Callable[[], Any]) -> Callable[[Method[P, T]], Method[P, T]]:
-    """A method that keeps to itself whatever goes wrong in it: the tests are not to hear of it.
-
-    A suite that turns warnings into errors means its own. otherwise: what is returned then.
-    """
-
-    def decorate(method: Method[P, T]) -> Method[P, T]:
-        @wraps(method)
-        def apart(self: Books, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
-                    return method(self, *args, **kwargs)
-                except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
-                    self.problems.append(str(_as_trouble(self.path, error)))
-                    result: T = otherwise()
-                    return result
-
-        return apart
-
-    return decorate
-
-
-def _as_trouble(path: Path, error: Exception) -> LedgerError:
-    """What to say of an exception."""
-    if isinstance(error, LedgerError):
-        return error
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    if isinstance(error, OSError):
-        return LedgerError(f"{path}: {error.strerror or said}")
-    return LedgerError(f"{path}: a fault of pytest-dtype-sampler ({said}): please report it")
+def _seeds_of(tests: Iterable[TestRecord], store: Store) -> list[list[tuple[int, bool]]]:
+    with store.snapshot():
+        return [store.seeds(test.key, test.device, _RECENT) for test in tests]
 
 
 class Books:
-    """The ledger of one pytest session.
+    """The ledger of one pytest session, in a file.
 
     No method but `read` raises an exception.
 
     path: of the ledger. named: whether a person named it; then what is wrong with it is an error
     before any test runs, and else it is told (`problems`) while the tests run on. keep: how many
-    whole runs the ledger keeps.
+    whole runs the ledger keeps. source: the ledger whose history the run goes by, if not its own.
     """
 
     def __init__(
-        self, path: Path, *, named: bool, keep: int, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        *,
+        named: bool,
+        keep: int,
+        clock: Callable[[], float] = time.time,
+        source: Place | None = None,
     ) -> None:
         self.path = path
+        self.place: Place = FilePlace(path)
+        self.source = None if source is None else Elsewhere(source)
         self.keep = keep
         self.problems: list[str] = []
         self.run: RunRecord | None = None
@@ -117,42 +96,71 @@ class Books:
         self._written = 0.0
         self._waiting: tuple[list[TestRecord], list[Observed]] = ([], [])
 
+    @property
+    def name(self) -> str:
+        """What messages call the ledger."""
+        return str(self.place)
+
+    @property
+    def read_from(self) -> Place:
+        """Where the history is that the run goes by."""
+        return self.place if self.source is None else self.source.place
+
+    @property
+    def is_far(self) -> bool:
+        """Whether what is asked of it may take long: it is on a server."""
+        return False
+
+    @property
+    def read_from_afar(self) -> bool:
+        """Whether the history is on a server."""
+        return self.is_far if self.source is None else self.source.is_far
+
+    @property
+    def tells_late(self) -> bool:
+        """Whether it is not to be asked for the past of a cell before the run has ended."""
+        return self.source is not None and self.source.is_far
+
     def read(
         self,
         *,
         verdicts: bool,
         failing: bool = False,
-        also: Callable[[SqliteStore], object] | None = None,
+        also: Callable[[Store], object] | None = None,
+        claim: Callable[[Any], int] | None = None,
     ) -> History:
         """What the runs before this one leave to it. Raises LedgerError if the path was named.
 
         failing: also in which way cells failed (`self.failing`). also: asks the ledger what else is
-        needed, if there is one.
+        needed, if there is one. claim: asks a server for the seed that is this run's alone.
         """
+        del claim  # runs on one machine come one after another, or are told which seed to take
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return self._read(verdicts=verdicts, failing=failing, also=also)
         except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
-            trouble = _as_trouble(self.path, error)
-        if self._named:
+            trouble = as_trouble(self.name, error)
+        if self._named or isinstance(trouble, ElsewhereError):
             raise trouble
         self._usable = isinstance(trouble, StoreBusyError)
         self.problems.append(str(trouble))
         return History()
 
     def _read(
-        self, *, verdicts: bool, failing: bool, also: Callable[[SqliteStore], object] | None
+        self, *, verdicts: bool, failing: bool, also: Callable[[Store], object] | None
     ) -> History:
         if self._named:
             self._check_place()
         if not self._exists():
-            return History()
+            return self._read_elsewhere(verdicts=verdicts, failing=failing, also=also)
         store = self._open(wait=2.0)
         try:
             if self._named:
                 store.check()
             self.problems += recover(self.path, store, remove=True)
+            if self.source is not None:
+                return self._read_elsewhere(verdicts=verdicts, failing=failing, also=also)
             if also is not None:
                 also(store)
             history = store.history(verdicts=verdicts)
@@ -162,17 +170,39 @@ class Books:
         finally:
             store.close()
 
+    def _read_elsewhere(
+        self, *, verdicts: bool, failing: bool, also: Callable[[Store], object] | None
+    ) -> History:
+        """What the ledger leaves to this run that it reads instead of its own; nothing if it reads
+        its own, where there is none yet.
+        """
+        if self.source is None:
+            return History()
+        try:
+            history, known = self.source.read(verdicts=verdicts, failing=failing, also=also)
+        except LedgerError as error:
+            if isinstance(error, ElsewhereError):
+                raise
+            self.problems.append(f"{error}: this run began without what it knows")
+            return History(unread=str(error))
+        self.failing = known
+        return history
+
     def peek(
         self,
         *,
         verdicts: bool,
         failing: bool = False,
-        also: Callable[[SqliteStore], object] | None = None,
+        also: Callable[[Store], object] | None = None,
     ) -> History:
         """As `read`, from a copy: nothing is touched, and what is wrong is left for a run to tell.
 
         What a killed run has left beside the ledger is not looked at.
         """
+        if self.source is not None:
+            with suppress(LedgerError):
+                return self._read_elsewhere(verdicts=verdicts, failing=failing, also=also)
+            return History()
         try:
             with tempfile.TemporaryDirectory() as folder:
                 for end in ("", "-wal"):
@@ -212,12 +242,14 @@ class Books:
         except OSError as error:
             raise LedgerError(f"{self.path}: can't be read: {error.strerror}") from None
 
-    @_apart(list)
+    @apart(list)
     def past(self, cells: Sequence[Cell]) -> list[tuple[Cell, CellRecord | None, RunRecord | None]]:
         """What the ledger knows of cells: the record, and the run in which each passed last.
 
         Of one that never passed, that in which it failed last. Empty if the ledger can't tell.
         """
+        if self.source is not None:
+            return self.source.past(cells)
         if not self._usable or self._store is None:
             return []
         found = []
@@ -232,48 +264,40 @@ class Books:
             found.append((cell, record, self._known.get(mark.run) if mark else None))
         return found
 
-    @_apart(lambda: (None, []))
+    @apart(lambda: (None, []))
     def state(self, devices: Iterable[str] | None) -> tuple[Coverage | None, Sequence[RunRecord]]:
         """What is covered on these types of device by now, and the runs that are known.
 
         The former is None if the ledger can't tell. devices: None means all.
         """
-        if not self._usable:
+        if not self._can_tell:
             return None, []
         from dtype_sampler.ledger.coverage import assess
 
-        store = self._open(wait=_LAST_WAIT)
-        try:
-            alone = store.history(verdicts=False).alone
-            coverage = assess(store.tests(), store.cells(), device=devices, alone=alone)
-            return coverage, store.runs()
-        finally:
-            store.close()
+        def known(store: Store) -> tuple[Coverage, Sequence[RunRecord]]:
+            with store.snapshot():
+                alone = store.history(verdicts=False).alone
+                coverage = assess(store.tests(), store.cells(), device=devices, alone=alone)
+                return coverage, store.runs()
 
-    @_apart(lambda: UNMEASURED)
+        return self._ask(known)
+
+    @apart(lambda: UNMEASURED)
     def costs(self) -> Costs:
         """What is to be expected of each cell and test; of none, if the ledger can't tell."""
-        if not self._usable or not self._exists():
+        if not self._can_tell or not self._exists():
             return UNMEASURED
-        store = self._open(wait=_LAST_WAIT)
-        try:
-            return store.costs()
-        finally:
-            store.close()
+        return self._ask(lambda store: store.costs())
 
     def seeds(self, tests: Iterable[TestRecord]) -> list[list[tuple[int, bool]]]:
         """The seeds of the last runs of each of these tests, as `Store.seeds` gives them.
 
         Empty if the ledger can't tell.
         """
-        if not self._usable:
+        if not self._can_tell:
             return []
         try:
-            store = self._open(wait=_LAST_WAIT)
-            try:
-                return [store.seeds(test.key, test.device, _RECENT) for test in tests]
-            finally:
-                store.close()
+            return self._ask(partial(_seeds_of, tests))
         except LedgerError as error:
             self.problems.append(str(error))
             return []
@@ -287,13 +311,25 @@ class Books:
             for cell, outcome in self.outcomes.items()
         )
 
+    @property
+    def _can_tell(self) -> bool:
+        return self._usable
+
+    def _ask(self, work: Callable[[Store], T]) -> T:
+        """What the ledger says once the run has ended. Raises LedgerError."""
+        store = self._open(wait=_LAST_WAIT)
+        try:
+            return work(store)
+        finally:
+            store.close()
+
     def _open(self, *, wait: float, create: bool = False) -> SqliteStore:
         # Not before there is something to read or to write: a run without dtypes pays nothing.
         from dtype_sampler.ledger.sqlite import SqliteStore
 
         return SqliteStore.open(self.path, create=create, wait=wait)
 
-    @_apart(lambda: None)
+    @apart(lambda: None)
     def begin(self, run: RunRecord) -> None:
         """The first test of the run uses a sample: from here on the run is in the ledger."""
         self.run = run
@@ -325,7 +361,7 @@ class Books:
         self._ahead = ahead + 0.001
         if ahead > _SKEW:
             self.problems.append(
-                f"{self.path}: knows of times that are {ahead / _SKEW:.0f} days ahead of this"
+                f"{self.name}: knows of times that are {ahead / _SKEW:.0f} days ahead of this"
                 " clock, so one of the clocks was wrong: this run counts as later than those, and"
                 " ages may be told wrongly"
             )
@@ -334,7 +370,7 @@ class Books:
         """Seconds since 1970, never before what the ledger knows of other machines."""
         return self._clock() + self._ahead
 
-    @_apart(lambda: None)
+    @apart(lambda: None)
     def record(self, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
         """Write down what a test declared and what came of it.
 
@@ -347,6 +383,10 @@ class Books:
                 seen = [*seen[:place], one, *seen[place + 1 :]]
             self._said_at[one.cell] = one.at
         self.outcomes.update((one.cell, one.outcome) for one in seen)
+        self._take(tests, seen)
+
+    def _take(self, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
+        """Keep what a test declared and what came of it, and write it when it is time."""
         self._waiting[0].extend(tests)
         self._waiting[1].extend(seen)
         if self._journal is not None:
@@ -389,8 +429,8 @@ class Books:
         if self.run is not None:
             self.run = replace(self.run, took=took, others=others, predicted=predicted)
 
-    @_apart(lambda: None)
-    def end(self, there: Container[str] = ()) -> None:
+    @apart(lambda: None)
+    def end(self, there: Collection[str] = ()) -> None:
         """The run has ended, however it did. there: the node ids of all tests that it met."""
         if self.run is None or self._store is None:
             return
@@ -415,12 +455,14 @@ class Books:
             self._store.close()
             self._store = None
 
-    @_apart(lambda: None)
+    @apart(lambda: None)
     def close(self) -> None:
         """Let go of all files, also after a session that never came to its end.
 
         What is in the journal alone stays there: whoever opens the ledger next takes it over.
         """
+        if self.source is not None:
+            self.source.close()
         if self._journal is not None:
             self._journal.close(keep=True)
         if self._store is not None:
@@ -429,7 +471,7 @@ class Books:
 
     def _trouble(self, error: Exception) -> None:
         """The ledger can't be written: tell it once, and go on in a file beside it."""
-        self.problems.append(str(_as_trouble(self.path, error)))
+        self.problems.append(str(as_trouble(self.name, error)))
         if self._store is not None:
             self._store.close()
         self._store = None

@@ -74,7 +74,9 @@ class Place:
         from psycopg.conninfo import conninfo_to_dict
 
         try:
-            self.given = conninfo_to_dict(url)
+            # libpq takes no other spelling.
+            scheme, _, rest = url.partition("://")
+            self.given = conninfo_to_dict(f"{scheme.lower()}://{rest}")
         except driver().Error as error:
             raise LedgerError(
                 f"{self.name}: is no URL of PostgreSQL's: {self._quoted(error)}"
@@ -100,11 +102,6 @@ class Place:
                 autocommit=True, prepare_threshold=None, **parameters
             )
         return connection
-
-    def database(self) -> str:
-        """The name of the database, as far as that can be told without asking the server."""
-        said = self.given.get("dbname") or os.environ.get("PGDATABASE")
-        return str(said or "")
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -169,7 +166,9 @@ def within(connection: Connection, seconds: float) -> Iterator[None]:
 
 def _hang_up(connection: Connection) -> None:
     with suppress(OSError, driver().Error):
-        # Of a copy, as the connection's own may be closed by now; what is shut down is the socket.
-        copy = socket.socket(fileno=os.dup(connection.fileno()))
-        with copy:
-            copy.shutdown(socket.SHUT_RDWR)
+        end = socket.socket(fileno=connection.fileno())
+        try:
+            end.shutdown(socket.SHUT_RDWR)
+        finally:
+            # It stays psycopg's to close.
+            end.detach()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import socket
 import subprocess
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 def commit_of(folder: Path) -> str:
@@ -18,6 +20,29 @@ def commit_of(folder: Path) -> str:
         head = _git(folder, "rev-parse", "--verify", "HEAD")
         return f"{head}+" if _git(folder, "status", "--porcelain", "-uno") else head
     return ""
+
+
+def project_of(folder: Path) -> str:
+    """The name of the project there: the path of git's remote `origin`, such as
+    `organisation/repository`; the folder's own name where there is none.
+
+    A remote's URL may hold a user and a token: nothing but its path is taken.
+    """
+    with suppress(OSError, ValueError, subprocess.SubprocessError):
+        if path := _path_of_remote(_git(folder, "config", "--get", "remote.origin.url")):
+            return path
+    return folder.resolve().name or "project"
+
+
+def _path_of_remote(remote: str) -> str:
+    """What stands behind the host, without `.git`."""
+    if "://" in remote:
+        remote = urlsplit(remote).path
+    # As ssh has it: `git@host:organisation/repository.git`. One letter is a drive.
+    elif match := re.match(r"[^/\\]{2,}:(.*)", remote, re.DOTALL):
+        remote = match[1]
+    name = remote.replace("\\", "/").strip("/").removesuffix(".git").strip("/")
+    return name if name.isprintable() else ""
 
 
 def _git(folder: Path, *arguments: str) -> str:

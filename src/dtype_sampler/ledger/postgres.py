@@ -2,245 +2,40 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from dtype_sampler.ledger.connecting import Place, driver, within
-from dtype_sampler.ledger.engine import Dialect, Engine, Given
+from dtype_sampler.ledger.postgres_engine import PostgresEngine
 from dtype_sampler.ledger.reading import NEWEST_OF_LANES
 from dtype_sampler.ledger.records import TestRecord
-from dtype_sampler.ledger.rows import number, readable, shown, text
-from dtype_sampler.ledger.server_schema import KEYS, LOCK, MAJOR, SCHEMA
+from dtype_sampler.ledger.rows import number, text
 from dtype_sampler.ledger.sql import SqlStore
-from dtype_sampler.ledger.store import LedgerError, NewerLedgerError, StoreBusyError
+from dtype_sampler.ledger.store import LedgerError
 from dtype_sampler.ledger.upserts import TEST_IDS
 from dtype_sampler.sampling.lanes import Lane, next_seed
 from dtype_sampler.sampling.rule import MAX_SEED
 
-if TYPE_CHECKING:
-    from dtype_sampler.ledger.connecting import Connection
-
 # Seconds for one statement, besides what it waits for others.
 STATEMENT = 60.0
-_TYPES = {"text": "text", "integer": "bigint", "real": "double precision"}
-# Seconds that one who writes may do something else before the others need not wait any longer.
-_IDLE = 300.0
-
-
-class PostgresEngine(Engine):
-    """A connection to a server, made when it is needed, and again after it was lost.
-
-    project: the name of the one whose rows are seen. wait: seconds to wait for other processes.
-    statement: seconds for one statement.
-    """
-
-    def __init__(self, url: str, project: str, *, wait: float, statement: float) -> None:
-        self._place = Place(url)
-        self.name = self._place.name
-        self.dialect = Dialect(keys=KEYS)
-        self._project = project
-        self._project_id: int | None = None
-        self._wait = wait
-        self._statement = statement
-        self._connection: Connection | None = None
-        self._begun: str | None = None
-        self._given: dict[str, tuple[Given, list[list[object]]]] = {}
-        # Statements, and names of what is given -> what is sent, and which columns along with it.
-        self._sent: dict[tuple[str, str], tuple[str, list[int]]] = {}
-
-    def rows(self, sql: str, *values: object) -> list[Any]:
-        """Run one statement; returns its rows."""
-        if self._begun is None:
-            # Alone, it is a transaction of its own, as what it needs to know is set for one.
-            with self._transaction("READ COMMITTED"):
-                return self.rows(sql, *values)
-        before: list[object] = []
-        for name, (table, columns) in self._given.items():
-            if name in sql:
-                if (sql, name) not in self._sent:
-                    self._sent[sql, name] = _with(sql, table)
-                sql, used = self._sent[sql, name]
-                before += [columns[place] for place in used]
-        return self._execute(_translated(sql), [*before, *map(_plain, values)])
-
-    def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
-        """Run one statement for each of *rows*, within a transaction."""
-        connection = self._connected()
-        with self._place.told(), within(connection, self._longest), connection.cursor() as cursor:
-            cursor.executemany(_translated(sql), ([*map(_plain, row)] for row in rows))
-
-    def give(self, table: Given, rows: Iterable[Sequence[object]]) -> None:
-        """Until the end of the transaction, or the next call, *table* holds these rows alone.
-
-        A temporary table would need a right, and leave its traces in the catalogue with each run:
-        they go along with the statements instead, as one array for each column.
-        """
-        kinds = [_OF[kind] for kind in table.columns.values()]
-        columns: list[list[object]] = [[] for _ in kinds]
-        for row in rows:
-            for column, of, value in zip(columns, kinds, row, strict=True):
-                column.append(None if value is None else of(value))
-        self._given[table.name] = (table, columns)
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All of it or nothing. Writers of one project take turns."""
-        if self._project_id is None:
-            self._project_id = self._make_project()
-        with self._transaction("READ COMMITTED", lock=True):
-            yield
-
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """Within it, all that is read is of one moment."""
-        if self._begun is not None:
-            yield
-            return
-        with self._transaction("REPEATABLE READ, READ ONLY"):
-            yield
-
-    def expect_writes(self) -> None:
-        """A run begins: nothing needs to be done for that."""
-
-    def set_wait(self, seconds: float) -> None:
-        """How long to wait for other processes from now on."""
-        self._wait = seconds
-
-    def damaged(self, what: str) -> LedgerError:
-        """The error for a project that holds what none can."""
-        return LedgerError(
-            f"{self.name}: project {shown(self._project)} is damaged ({shown(what)}): restore it"
-        )
-
-    def release(self) -> None:
-        """Let go of the connection; the next statement makes another one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(driver().Error, OSError):
-                connection.close()
-
-    def close(self) -> None:
-        """Let go of the server."""
-        self.release()
-
-    def open(self) -> None:
-        """See that there is a ledger that this program can speak to, and which one of its projects.
-
-        Raises LedgerError if there is none.
-        """
-        connection = self._connected()
-        self._check_version(connection)
-
-    @property
-    def _longest(self) -> float:
-        return self._wait + self._statement
-
-    def _connected(self) -> Connection:
-        # In a transaction there is no other one than that in which it was begun.
-        if self._begun and self._connection is not None:
-            return self._connection
-        if self._connection is None or self._connection.closed or self._connection.broken:
-            self._connection = self._place.connect()
-        return self._connection
-
-    def _execute(self, sql: str, values: Sequence[object] | None = None) -> list[Any]:
-        connection = self._connected()
-        with self._place.told(), within(connection, self._longest):
-            cursor = connection.execute(sql, values)
-            return cursor.fetchall() if cursor.description else []
-
-    def _check_version(self, connection: Connection) -> None:
-        sql = (
-            f"SELECT major, minor, (SELECT id FROM {SCHEMA}.projects WHERE name = %s)"
-            f" FROM {SCHEMA}.version()"
-        )
-        with self._place.told(), within(connection, self._longest):
-            (found,) = connection.execute(sql, [_plain(self._project)]).fetchall()
-        major, _, self._project_id = found
-        if major > MAJOR:
-            raise NewerLedgerError(
-                f"{self.name}: is of a newer dtype-sampler (schema {major}, this one knows"
-                f" {MAJOR}): upgrade pytest-dtype-sampler here"
-            )
-        if major < MAJOR:
-            raise LedgerError(
-                f"{self.name}: is of an older dtype-sampler (schema {major}, this one needs"
-                f" {MAJOR}): run: dtype-sampler ledger upgrade URL"
-            )
-
-    def _make_project(self) -> int:
-        """Of a name that is new here; another process may be as quick."""
-        name = _plain(self._project)
-        with self._transaction("READ COMMITTED"):
-            self._execute(
-                f"INSERT INTO {SCHEMA}.projects (name) VALUES (%s) ON CONFLICT DO NOTHING", [name]
-            )
-            ((made,),) = self._execute(f"SELECT id FROM {SCHEMA}.projects WHERE name = %s", [name])
-        return int(made)
-
-    @contextmanager
-    def _transaction(self, how: str, *, lock: bool = False) -> Iterator[None]:
-        if self._begun is not None:
-            raise AssertionError("a transaction has begun already")
-        # All at once: it is one way to the server and back. For this transaction alone, as behind a
-        # pooler the next one may be another connection's.
-        begin = (
-            f"BEGIN ISOLATION LEVEL {how};"
-            f" SET LOCAL search_path = {SCHEMA}, pg_temp;"
-            f" SET LOCAL statement_timeout = {_milliseconds(self._longest)};"
-            f" SET LOCAL lock_timeout = {_milliseconds(self._wait)};"
-            f" SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(_IDLE)};"
-            f" SET LOCAL dtype_sampler.project = '{self._project_id or ''}'"
-        )
-        if lock:
-            begin += f"; SELECT pg_advisory_xact_lock({LOCK}, {self._project_id})"
-        kept = self._connection is not None
-        self._connected()
-        self._begun = how
-        try:
-            try:
-                self._begin(begin, again=kept)
-                yield
-            except BaseException:
-                with suppress(LedgerError):
-                    self._execute("ROLLBACK")
-                raise
-            self._execute("COMMIT")
-        except BaseException:
-            if self._connection is not None and self._is_lost(self._connection):
-                self.release()
-            raise
-        finally:
-            self._begun = None
-            self._given.clear()
-
-    def _begin(self, sql: str, *, again: bool) -> None:
-        """again: whether to try it once more, as the connection may have been lost since it was
-        used last: while nothing is begun, nothing can be done twice.
-        """
-        try:
-            self._execute(sql)
-        except StoreBusyError:
-            raise
-        except LedgerError:
-            if not again or self._connection is None or not self._connection.broken:
-                raise
-            self._connection = self._place.connect()
-            self._execute(sql)
-
-    @staticmethod
-    def _is_lost(connection: Connection) -> bool:
-        status = driver().pq.TransactionStatus
-        return connection.closed or connection.info.transaction_status != status.IDLE
+# Of each part of a lane, and of any; what was handed out last comes first.
+_HANDED_OF_LANE = "SELECT lane, part, seed FROM seeds WHERE lane = ? ORDER BY at DESC, part"
+_HANDED_LAST = "SELECT lane, part, seed FROM seeds ORDER BY at DESC, seed DESC LIMIT 1"
 
 
 class PostgresStore(SqlStore):
     """The ledger of one project on a server."""
 
     engine: PostgresEngine
+    # A server has the runs of a year, and each run asks: of the newest ones is enough, as what a
+    # lane goes on from is in `seeds`.
+    newest_of_lanes = NEWEST_OF_LANES.replace(
+        "FROM runs WHERE in_series = 1 AND lane IS NOT NULL",
+        "FROM (SELECT * FROM runs WHERE in_series = 1 AND lane IS NOT NULL"
+        " ORDER BY in_series DESC, started DESC, uid DESC LIMIT 5000) AS newest",
+    )
+
+    # As many as a file keeps whole, if it is not told otherwise.
+    counted_runs = "(SELECT * FROM runs ORDER BY started DESC, uid DESC LIMIT 200)"
 
     @classmethod
     def open(
@@ -261,6 +56,9 @@ class PostgresStore(SqlStore):
             raise
         return cls(engine)
 
+    def check(self) -> None:
+        """Nothing: a server's columns have types, and rows are checked as they are read."""
+
     def release(self) -> None:
         """Let go of the connection until there is something to say again: servers have few."""
         self.engine.release()
@@ -271,19 +69,15 @@ class PostgresStore(SqlStore):
         fresh: the one to begin with where nothing at all is known. A run that is killed leaves its
         seed unused, as one whose tests fail early does.
         """
-        with self.engine.transaction():
-            handed = self._all(_handed, self._rows(_HANDED))
+        with self.engine.claim():
+            handed = self._all(_handed, self._rows(_HANDED_OF_LANE, lane.selection))
+            newest = self._all(_handed, self._rows(_HANDED_LAST))
             known = dict(handed)
-            newest = handed[0][1] if handed else None
             if lane not in known:
                 # What runs have told that asked nobody, such as those of files that were combined.
-                history = [
-                    (Lane(text(of, "runs.lane"), text(part, "runs.part")), seed)
-                    for _, of, part, seed in self._rows(NEWEST_OF_LANES)
-                ]
-                known = {**dict(history), **known}
-                newest = newest if handed else self._newest_seed()
-            seed = next_seed(lane, known, newest)
+                known = {**dict(self._lanes()), **known}
+            last = newest[0][1] if newest else self._newest_seed()
+            seed = next_seed(lane, known, last)
             seed = fresh if seed is None else seed
             self._rows(
                 "INSERT INTO seeds (lane, part, seed) VALUES (?, ?, ?)"
@@ -292,6 +86,10 @@ class PostgresStore(SqlStore):
                 *(lane.selection, lane.part, seed),
             )
         return seed
+
+    def _lanes(self) -> list[tuple[Lane, int]]:
+        rows = self._rows(NEWEST_OF_LANES)
+        return self._all(_handed, [row[1:] for row in rows])
 
     def _newest_seed(self) -> int | None:
         rows = self._rows(
@@ -328,51 +126,7 @@ class PostgresStore(SqlStore):
             self._rows(f"DELETE FROM tests WHERE id IN {of_test}")
 
 
-# The seed that was handed out last comes first.
-_HANDED = "SELECT lane, part, seed FROM seeds ORDER BY at DESC, lane, part LIMIT 10000"
-
-
 def _handed(row: Sequence[Any]) -> tuple[Lane, int]:
     lane, part, seed = row
     told = Lane(text(lane, "seeds.lane"), text(part, "seeds.part"))
     return told, number(seed, "seeds.seed", MAX_SEED)
-
-
-def _milliseconds(seconds: float) -> int:
-    # 0 would mean: without end.
-    return max(1, int(1000 * seconds))
-
-
-def _plain(value: object) -> object:
-    """A value as the server can hold it."""
-    return _text(value) if isinstance(value, str) else value
-
-
-def _text(value: str) -> str:
-    told = readable(value)
-    # No text of PostgreSQL's has this one character.
-    return told.replace("\0", "\\x00") if "\0" in told else told
-
-
-_OF: Mapping[str, Any] = {"text": _text, "integer": int, "real": float}
-
-
-@lru_cache(maxsize=256)
-def _translated(sql: str) -> str:
-    """With psycopg's placeholders."""
-    return sql.replace("%", "%%").replace("?", "%s")
-
-
-def _with(sql: str, table: Given) -> tuple[str, list[int]]:
-    """The statement, with the rows of a table that goes along with it, and the places of those of
-    its columns that the statement speaks of.
-    """
-    spoken = set(re.findall(r"\w+", sql))
-    used = [place for place, name in enumerate(table.columns) if name in spoken]
-    names = list(table.columns)
-    kinds = list(table.columns.values())
-    arrays = ", ".join(f"?::{_TYPES[kinds[place]]}[]" for place in used)
-    columns = ", ".join(names[place] for place in used)
-    given = f"{table.name} ({columns}) AS (SELECT * FROM unnest({arrays}))"
-    sql = f"WITH {given}, {sql[5:]}" if sql.startswith("WITH ") else f"WITH {given} {sql}"
-    return sql, used

@@ -77,6 +77,10 @@ _PAGE = (
 class SqlReader:
     """Reads a ledger. The methods are those of `store.Store`."""
 
+    # Parts of statements that mean another thing where there are the runs of a year.
+    newest_of_lanes = NEWEST_OF_LANES
+    counted_runs = "runs"
+
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
@@ -104,7 +108,7 @@ class SqlReader:
             "SELECT seed FROM runs ORDER BY in_series DESC, started DESC, uid DESC LIMIT 1"
         )
         seed = self._checked(number, last[0][0], "runs.seed", MAX_SEED) if last else None
-        lanes = dict(self._all(_lane_of, self._rows(NEWEST_OF_LANES)))
+        lanes = dict(self._all(_lane_of, self._rows(self.newest_of_lanes)))
         failing: dict[str, dict[str, list[str]]] = {}
         hidden: dict[str, dict[str, list[str]]] = {}
         alone: dict[str, dict[str, list[str]]] = {}
@@ -256,7 +260,8 @@ class SqlReader:
         rows = self._rows(
             "SELECT key, label, tests.device, often, first FROM"
             " (SELECT cell, count(*) AS often, min(started) AS first FROM observations"
-            f" JOIN runs ON runs.id = run WHERE outcome IN ({numbers}) GROUP BY cell) AS counted"
+            f" JOIN {self.counted_runs} AS told ON told.id = run WHERE outcome IN ({numbers})"
+            " GROUP BY cell) AS counted"
             " JOIN cells ON cells.id = cell JOIN tests ON tests.id = test"
             " ORDER BY key, label, tests.device"
         )

@@ -5,41 +5,26 @@ All of it is asked for by a person. No run of tests makes or alters a table, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TypeVar
 
 from dtype_sampler.ledger import server_schema as schema
-from dtype_sampler.ledger.connecting import Place, within
+from dtype_sampler.ledger import server_session
 from dtype_sampler.ledger.records import RunRecord
 from dtype_sampler.ledger.rows import MARKS, RUN_COLUMNS, run_of, shown
-from dtype_sampler.ledger.server_schema import LOCK, MAJOR, SCHEMA
-from dtype_sampler.ledger.store import LedgerError, NewerLedgerError
+from dtype_sampler.ledger.server_schema import MAJOR, SCHEMA
+from dtype_sampler.ledger.server_session import Session, Version
+from dtype_sampler.ledger.store import LedgerError, NewerLedgerError, StoreBusyError
 
-if TYPE_CHECKING:
-    from dtype_sampler.ledger.connecting import Connection
-
+T = TypeVar("T")
 # Months for which there are partitions before anything is observed in them.
 AHEAD = 12
-# Seconds to wait for other processes, and for one statement.
-_WAIT, _STATEMENT = 60.0, 3600.0
 _PARTITIONS = (
     "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid"
     f" WHERE inhparent = '{SCHEMA}.all_observations'::regclass"
 )
-_NOW = "now() AT TIME ZONE 'UTC'"
-
-
-@dataclass(frozen=True)
-class Version:
-    """Of the schema. Within one `major`, tables and columns were only added."""
-
-    major: int
-    minor: int
-
-    def __str__(self) -> str:
-        return f"{self.major}.{self.minor}"
 
 
 @dataclass(frozen=True)
@@ -100,9 +85,21 @@ class State:
     projects: tuple[Project, ...]
 
 
+def _patiently(work: Callable[[], T]) -> T:
+    """What *work* returns, tried again for a while as long as others hold what it needs."""
+    until = time.monotonic() + server_session.WAIT
+    while True:
+        try:
+            return work()
+        except StoreBusyError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.5)
+
+
 def initialise(url: str) -> Changed:
     """Make the ledger's schema and tables, unless there are such. Raises LedgerError."""
-    with _Session(url) as session, session.alone():
+    with Session(url) as session, session.alone():
         before = session.version()
         if before is not None:
             _refuse_newer(session.name, before)
@@ -119,6 +116,7 @@ def initialise(url: str) -> Changed:
         ):
             # Else it may be there for another database of this server.
             session.act_as(schema.OWNER)
+        session.check_server()
         if owner is None:
             session.execute(f"CREATE SCHEMA {SCHEMA}")
         for statement in schema.TABLES:
@@ -128,7 +126,11 @@ def initialise(url: str) -> Changed:
 
 def upgrade(url: str) -> Changed:
     """Bring the schema up to this program's version. Raises LedgerError."""
-    with _Session(url) as session, session.alone():
+    return _patiently(lambda: _upgrade(url))
+
+
+def _upgrade(url: str) -> Changed:
+    with Session(url) as session, session.alone():
         before = session.found()
         _refuse_newer(session.name, before)
         if before.minor > schema.newest_minor():
@@ -140,7 +142,7 @@ def upgrade(url: str) -> Changed:
         return _bring_up(session, before)
 
 
-def _bring_up(session: _Session, before: Version | None) -> Changed:
+def _bring_up(session: Session, before: Version | None) -> Changed:
     """What follows the tables: views, version, partitions, rights."""
     after = Version(MAJOR, schema.newest_minor())
     for statement in (*schema.views(), schema.version_function(after.minor)):
@@ -161,7 +163,11 @@ def retain(url: str, months: int) -> Retained:
 
     Raises LedgerError.
     """
-    with _Session(url) as session:
+    return _patiently(lambda: _retain(url, months))
+
+
+def _retain(url: str, months: int) -> Retained:
+    with Session(url) as session:
         with session.alone():
             _refuse_newer(session.name, session.found())
             session.act_as_owner()
@@ -187,7 +193,7 @@ def retain(url: str, months: int) -> Retained:
     )
 
 
-def _forget_runs(session: _Session, first: int) -> int:
+def _forget_runs(session: Session, first: int) -> int:
     """Forget a project's runs with ids below *first* that nothing speaks of any more."""
     spoken = " UNION ALL ".join(
         f"SELECT {mark}_run FROM {SCHEMA}.cells WHERE {mark}_run IS NOT NULL" for mark in MARKS
@@ -214,7 +220,7 @@ def _forget_runs(session: _Session, first: int) -> int:
     return len(gone)
 
 
-def _make_partitions(session: _Session, months: range, *, first: int | None = None) -> list[int]:
+def _make_partitions(session: Session, months: range, *, first: int | None = None) -> list[int]:
     """Make those of *months* that are not there; returns them.
 
     What strayed into the partition for all others goes to its own, and what is of before *first*
@@ -254,7 +260,7 @@ def _make_partitions(session: _Session, months: range, *, first: int | None = No
     return wanted
 
 
-def _months(session: _Session) -> list[int]:
+def _months(session: Session) -> list[int]:
     """The months that have a partition."""
     names = {row[0] for row in session.execute(_PARTITIONS)}
     found = []
@@ -268,7 +274,7 @@ def _months(session: _Session) -> list[int]:
 
 def look(url: str) -> State:
     """What there is on a server, as far as the one who asks may see it. Raises LedgerError."""
-    with _Session(url) as session, session.reading():
+    with Session(url) as session, session.reading():
         version = session.found()
         _refuse_newer(session.name, version)
         user, server = session.execute("SELECT current_user, current_setting('server_version')")[0]
@@ -305,7 +311,7 @@ def look(url: str) -> State:
         )
 
 
-def _projects(session: _Session) -> list[Project]:
+def _projects(session: Session) -> list[Project]:
     found = []
     for project, name in session.execute(f"SELECT id, name FROM {SCHEMA}.projects ORDER BY name"):
         session.execute(f"SET LOCAL dtype_sampler.project = '{int(project)}'")
@@ -331,108 +337,3 @@ def _refuse_newer(name: str, found: Version) -> None:
             f"{name}: is of a newer dtype-sampler (schema {found}, this one knows"
             f" {MAJOR}.{schema.newest_minor()}): upgrade pytest-dtype-sampler here"
         )
-
-
-class _Session:
-    """A connection for these."""
-
-    def __init__(self, url: str) -> None:
-        self._place = Place(url)
-        self.name = self._place.name
-
-    def __enter__(self) -> Self:
-        self._connection: Connection = self._place.connect()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
-    def execute(self, sql: str, *values: object) -> list[Any]:
-        with self._place.told(), within(self._connection, _WAIT + _STATEMENT):
-            cursor = self._connection.execute(sql, values or None)
-            return cursor.fetchall() if cursor.description else []
-
-    def value(self, sql: str, *values: object) -> Any:
-        rows = self.execute(sql, *values)
-        return rows[0][0] if rows else None
-
-    @contextmanager
-    def alone(self, project: int = 0) -> Iterator[None]:
-        """A transaction that no other one of these stands beside. project: nor a writer of it."""
-        with self._transaction("READ COMMITTED"):
-            self.execute(f"SET LOCAL dtype_sampler.project = '{project or ''}'")
-            self.execute(f"SELECT pg_advisory_xact_lock({LOCK}, {project})")
-            yield
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """Within it, all that is read is of one moment."""
-        with self._transaction("REPEATABLE READ, READ ONLY"):
-            yield
-
-    @contextmanager
-    def _transaction(self, how: str) -> Iterator[None]:
-        self.execute(
-            f"BEGIN ISOLATION LEVEL {how}; SET LOCAL search_path = {SCHEMA}, pg_temp;"
-            f" SET LOCAL lock_timeout = {int(1000 * _WAIT)};"
-            f" SET LOCAL statement_timeout = {int(1000 * _STATEMENT)}"
-        )
-        try:
-            yield
-            self.execute("COMMIT")
-        except BaseException:
-            with suppress(LedgerError):
-                self.execute("ROLLBACK")
-            raise
-
-    def version(self) -> Version | None:
-        """Of the schema that is there."""
-        if self.value("SELECT to_regnamespace(%s) IS NULL", SCHEMA):
-            return None
-        if self.value("SELECT to_regprocedure(%s) IS NULL", f"{SCHEMA}.version()"):
-            return None
-        return Version(*self.execute(f"SELECT major, minor FROM {SCHEMA}.version()")[0])
-
-    def found(self) -> Version:
-        """The same, where there must be one."""
-        version = self.version()
-        if version is None:
-            raise self._place.no_ledger()
-        return version
-
-    def month(self) -> int:
-        """The current one, as the server's clock has it."""
-        year, month = self.execute(
-            f"SELECT extract(year FROM {_NOW})::int, extract(month FROM {_NOW})::int"
-        )[0]
-        return int(year) * 12 + int(month) - 1
-
-    def act_as_owner(self) -> None:
-        """As the role that owns the schema, so that what is made belongs to one."""
-        self.act_as(
-            self.value(
-                "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %s", SCHEMA
-            )
-        )
-
-    def act_as(self, role: str) -> None:
-        """For the rest of the transaction, where one is a member of that role."""
-        if self.value(
-            "SELECT to_regrole(quote_ident(%s)) IS NOT NULL AND current_user <> %s"
-            " AND CASE WHEN to_regrole(quote_ident(%s)) IS NULL THEN false"
-            " ELSE pg_has_role(current_user, %s, 'MEMBER') END",
-            *(role, role, role, role),
-        ):
-            self.execute(self.value("SELECT format('SET LOCAL ROLE %%I', %s::text)", role))
-
-    def rights(self) -> tuple[str, ...]:
-        """What the one who asks may do."""
-        if not self.value("SELECT has_schema_privilege(%s, 'USAGE')", SCHEMA):
-            return ()
-        asked = {
-            "read": "SELECT has_table_privilege('{s}.observations', 'SELECT')",
-            "write": "SELECT has_table_privilege('{s}.observations', 'INSERT')"
-            " AND has_table_privilege('{s}.observations', 'UPDATE')",
-            "own": "SELECT pg_has_role(nspowner, 'USAGE') FROM pg_namespace WHERE nspname = '{s}'",
-        }
-        return tuple(what for what, sql in asked.items() if self.value(sql.format(s=SCHEMA)))

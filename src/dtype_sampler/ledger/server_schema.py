@@ -28,6 +28,7 @@ MAJOR = 1
 OWNER, WRITER, READER = (f"{SCHEMA}_{name}" for name in ("owner", "writer", "reader"))
 # "dtsl", as of SQLite's files: the first half of our advisory locks. The second is a project, or 0.
 LOCK = 0x6474736C
+LOCK_OF_SEEDS = LOCK + 1
 # Of an id of a run, the bits below its month.
 _BITS = 32
 
@@ -134,12 +135,17 @@ _BEHIND = {
 }
 _INDEXES = (
     "CREATE UNIQUE INDEX ON {s}.all_runs (project, uid)",
-    "CREATE INDEX ON {s}.all_runs (project, started DESC, uid DESC)",
+    "CREATE INDEX ON {s}.all_runs (project, started, uid)",
+    "CREATE INDEX ON {s}.all_runs (project, in_series, started, uid)",
     "CREATE INDEX ON {s}.all_runs (project, number)",
     f"CREATE UNIQUE INDEX ON {{s}}.all_tests (project, device, {digest('key')})",
     "CREATE INDEX ON {s}.all_tests USING hash (key)",
     f"CREATE UNIQUE INDEX ON {{s}}.all_cells (test, {digest('label')})",
     "CREATE INDEX ON {s}.all_cells (project)",
+    # What each run asks for at its start: few of many.
+    """CREATE INDEX ON {s}.all_cells (project)
+    WHERE verdict IN ('crashed', 'failed', 'suspect', 'xfailed')""",
+    "CREATE INDEX ON {s}.all_cells (project) WHERE last = 'not-reached'",
     f"CREATE UNIQUE INDEX ON {{s}}.all_kinds (project, {digest('kind')}, {digest('message')})",
     "CREATE INDEX ON {s}.all_failures (run)",
     # The rows of a run lie side by side, as they came: an index of blocks is some kilobytes.
@@ -289,29 +295,25 @@ def attach(month: int) -> Sequence[str]:
     )
 
 
-def roles(database: str = "") -> str:
-    """SQL to paste: the three roles, and what each may.
-
-    database: its name; a placeholder stands for it else.
-    """
-    quoted = '"' + (database or "DATABASE").replace('"', '""') + '"'
+def roles() -> str:
+    """SQL to paste: the three roles, and what each may."""
     creating = "\n".join(
         f"  IF to_regrole('{role}') IS NULL THEN CREATE ROLE {role} NOLOGIN; END IF;"
         for role in (OWNER, WRITER, READER)
     )
     granting = "\n".join(f"    {statement};" for statement in _statements(rights()))
     return f"""\
--- The roles of a ledger on a server. Paste it as who may make roles, before or after
--- `dtype-sampler ledger init`, and again if you like: it changes nothing then.
+-- The roles of a ledger on a server. Paste it into the database, as who may make roles, before
+-- `dtype-sampler ledger init` or after; once more changes nothing.
 -- owner: makes and migrates the tables, drops what is old (`init`, `upgrade`, `retain`).
 -- writer: what CI jobs are: adds to the ledger; can delete nothing, and makes no tables.
 -- reader: what people and dashboards are.
 DO $$ BEGIN
 {creating}
 END $$;
-GRANT CREATE, CONNECT ON DATABASE {quoted} TO {OWNER};
-GRANT CONNECT ON DATABASE {quoted} TO {WRITER}, {READER};
 DO $$ BEGIN
+  EXECUTE format('GRANT CREATE, CONNECT ON DATABASE %I TO {OWNER}', current_database());
+  EXECUTE format('GRANT CONNECT ON DATABASE %I TO {WRITER}, {READER}', current_database());
   -- Else `init` gives these rights.
   IF to_regnamespace('{SCHEMA}') IS NOT NULL THEN
 {granting}

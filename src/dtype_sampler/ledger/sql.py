@@ -55,6 +55,9 @@ class SqlStore(SqlWriter, Store):
         with self.engine.transaction():
             ((last,),) = self._rows("SELECT coalesce(max(number), 0) FROM runs")
             last = self._checked(number, last, "runs.number")
+            # One that a spool tells of once more keeps the number it has.
+            for (own,) in self._rows("SELECT number FROM runs WHERE uid = ?", run.uid):
+                run = replace(run, number=run.number or own)
             run = replace(run, number=run.number or last + 1)
             self._put_run(run)
         self._opened[run.uid] = run

@@ -116,5 +116,8 @@ class Store(Protocol):
     def forget(self, tests: Sequence[TestRecord]) -> None:
         """Forget these tests and their cells."""
 
+    def set_wait(self, seconds: float) -> None:
+        """How long to wait for other processes, or for an answer, from now on."""
+
     def close(self) -> None:
         """Let go of the store."""

@@ -45,6 +45,8 @@ class RunPlan:
     taken again; empty for none. steered: device type -> test key -> how many of the labels that
     follow it takes, and these; from the budget, once the tests are known, or from that run, which
     may have been on another type of device (`steering.ANY`).
+    unread: whether the ledger is on a server that could not be read, so that nothing is known.
+    baseline_unread: likewise of the baseline.
     """
 
     seed: int
@@ -74,6 +76,8 @@ class RunPlan:
     budget: Budget | None = None
     run: str = ""
     steered: Mapping[str, Mapping[str, tuple[int, Sequence[str]]]] = field(default_factory=dict)
+    unread: bool = False
+    baseline_unread: bool = False
 
     def steered_in(self, device: str, key: str) -> tuple[int, Sequence[str]] | None:
         """What a test takes on this type of device; None if it is not steered."""
@@ -113,7 +117,9 @@ class History:
     suspects once, and failed, or xfailed, when nothing else of the test ran.
     hidden: the labels that a loop did not get to the last time, as it failed or was skipped; those
     without a verdict first, then by its age.
-    lanes: the seed that each lane has come to, the newest first.
+    lanes: the seed that each lane has come to, the newest first. claimed: the seed that a server
+    has handed out to this run alone. unread: why the ledger could not be read, so that nothing is
+    known; empty if it was.
     """
 
     last_seed: int | None = None
@@ -123,3 +129,5 @@ class History:
     alone: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     hidden: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     lanes: Mapping[Lane, int] = field(default_factory=dict)
+    claimed: int | None = None
+    unread: str = ""

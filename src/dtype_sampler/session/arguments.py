@@ -176,6 +176,7 @@ _SHARES = frozenset({"--group", "--shard-id", "--test-group"})
 _OURS = frozenset(option.flag for option in OPTIONS if option.flag)
 _OWN_INI = frozenset(
     {"dtype_sampler_step_summary", "dtype_sampler_ledger", "dtype_sampler_ledger_runs"}
+    | {"dtype_sampler_ledger_read", "dtype_sampler_project", "dtype_sampler_record"}
     | {"dtype_sampler_baseline", "dtype_sampler_fail_on_mended"}
 )
 _SHAPELESS_INI = re.compile(

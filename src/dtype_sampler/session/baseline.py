@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.places import ServerPlace
+from dtype_sampler.ledger.store import LedgerError
 from dtype_sampler.session.known import Known, known_from
-from dtype_sampler.session.settings import INI, OPTIONS, OWN_BASELINE, Settings, located
+from dtype_sampler.session.ledgers import place_named, wrong
+from dtype_sampler.session.settings import OWN_BASELINE, Settings
 
 if TYPE_CHECKING:
     import pytest
@@ -20,7 +23,9 @@ if TYPE_CHECKING:
 def check(settings: Settings) -> None:
     """Raise DtypeSamplerError for settings that ask for what they leave out."""
     if settings.baseline == OWN_BASELINE and settings.no_ledger:
-        raise _wrong(settings, "the run's own needs the ledger: leave out --no-dtype-ledger")
+        raise wrong(
+            settings, "baseline", "the run's own needs the ledger: leave out --no-dtype-ledger"
+        )
     if settings.fail_on_mended and settings.baseline is None:
         raise DtypeSamplerError(
             "--dtype-fail-on-mended needs the list of what is known to fail: --dtype-baseline"
@@ -28,39 +33,38 @@ def check(settings: Settings) -> None:
 
 
 def known_failures(
-    config: pytest.Config, settings: Settings, books: Books | None, history: History | None
+    config: pytest.Config,
+    settings: Settings,
+    books: Books | None,
+    history: History | None,
+    *,
+    idle: bool,
 ) -> Known | None:
     """What is known to fail; None if that is not compared. Raises DtypeSamplerError.
 
-    books: which have been read. history: as they were.
+    books: which have been read. history: as they were. idle: the session runs no tests, and does
+    not wait for a server.
     """
     if not settings.compared or settings.baseline is None:
         return None
     own = books.failing if books is not None else []
-    baseline = own
+    baseline, unread = own, history is not None and bool(history.unread)
     if settings.baseline != OWN_BASELINE:
-        path = Path(settings.baseline)
-        from_ini = settings.came_from("baseline") == INI
-        path = (config.rootpath if from_ini else config.invocation_params.dir) / path
-        if books is None or not _same(path, books.path):
+        place = place_named(config, settings, "baseline", idle=idle)
+        if idle and isinstance(place, ServerPlace):
+            return None
+        if place is not None and (books is None or not books.read_from.is_same(place)):
             from dtype_sampler.ledger.baseline import read_baseline
 
             try:
-                baseline = read_baseline(path)
+                baseline, unread = read_baseline(place), False
             except DtypeSamplerError as error:
-                raise _wrong(settings, str(error)) from None
+                if not isinstance(place, ServerPlace) or not isinstance(error, LedgerError):
+                    raise wrong(settings, "baseline", str(error)) from None
+                # A server that is away ends no session.
+                baseline, unread = [], True
+                if books is not None:
+                    books.problems.append(f"the baseline can't be read: {error}")
     now = books.now() if books is not None else time.time()
-    return known_from(baseline, own, history.failing if history is not None else {}, now=now)
-
-
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
-
-
-def _wrong(settings: Settings, problem: str) -> DtypeSamplerError:
-    (option,) = (option for option in OPTIONS if option.name == "baseline")
-    text = located(option, settings.came_from("baseline"), str(settings.baseline), problem)
-    return DtypeSamplerError(text)
+    failing = history.failing if history is not None else {}
+    return replace(known_from(baseline, own, failing, now=now), unread=unread)

@@ -24,7 +24,7 @@ from dtype_sampler.session.settings import CLI, DEFAULT, ENV, INI, OPTIONS, Sett
 if TYPE_CHECKING:
     from dtype_sampler.ledger.past import Chosen, Past
     from dtype_sampler.ledger.records import RunRecord
-    from dtype_sampler.ledger.sqlite import SqliteStore
+    from dtype_sampler.ledger.store import Store
     from dtype_sampler.session.selection import Group
 
 ItemT = TypeVar("ItemT")
@@ -152,7 +152,7 @@ class Looking:
         # Why that run can't be taken again.
         self.problem = "there is no ledger here that could know it"
 
-    def __call__(self, store: SqliteStore) -> None:
+    def __call__(self, store: Store) -> None:
         """Ask *store*."""
         from dtype_sampler.ledger.origin import machine
         from dtype_sampler.ledger.past import look_back
@@ -174,7 +174,7 @@ class Looking:
                 observations=store.observations,
             )
 
-    def _find(self, store: SqliteStore, word: str) -> None:
+    def _find(self, store: Store, word: str) -> None:
         from dtype_sampler.ledger.past import chosen_by, find_run, folded
 
         self.problem = ""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.outcomes import (
     Cell,
     Finished,
@@ -22,7 +21,7 @@ from dtype_sampler.ledger.outcomes import (
     blamed,
     heavier,
 )
-from dtype_sampler.paths import DEFAULT_LEDGER
+from dtype_sampler.ledger.secrets import redacted_word
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.sampling.steering import Steered
 from dtype_sampler.session import terminal
@@ -39,7 +38,7 @@ from dtype_sampler.session.faults import LOST, guarded, told
 from dtype_sampler.session.known import Compared, compare
 from dtype_sampler.session.nodeids import argument_of_nodeid
 from dtype_sampler.session.observing import is_of_a_test, observation_of, records_of
-from dtype_sampler.session.settings import DEFAULT, INI, Settings
+from dtype_sampler.session.settings import DEFAULT, MINIMAL, Settings
 from dtype_sampler.session.subtests import name_dtypes
 from dtype_sampler.session.telling import Listeners
 
@@ -96,6 +95,8 @@ class Controller:
         self._reach: dict[tuple[str, str], dict[str, None]] = {}
         self._ahead: list[terminal.Line] = []
         self._replays: dict[str, dict[str, None]] = {}
+        # Failures whose history is told once the run has ended.
+        self._untold: list[tuple[pytest.TestReport, list[str], list[Cell]]] = []
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
         self._begun = False
@@ -121,7 +122,7 @@ class Controller:
 
     @property
     def _baseline(self) -> str:
-        return str(self.settings.baseline) if self.settings.compared else ""
+        return redacted_word(str(self.settings.baseline)) if self.settings.compared else ""
 
     def _header(self) -> list[str]:
         return [
@@ -226,7 +227,8 @@ class Controller:
         started = now if run is None else run.started
         tests, seen = records_of(finished, started, now, came_to_end=came_to_end)
         if self.books is not None:
-            self.books.record(tests, seen)
+            kept = [_without_message(one) for one in seen] if self._is_minimal else seen
+            self.books.record(tests, kept)
         return seen
 
     def _tell(self, finished: Finished, seen: Sequence[Observed], worker: str = "") -> None:
@@ -280,6 +282,8 @@ class Controller:
         arguments = self.config.invocation_params.args
         command = shlex.join(["pytest", *without_secrets(map(str, arguments))])
         where: dict[str, Any] = {**machine()}
+        if self._is_minimal:
+            command = where["host"] = ""
         self.books.begin(
             RunRecord(
                 uid=new_uid(),
@@ -288,7 +292,7 @@ class Controller:
                 seed_origin=self.plan.seed_origin,
                 strategy=self._strategy,
                 command=command if len(command) <= _LONGEST else f"{command[:_LONGEST]} ...",
-                commit=commit_of(self.config.rootpath),
+                commit="" if self._is_minimal else commit_of(self.config.rootpath),
                 device=payload["samples"][0]["device"],
                 lane=self.plan.lane,
                 part=self.plan.part,
@@ -297,6 +301,10 @@ class Controller:
                 **where,
             )
         )
+
+    @property
+    def _is_minimal(self) -> bool:
+        return self.settings.record == MINIMAL
 
     @property
     def _strategy(self) -> str:
@@ -326,12 +334,29 @@ class Controller:
             **self._invocation(),
         )
         if self.books is not None:
-            text += terminal.histories(
-                self.books.past(_cells_under_test(payload)), self.books.now()
-            )
+            cells = _cells_under_test(payload)
+            if self.books.tells_late:
+                self._untold.append((report, text.copy(), cells))
+            else:
+                text += terminal.histories(self.books.past(cells), self.books.now())
         report.sections.append((terminal.SECTION, "\n".join(text)))
         # The failing subtests of one dtype all say the same.
         self._replays.setdefault(report.nodeid, {}).update(dict.fromkeys(text))
+
+    def _tell_histories(self) -> None:
+        """Add to what failures say what a ledger knows that was not to be asked before the end."""
+        assert self.books is not None
+        cells = list(dict.fromkeys(cell for _, _, cells in self._untold for cell in cells))
+        past = {one[0]: one for one in self.books.past(cells)} if cells else {}
+        for report, text, under_test in self._untold:
+            lines = terminal.histories(
+                (past[cell] for cell in under_test if cell in past), self.books.now()
+            )
+            section = (terminal.SECTION, "\n".join(text))
+            if lines and section in report.sections:
+                place = report.sections.index(section)
+                report.sections[place] = (terminal.SECTION, "\n".join([*text, *lines]))
+                self._replays.setdefault(report.nodeid, {}).update(dict.fromkeys(lines))
 
     def _invocation(self) -> dict[str, Any]:
         if self._common is None:
@@ -391,6 +416,8 @@ class Controller:
                     took=self._meter.took, others=self._meter.others, predicted=self._predicted
                 )
                 self.books.end(self._met)
+            with told(self.config, "telling the history of failures"):
+                self._tell_histories()
             self._gate(session)
         with told(self.config, "telling what has not ended"):
             for finished, seen in late:
@@ -572,23 +599,9 @@ def _collects_all(config: pytest.Config) -> bool:
     return all(any(path.is_relative_to(one) for one in named) for path in whole)
 
 
-def open_books(config: pytest.Config, settings: Settings) -> Books | None:
-    """The ledger that the settings ask for; None if they ask for none."""
-    if settings.no_ledger:
-        if settings.fail_under is not None:
-            raise DtypeSamplerError(
-                "--dtype-fail-under needs the ledger: leave out --no-dtype-ledger"
-            )
-        return None
-    from dtype_sampler.ledger.books import Books
-
-    if settings.ledger is None:
-        path = config.rootpath / DEFAULT_LEDGER
-    elif settings.came_from("ledger") == INI:
-        path = config.rootpath / settings.ledger
-    else:
-        path = config.invocation_params.dir / settings.ledger
-    return Books(path, named=settings.ledger is not None, keep=settings.ledger_runs)
+def _without_message(one: Observed) -> Observed:
+    """With the type of the exception, and without what it says: that may name people."""
+    return one if one.failure is None else replace(one, failure=one.failure._replace(message=""))
 
 
 def _cells_under_test(payload: dict[str, Any]) -> list[Cell]:

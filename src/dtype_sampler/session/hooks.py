@@ -125,13 +125,14 @@ def pytest_configure(config: pytest.Config) -> None:
             _expect_failures(config)
         return
     from dtype_sampler.session.budgeting import checked
-    from dtype_sampler.session.controller import Controller, open_books
+    from dtype_sampler.session.controller import Controller
+    from dtype_sampler.session.ledgers import open_books
     from dtype_sampler.session.startup import read_plan, read_settings
 
     idle = any(config.getoption(name, False) for name in _IDLE)
     try:
         settings = checked(read_settings(config))
-        books = open_books(config, settings)
+        books = open_books(config, settings, idle=idle)
         plan = config.stash[PLAN] = read_plan(config, settings, books, idle=idle)
     except DtypeSamplerError as error:
         raise pytest.UsageError(str(error)) from None

@@ -30,13 +30,15 @@ class Known:
     """The cells that are known to fail, as `RunPlan.known` and `RunPlan.known_as` have them.
 
     same: those of them that the run's own ledger knows to fail too, in no other way. vague: how
-    many failed before it was kept in which way: those are not known.
+    many failed before it was kept in which way: those are not known. unread: whether the baseline
+    is on a server that can't be read, so that nothing is known.
     """
 
     cells: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     ways: Sequence[tuple[Sequence[str], str]] = ()
     same: frozenset[Cell] = frozenset()
     vague: int = 0
+    unread: bool = False
 
     def without(self, failing: Labels) -> Labels:
         """What failed last, without what is known to: that is not run again in every run."""

@@ -81,6 +81,8 @@ def make_plan(
         budget=None if by_nodeid and given and settings.came_from("budget") != CLI else budget,
         run=settings.run or "" if again is not None else "",
         steered=again[1] if again is not None else {},
+        unread=history is not None and bool(history.unread),
+        baseline_unread=known.unread,
     )
 
 
@@ -92,6 +94,8 @@ def _seed(
     if isinstance(seed, int):
         return seed, _WORDS[origin]
     if seed == "next":
+        if history is not None and history.claimed is not None:
+            return history.claimed, "next, as the ledger hands them out"
         following = (
             next_seed(lane, history.lanes, history.last_seed) if history is not None else None
         )
@@ -105,6 +109,8 @@ def _seed(
         if history is None and origin != DEFAULT:
             raise LookupError(seed)
         words = "random" if origin == DEFAULT else "random, as the ledger has no runs yet"
+        if history is not None and history.unread:
+            words = "random, as the ledger can't be read"
         return random_seed(), words
     if seed == "last":
         if last_seed is None:

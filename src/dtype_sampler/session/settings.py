@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
+from dtype_sampler.ledger.places import check_place
+from dtype_sampler.ledger.secrets import redacted_word
 from dtype_sampler.sampling.budget import Span, parse_span
 from dtype_sampler.sampling.candidates import parse_device
 from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES
@@ -15,6 +17,12 @@ from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES
 SEED_WORDS = ("random", "last", "next")
 # What `--dtype-baseline` takes besides a path.
 OWN_BASELINE, NO_BASELINE = "ledger", "none"
+# What `--dtype-ledger-read` takes besides a place.
+NO_LEDGER = "none"
+# Of whom and where a ledger tells everything, or only what it is for.
+RECORDS = FULL, MINIMAL = ("full", "minimal")
+# Characters of a project's name.
+LONGEST_PROJECT = 200
 
 CLI = "command line"
 ENV = "environment"
@@ -83,18 +91,48 @@ def parse_strategy(text: str) -> str:
     raise DtypeSamplerError(unknown("strategy", text, STRATEGIES))
 
 
-def parse_path(text: str) -> str:
-    """A path of a file."""
+def parse_ledger(text: str) -> str:
+    """A path of a file, or a URL of a server."""
     if not text.strip():
         raise DtypeSamplerError("it is empty: name a file, or use --no-dtype-ledger")
+    check_place(text)
+    return text
+
+
+def parse_ledger_read(text: str) -> str | None:
+    """A path of a file, or a URL of a server; None for `none`."""
+    if text == NO_LEDGER:
+        return None
+    if not text.strip():
+        raise DtypeSamplerError("it is empty: name a ledger, or write none for the run's own")
+    check_place(text)
     return text
 
 
 def parse_baseline(text: str) -> str:
-    """A path of a ledger, or the word `ledger` or `none`."""
+    """A path of a ledger or a URL of one, or the word `ledger` or `none`."""
     if not text.strip():
         raise DtypeSamplerError("it is empty: name a ledger, or write ledger for the run's own")
+    check_place(text)
     return text
+
+
+def parse_project(text: str) -> str:
+    """A name of a project: one line of text."""
+    if not text.strip():
+        raise DtypeSamplerError("it is empty: name the project, or leave it out")
+    if len(text) > LONGEST_PROJECT or not text.isprintable():
+        raise DtypeSamplerError(
+            f"a project's name is one line of at most {LONGEST_PROJECT} letters"
+        )
+    return text.strip()
+
+
+def parse_record(text: str) -> str:
+    """How much the ledger is told of who ran something, and where."""
+    if text in RECORDS:
+        return text
+    raise DtypeSamplerError(unknown("word", text, RECORDS))
 
 
 def parse_file(text: str) -> str:
@@ -334,14 +372,45 @@ OPTIONS = (
     ),
     Option(
         "ledger",
-        parse_path,
+        parse_ledger,
         None,
-        "The file that keeps the books across runs. Default: .dtype-ledger.sqlite in the root"
+        "What keeps the books across runs: a file, or the URL of a PostgreSQL database that many"
+        " jobs share, such as postgresql://host/database. Default: .dtype-ledger.sqlite in the root"
         " directory.",
         flag="--dtype-ledger",
-        metavar="PATH",
+        metavar="PATH|URL",
         env="DTYPE_SAMPLER_LEDGER",
         ini="dtype_sampler_ledger",
+    ),
+    Option(
+        "ledger_read",
+        parse_ledger_read,
+        None,
+        "Read history, baseline and budget from this ledger, a file or a URL, and leave it as it"
+        " is; what the run finds out goes to its own ledger. 'none' switches off what the"
+        " configuration says. Default: none.",
+        flag="--dtype-ledger-read",
+        metavar="PATH|URL",
+        env="DTYPE_SAMPLER_LEDGER_READ",
+        ini="dtype_sampler_ledger_read",
+    ),
+    Option(
+        "project",
+        parse_project,
+        None,
+        "The name of this project on a server, where one database holds many. Default: the path of"
+        " git's remote origin, such as organisation/repository, else the root directory's name.",
+        env="DTYPE_SAMPLER_PROJECT",
+        ini="dtype_sampler_project",
+    ),
+    Option(
+        "record",
+        parse_record,
+        FULL,
+        "What the ledger is told of people: 'full', or 'minimal' to leave out the host's name, the"
+        " commit, the command line, and the messages of failures. Default: full.",
+        env="DTYPE_SAMPLER_RECORD",
+        ini="dtype_sampler_record",
     ),
     Option(
         "no_ledger",
@@ -378,8 +447,8 @@ OPTIONS = (
         parse_baseline,
         None,
         "Report what is known to fail as an expected failure: each cell whose last verdict in this"
-        " ledger was a failure of the same type. A path, or 'ledger' for the run's own, or 'none'."
-        " Default: none.",
+        " ledger was a failure of the same type. A path or a URL, or 'ledger' for the run's own, or"
+        " 'none'. Default: none.",
         flag="--dtype-baseline",
         metavar="LEDGER",
         env="DTYPE_SAMPLER_BASELINE",
@@ -435,6 +504,9 @@ class Settings:
     reseed: bool = True
     attempt: int = 1
     ledger: str | None = None
+    ledger_read: str | None = None
+    project: str | None = None
+    record: str = FULL
     no_ledger: bool = False
     ledger_runs: int = 200
     recheck_failed: bool = True
@@ -491,7 +563,7 @@ def resolve(cli: Mapping[str, Any], env: Mapping[str, str], ini: Mapping[str, An
 
 def located(option: Option, origin: str, raw: str | list[str], problem: object) -> str:
     """Say where a raw value came from, and what is wrong with it."""
-    shown = raw if isinstance(raw, str) else " ".join(raw)
+    shown = " ".join(map(redacted_word, [raw] if isinstance(raw, str) else raw))
     if origin == INI:
         return f"{option.ini} = {shown} (in the pytest configuration): {problem}"
     return f"{option.flag if origin == CLI else option.env}={shown}: {problem}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,12 +13,14 @@ from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.sampling.lanes import Lane
 from dtype_sampler.sampling.plan import CACHE_SEED, History, RunPlan
 from dtype_sampler.session.faults import told
+from dtype_sampler.session.ledgers import wrong
 from dtype_sampler.session.nodeids import nodeid_of_argument, nodeid_of_module
-from dtype_sampler.session.planning import make_plan
+from dtype_sampler.session.planning import make_plan, random_seed
 from dtype_sampler.session.settings import CLI, OPTIONS, Option, Settings, located, resolve
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
+    from dtype_sampler.session.budgeting import Looking
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -59,7 +62,7 @@ def read_plan(
     lane: Lane | None = None
     with told(config, "reading what was selected"):
         lane = lane_of(config, settings)
-    looking = None
+    looking: Looking | None = None
     if settings.budget is not None or settings.run is not None:
         from dtype_sampler.session.budgeting import Looking, workers_of
 
@@ -67,14 +70,14 @@ def read_plan(
     history = None
     if books is not None:
         history = History()
-        look = books.peek if idle else books.read
         with told(config, "reading the ledger"):
-            oldest = settings.strategy == "oldest"
-            history = look(verdicts=oldest, failing=settings.compared, also=looking)
+            history = _history(config, settings, books, lane, looking, idle=idle)
+        if looking is not None and history.unread:
+            looking.problem = history.unread
     elif settings.strategy == "oldest":
         raise DtypeSamplerError("the strategy oldest needs the ledger: leave out --no-dtype-ledger")
     try:
-        known = known_failures(config, settings, books, history)
+        known = known_failures(config, settings, books, history, idle=idle)
     except DtypeSamplerError:
         # Who asks for help, or for a list of tests, is not to be told of this.
         if not idle:
@@ -106,6 +109,42 @@ def read_plan(
         (option,) = (option for option in OPTIONS if option.name == "seed")
         message = located(option, settings.came_from("seed"), word, problem)
         raise DtypeSamplerError(message) from None
+
+
+def _history(
+    config: pytest.Config,
+    settings: Settings,
+    books: Books,
+    lane: Lane | None,
+    looking: Looking | None,
+    *,
+    idle: bool,
+) -> History:
+    """What the ledger tells this run. Raises DtypeSamplerError."""
+    if idle and books.read_from_afar and not any(map(config.getoption, _SAMPLING)):
+        # Who asks for help, or for a list, takes no sample, and is not to wait for a server.
+        return History()
+    from dtype_sampler.ledger.elsewhere import ElsewhereError
+
+    claim = None
+    if settings.seed == "next" and settings.run is None:
+        claim = partial(_claimed, lane or Lane(""))
+    oldest, failing = settings.strategy == "oldest", settings.compared
+    try:
+        if idle:
+            return books.peek(verdicts=oldest, failing=failing, also=looking)
+        return books.read(verdicts=oldest, failing=failing, also=looking, claim=claim)
+    except ElsewhereError as error:
+        raise wrong(settings, "ledger_read", str(error)) from None
+
+
+# What shows a sample without running it.
+_SAMPLING = ("setupplan", "setuponly")
+
+
+def _claimed(lane: Lane, store: Any) -> int:
+    seed: int = store.claim_seed(lane, random_seed())
+    return seed
 
 
 def _last_seed(config: pytest.Config) -> int | None:

@@ -55,6 +55,7 @@ def header(plan: RunPlan, instead_of: str = "", baseline: str = "", *, asks_k: b
     if baseline:
         number = sum(len(labels) for tests in plan.known.values() for labels in tests.values())
         told = f"{number} known to fail" if number else "nothing is known to fail"
+        told = "can't be read, so that every failure is new" if plan.baseline_unread else told
         parts.append(f"baseline={visible(baseline)} ({told})")
     return f"{SECTION}: {', '.join(parts)}"
 
@@ -65,6 +66,8 @@ def budget(plan: RunPlan, steered: Steered | None) -> list[str]:
     if limit is None:
         return []
     name = f"{SECTION}: budget={limit.text}"
+    if plan.unread:
+        return [f"{name}: the ledger can't be read, so each test takes k={plan.k}"]
     if steered is None:
         takes = f"each test takes k={plan.k}; the next run goes by them"
         return [f"{name}: the ledger knows no durations yet, so {takes}"]

@@ -1,0 +1,71 @@
+"""Which ledger a command is about, and opening it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.places import FilePlace, Place, place_of
+from dtype_sampler.paths import DEFAULT_LEDGER
+from dtype_sampler.session.settings import parse_project
+
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.store import Store
+
+
+def add_project(sub: argparse.ArgumentParser) -> None:
+    """The option that says whose ledger it is on a server."""
+    sub.add_argument(
+        "--project",
+        metavar="NAME",
+        help="whose ledger it is on a server, as dtype_sampler_project says it to pytest; default:"
+        " DTYPE_SAMPLER_PROJECT, or the path of git's remote origin, or this folder's name",
+    )
+
+
+def place_of_ledger(given: str | None, project: str | None) -> Place:
+    """Where the ledger is that a command was told of, or the default. Raises DtypeSamplerError."""
+    text = os.environ.get("DTYPE_SAMPLER_LEDGER") or DEFAULT_LEDGER if given is None else given
+    return place_of(text, Path(), lambda: _project_name(project))
+
+
+def _project_name(given: str | None) -> str:
+    for how, name in (
+        ("--project", given),
+        ("DTYPE_SAMPLER_PROJECT", os.environ.get("DTYPE_SAMPLER_PROJECT") or None),
+    ):
+        if name is not None:
+            try:
+                return parse_project(name)
+            except DtypeSamplerError as error:
+                raise DtypeSamplerError(f"{how}={name}: {error}") from None
+    from dtype_sampler.ledger.origin import project_of
+
+    return project_of(Path())
+
+
+def open_ledger(options: argparse.Namespace) -> Store:
+    """The ledger that a command's options name, or the default. Raises DtypeSamplerError."""
+    from dtype_sampler.ledger.journal import recover
+
+    place = place_of_ledger(options.ledger, options.project)
+    if not place.exists():
+        raise DtypeSamplerError(
+            f"{place}: there is no ledger: run pytest here first, or name one with --ledger"
+        )
+    store = place.open()
+    try:
+        store.check()
+        # What a killed run could not write any more. On a server that is its next run's to do, as
+        # who reads it may not write.
+        if isinstance(place, FilePlace):
+            for problem in recover(place.path, store, remove=True):
+                sys.stderr.write(f"dtype-sampler: {problem}\n")
+    except BaseException:
+        store.close()
+        raise
+    return store

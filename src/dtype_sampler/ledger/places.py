@@ -1,0 +1,220 @@
+"""Where a ledger is: in a file, or on a server. Pure until one is opened.
+
+Options, the books and the commands hold a place, and know neither how a store is reached nor what
+of its name is a secret. `str` of a place is fit for a terminal: it never holds a password.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlsplit
+
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.secrets import check_url, is_url, redacted_word
+from dtype_sampler.ledger.store import LedgerError, Store
+
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.postgres import PostgresStore
+    from dtype_sampler.ledger.sqlite import SqliteStore
+
+# How a URL begins, of whatever kind. One letter before the colon is a drive.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+# What says which database a URL means, and the variables that libpq asks where it says nothing.
+_WHICH = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "service": "PGSERVICE"}
+# Characters of a server's name in the name of a file.
+_LONGEST = 40
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlace:
+    """A ledger in a file."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def open(self, *, create: bool = False, wait: float = 5.0) -> SqliteStore:
+        """The store. Raises LedgerError."""
+        from dtype_sampler.ledger.sqlite import SqliteStore
+
+        return SqliteStore.open(self.path, create=create, wait=wait)
+
+    def exists(self) -> bool:
+        """Whether there is one."""
+        return self.path.exists()
+
+    def is_same(self, other: Place) -> bool:
+        """Whether both are one ledger."""
+        if not isinstance(other, FilePlace):
+            return False
+        try:
+            return self.path.samefile(other.path)
+        except OSError:
+            return self.path == other.path
+
+    @contextmanager
+    def reading(self, hint: str, *, wait: float = 5.0) -> Iterator[SqliteStore]:
+        """The store to be read alone: a copy, as an older file is migrated, and nobody's ledger is
+        to change by being read. hint: what to do where there is none. Raises LedgerError.
+        """
+        with self._told(), tempfile.TemporaryDirectory() as folder:
+            self._check(hint)
+            copy = FilePlace(Path(folder) / "copy.sqlite")
+            for end in ("", "-wal"):
+                source = self.path.with_name(self.path.name + end)
+                if source.is_file():
+                    shutil.copyfile(source, copy.path.with_name(copy.path.name + end))
+            try:
+                with closing(copy.open(wait=wait)) as store:
+                    store.check()
+                    yield store
+            except LedgerError as error:
+                told = str(error).replace(str(copy), str(self))
+                raise type(error)(told) from None
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except LedgerError:
+            raise
+        except (OSError, ValueError) as error:
+            said = getattr(error, "strerror", None) or error
+            raise LedgerError(f"{self}: can't be read: {said}") from None
+
+    def _check(self, hint: str) -> None:
+        from dtype_sampler.ledger.opening import check_header
+
+        if self.path.is_dir():
+            raise LedgerError(f"{self}: is a folder: {hint}")
+        if not self.path.exists():
+            raise LedgerError(f"{self}: there is no such file: {hint}")
+        check_header(self.path)
+        if not self.path.stat().st_size:
+            raise LedgerError(f"{self}: is an empty file: {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlace:
+    """A project's ledger on a PostgreSQL server.
+
+    url: as libpq takes it; it may hold a password. project: one database holds many.
+    """
+
+    url: str = field(repr=False)
+    project: str
+
+    def __str__(self) -> str:
+        return redacted_word(self.url)
+
+    def check(self) -> None:
+        """Raise LedgerError for what no server has to be asked for: it was mistyped, or what speaks
+        to servers is not installed.
+        """
+        from dtype_sampler.ledger.connecting import Place as Address
+
+        Address(self.url)
+
+    def open(self, *, create: bool = False, wait: float = 5.0) -> PostgresStore:
+        """The store. Raises LedgerError. create: has no meaning here, as what is on a server is
+        made when a person asks for it.
+        """
+        del create
+        from dtype_sampler.ledger.postgres import PostgresStore
+
+        return PostgresStore.open(self.url, project=self.project, wait=wait)
+
+    def exists(self) -> bool:
+        """Whether there is one, as far as can be told without asking."""
+        return True
+
+    def is_same(self, other: Place) -> bool:
+        """Whether both are one ledger, as far as their URLs tell."""
+        return (
+            isinstance(other, ServerPlace)
+            and self.project == other.project
+            and _which(self.url, os.environ) == _which(other.url, os.environ)
+        )
+
+    @contextmanager
+    def reading(self, hint: str, *, wait: float = 5.0) -> Iterator[Store]:
+        """The store to be read alone. Raises LedgerError."""
+        del hint
+        with closing(self.open(wait=wait)) as store:
+            yield store
+
+    def spool(self, folder: Path) -> Path:
+        """What the journals of runs are named after that wait for this server.
+
+        Its name tells people which one, and tells two of them apart, without user or secret.
+        """
+        which = _which(self.url, os.environ)
+        text = "\0".join([*(which.get(name, "") for name in _WHICH), self.project])
+        digest = blake2b(text.encode(errors="backslashreplace"), digest_size=4).hexdigest()
+        name = which.get("host") or which.get("service") or "server"
+        name = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "server"
+        return folder / f".dtype-ledger.{name[:_LONGEST]}-{digest}"
+
+
+Place = FilePlace | ServerPlace
+
+
+def check_place(text: str) -> None:
+    """Raise DtypeSamplerError if the text is meant for a URL, and is none of a ledger's."""
+    if is_url(text):
+        scheme = text.partition("://")[0]
+        if scheme not in ("postgresql", "postgres"):
+            raise DtypeSamplerError(f"write {scheme.lower()}:// in lower case")
+        check_url(text)
+    elif match := _SCHEME.match(text):
+        raise DtypeSamplerError(
+            f"{match[1]}:// is nowhere that a ledger can be: name a file, or a URL that begins with"
+            " postgresql://"
+        )
+
+
+def place_of(text: str, folder: Path, project: Callable[[], str]) -> Place:
+    """The place that a text names. Raises DtypeSamplerError.
+
+    folder: what a path is relative to. project: whose ledger it is on a server; not asked for a
+    file.
+    """
+    check_place(text)
+    return ServerPlace(text, project()) if is_url(text) else FilePlace(folder / text)
+
+
+def _which(url: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """Which database a URL means: the parts of it that are no secret, by libpq's names."""
+    try:
+        parts = urlsplit(url)
+        asked = dict(parse_qsl(parts.query))
+    except ValueError:
+        return {}
+    said = {name: asked[name] for name in _WHICH if asked.get(name)}
+    host = parts.netloc.rpartition("@")[2]
+    if host:
+        # Several hosts, each with its port, are told apart by all of it.
+        name, _, port = host.rpartition(":") if re.search(r":[0-9]*$", host) else (host, "", "")
+        said |= {"host": name} if name else {}
+        said |= {"port": port} if port else {}
+    if parts.path.strip("/"):
+        said["dbname"] = parts.path.strip("/")
+    known = {
+        name: environment[variable]
+        for name, variable in _WHICH.items()
+        if environment.get(variable)
+    }
+    if "service" in said:
+        # Where that is, a file of libpq's says.
+        return said
+    return known | said
