@@ -24,8 +24,9 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from difflib import unified_diff
+from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -46,6 +47,13 @@ import dtype_sampler.session.parametrization
 import dtype_sampler.session.planning
 import dtype_sampler.session.replay
 from dtype_sampler.commands import main as cli
+
+# Of the group `readers` in pyproject.toml: programs that read what we write. Loaded here, too: what is
+# forgotten and loaded again, as pages go, takes the process along (DuckDB).
+NEEDS = {"docs/how-to/export.md": ("duckdb", "opentelemetry.sdk", "pyarrow")}
+for needed in sorted({name for names in NEEDS.values() for name in names}):
+    with suppress(ModuleNotFoundError):
+        import_module(needed)
 
 try:
     import yaml
@@ -267,10 +275,6 @@ def page(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Page:
     # The pages show a machine without an accelerator.
     monkeypatch.setattr(dtype_sampler.roundtrip.support, "accelerator", lambda: None)
     return Page(pytester, monkeypatch)
-
-
-# Of the group `readers` in pyproject.toml: programs that read what we write.
-NEEDS = {"docs/how-to/export.md": ("duckdb", "opentelemetry.sdk", "pyarrow")}
 
 
 @pytest.mark.skipif(pytest.version_tuple < (9, 0), reason="the pages show what pytest 9 prints")
