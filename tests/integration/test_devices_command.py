@@ -21,8 +21,9 @@ from dtype_sampler.commands.main import main
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import exhaustive
 from dtype_sampler.roundtrip.devices import TorchDevice
-from dtype_sampler.roundtrip.formats import FORMATS, convert
+from dtype_sampler.roundtrip.formats import FORMATS
 from dtype_sampler.roundtrip.model import BROKEN, OK, Survey
+from dtype_sampler.roundtrip.rounding import convert
 from dtype_sampler.roundtrip.support import check_torch
 
 FEW = ("--dtype", "int8", "bfloat16", "float16")

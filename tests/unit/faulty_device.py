@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from dtype_sampler.roundtrip import formats, values
+from dtype_sampler.roundtrip import formats, rounding, values
 from dtype_sampler.roundtrip.devices import poison
 from dtype_sampler.roundtrip.patterns import from_words, name_of, words_of
 
@@ -170,7 +170,7 @@ def quietens_nans(words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def flushes_subnormals(words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     form = values.form_of(dtype)
-    return words if form is None else formats.flush(words, form)
+    return words if form is None else rounding.flush(words, form)
 
 
 def flips_a_byte_at_odd_positions(words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -10,7 +10,7 @@ from faulty_device import FaultyDevice
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtype_sampler.roundtrip import formats, survey, values
+from dtype_sampler.roundtrip import rounding, survey, values
 from dtype_sampler.roundtrip.conversions import wanted
 from dtype_sampler.roundtrip.formats import FORMATS
 from dtype_sampler.roundtrip.known import mark, shipped
@@ -297,7 +297,7 @@ def test_cutting_off_has_the_shape_and_meaning_of_its_docstring():
     given = words_of(
         torch.tensor([0.0, -0.5, 1.5, -(2.0**63), 2.0**64, 2.0**100, math.inf]).double()
     )
-    magnitude, length, negative = formats.truncated(given, double)
+    magnitude, length, negative = rounding.truncated(given, double)
     assert magnitude.tolist() == [0, 0, 1, -(1 << 63), 0, 0, 0]
     assert length.tolist() == [0, 0, 1, 64, 65, 101, 1 << 20]
     assert negative.tolist() == [False, True, False, True, False, False, False]

@@ -18,19 +18,9 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.roundtrip.formats import (
-    FORMATS,
-    Narrowing,
-    boundaries,
-    convert,
-    convert_integers,
-    embeds,
-    flush,
-    format_of,
-    inside,
-    midpoints,
-    steps,
-)
+from dtype_sampler.roundtrip.boundaries import boundaries, inside, midpoints, steps
+from dtype_sampler.roundtrip.formats import FORMATS, embeds, format_of
+from dtype_sampler.roundtrip.rounding import Narrowing, convert, convert_integers, flush
 
 NARROW = [name for name, form in FORMATS.items() if form.bits <= 16]
 FLOAT8 = [name for name, form in FORMATS.items() if form.bits == 8]

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import torch
 
-from dtype_sampler.roundtrip import formats, values
-from dtype_sampler.roundtrip.formats import Format, Narrowing, Rounding
+from dtype_sampler.roundtrip import values
+from dtype_sampler.roundtrip.formats import Format
 from dtype_sampler.roundtrip.judging import Wrong, compared, joined, moved
 from dtype_sampler.roundtrip.model import POLICIES, Policy
 from dtype_sampler.roundtrip.patterns import (
@@ -27,6 +27,7 @@ from dtype_sampler.roundtrip.patterns import (
     tensor_of,
     words_of,
 )
+from dtype_sampler.roundtrip.rounding import STANDARD, Narrowing, Rounding
 from dtype_sampler.roundtrip.trips import Changed, Stay
 
 TWICE = "twice, through float32"
@@ -88,7 +89,7 @@ class Reference:
         for (*pair, _), found in self._edges.items():
             if pair == [dtype, other]:
                 return found.given
-        return self.edges(dtype, other, formats.STANDARD).given
+        return self.edges(dtype, other, STANDARD).given
 
 
 def embedding(stay: Stay, other: torch.dtype, reference: Reference) -> Iterator[Finding | None]:
