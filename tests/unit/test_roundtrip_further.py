@@ -334,7 +334,7 @@ def test_a_view_of_both_parts_is_flipped_in_one():
     from pathlib import Path
 
     from dtype_sampler.roundtrip.devices import TorchDevice
-    from dtype_sampler.roundtrip.trips import Stay
+    from dtype_sampler.roundtrip.stay import Stay
 
     given = from_words(torch.tensor([[0x3F800000, 0x40000000]]), torch.complex64)
     stay = Stay(TorchDevice("cpu"), torch.complex64, Path(), given.view(torch.uint8))

@@ -12,9 +12,9 @@ from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import boundaries, rounding, survey, values
 from dtype_sampler.roundtrip.devices import TorchDevice
 from dtype_sampler.roundtrip.engine import measure
+from dtype_sampler.roundtrip.findings import Log
 from dtype_sampler.roundtrip.formats import FORMATS
 from dtype_sampler.roundtrip.judging import compared
-from dtype_sampler.roundtrip.measuring import Log
 from dtype_sampler.roundtrip.model import BROKEN, EMBEDDING, NARROWING, TRANSPORT, UNSUPPORTED
 from dtype_sampler.roundtrip.patterns import (
     bits_of,

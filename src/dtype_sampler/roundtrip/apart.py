@@ -16,8 +16,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.roundtrip.findings import finished
-from dtype_sampler.roundtrip.measuring import Log, Progress
+from dtype_sampler.roundtrip.findings import Log, finished
+from dtype_sampler.roundtrip.measuring import Progress
 from dtype_sampler.roundtrip.model import CRASHED, Cell, Outcome, Policy, Survey
 from dtype_sampler.roundtrip.patterns import name_of, raw_of
 

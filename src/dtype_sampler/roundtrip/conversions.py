@@ -25,7 +25,7 @@ from dtype_sampler.roundtrip.patterns import (
     tensor_of,
     words_of,
 )
-from dtype_sampler.roundtrip.trips import Stay
+from dtype_sampler.roundtrip.stay import Stay
 
 
 class Wanted(NamedTuple):

@@ -15,7 +15,7 @@ from dtype_sampler.roundtrip.casts import Company, Finding
 from dtype_sampler.roundtrip.conversions import casts_of, defined_in
 from dtype_sampler.roundtrip.judging import Wrong, compared, moved
 from dtype_sampler.roundtrip.patterns import raw_of, taken, tensor_of
-from dtype_sampler.roundtrip.trips import Stay
+from dtype_sampler.roundtrip.stay import Stay
 
 # The arrangements beside the plain one are tried with so many patterns.
 _FEW = 1031

@@ -11,8 +11,8 @@ import torch
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
 from dtype_sampler.roundtrip.devices import Device, TorchDevice, find, peers_of
-from dtype_sampler.roundtrip.findings import finished
-from dtype_sampler.roundtrip.measuring import Log, Measuring, Progress, Unusable
+from dtype_sampler.roundtrip.findings import Log, finished
+from dtype_sampler.roundtrip.measuring import Measuring, Progress, Unusable
 from dtype_sampler.roundtrip.model import (
     ALL_KINDS,
     CLAIMS,

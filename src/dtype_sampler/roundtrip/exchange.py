@@ -17,14 +17,8 @@ import torch
 
 from dtype_sampler.roundtrip.devices import first_line
 from dtype_sampler.roundtrip.patterns import name_of
-from dtype_sampler.roundtrip.trips import (
-    Arrival,
-    Changed,
-    Halves,
-    Stay,
-    Untried,
-    why_untried,
-)
+from dtype_sampler.roundtrip.stay import Arrival, Changed, Halves, Stay
+from dtype_sampler.roundtrip.trips import Untried, why_untried
 
 
 def _from_dlpack(source: Any) -> torch.Tensor:

@@ -582,7 +582,7 @@ POLICIES: Mapping[str, str] = {
     "overflow": "a finite value too large becomes",  # infinity, NaN, the largest finite value
     "infinity": "infinity becomes",  # the same
     "rounding": "rounded",  # once; twice, through float32
-    "direction": "between two powers of two it is rounded",  # as casts._direction says
+    "direction": "between two powers of two it is rounded",  # as probes._direction says
     "negative": "a negative value becomes",  # its magnitude, NaN
     "zero": "zero becomes",  # the smallest value, NaN
     "beyond": "a value out of an integer's range",  # as conversions.open_points says
