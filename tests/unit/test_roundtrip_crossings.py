@@ -11,18 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtype_sampler.roundtrip import rounding, survey, values
+from dtype_sampler.roundtrip.catalogue import CONVERSION, CROSSING
 from dtype_sampler.roundtrip.conversions import wanted
 from dtype_sampler.roundtrip.formats import FORMATS
 from dtype_sampler.roundtrip.known import mark, shipped
-from dtype_sampler.roundtrip.model import (
-    BROKEN,
-    CONVERSION,
-    CROSSING,
-    OK,
-    UNSUPPORTED,
-    Outcome,
-    Survey,
-)
+from dtype_sampler.roundtrip.model import BROKEN, OK, UNSUPPORTED, Outcome, Survey
 from dtype_sampler.roundtrip.patterns import dtypes, from_words, name_of, words_of
 
 FEW = ["bool", "float16", "bfloat16", "float32", "float64", "float8_e5m2", "int8", "uint8", "int32"]

@@ -17,18 +17,8 @@ from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import apart as survey_apart_module
 from dtype_sampler.roundtrip import survey
 from dtype_sampler.roundtrip.apart import survey_apart
-from dtype_sampler.roundtrip.model import (
-    ACCELERATORS,
-    BROKEN,
-    CRASHED,
-    KINDS,
-    OK,
-    TRANSPORT,
-    TRIPS,
-    UNSUPPORTED,
-    Outcome,
-    Survey,
-)
+from dtype_sampler.roundtrip.catalogue import ACCELERATORS, KINDS, TRANSPORT, TRIPS
+from dtype_sampler.roundtrip.model import BROKEN, CRASHED, OK, UNSUPPORTED, Outcome, Survey
 
 USUAL = (
     "bool",

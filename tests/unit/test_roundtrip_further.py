@@ -11,19 +11,9 @@ import torch
 from faulty_device import FaultyDevice
 
 from dtype_sampler.roundtrip import exchange, lazy, survey
+from dtype_sampler.roundtrip.catalogue import EXCHANGE, LAYOUTS, SIZES, TRANSPORT, VIEWS
 from dtype_sampler.roundtrip.known import mark, shipped
-from dtype_sampler.roundtrip.model import (
-    BROKEN,
-    EXCHANGE,
-    LAYOUTS,
-    OK,
-    SIZES,
-    TRANSPORT,
-    UNSTABLE,
-    VIEWS,
-    Outcome,
-    Survey,
-)
+from dtype_sampler.roundtrip.model import BROKEN, OK, UNSTABLE, Outcome, Survey
 from dtype_sampler.roundtrip.patterns import from_words, name_of, words_of
 from dtype_sampler.roundtrip.sizes import numbered
 

@@ -7,19 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from dtype_sampler.roundtrip.causes import with_causes
-from dtype_sampler.roundtrip.model import (
+from dtype_sampler.roundtrip.catalogue import (
     ACCELERATORS,
     ALL_KINDS,
-    BROKEN,
-    CRASHED,
     HOST,
-    KNOWN,
-    OK,
     PEERS,
-    POLICIES,
     TRIP_BY_NAME,
     TRIPS,
+)
+from dtype_sampler.roundtrip.causes import with_causes
+from dtype_sampler.roundtrip.model import (
+    BROKEN,
+    CRASHED,
+    KNOWN,
+    OK,
+    POLICIES,
     UNSUPPORTED,
     VERDICTS,
     Counterexample,

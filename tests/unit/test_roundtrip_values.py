@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import boundaries, rounding, survey, values
+from dtype_sampler.roundtrip.catalogue import EMBEDDING, NARROWING, TRANSPORT
 from dtype_sampler.roundtrip.devices import TorchDevice
 from dtype_sampler.roundtrip.engine import measure
 from dtype_sampler.roundtrip.findings import Log
 from dtype_sampler.roundtrip.formats import FORMATS
 from dtype_sampler.roundtrip.judging import compared
-from dtype_sampler.roundtrip.model import BROKEN, EMBEDDING, NARROWING, TRANSPORT, UNSUPPORTED
+from dtype_sampler.roundtrip.model import BROKEN, UNSUPPORTED
 from dtype_sampler.roundtrip.patterns import (
     bits_of,
     dtypes,

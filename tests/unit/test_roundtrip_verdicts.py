@@ -11,9 +11,10 @@ from faulty_device import FaultyDevice
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dtype_sampler.roundtrip import survey, values
+from dtype_sampler.roundtrip.catalogue import NARROWING, TRANSPORT
 from dtype_sampler.roundtrip.formats import FORMATS
 from dtype_sampler.roundtrip.known import mark, shipped
-from dtype_sampler.roundtrip.model import BROKEN, KNOWN, NARROWING, OK, TRANSPORT, Outcome, Survey
+from dtype_sampler.roundtrip.model import BROKEN, KNOWN, OK, Outcome, Survey
 from dtype_sampler.roundtrip.patterns import from_words, name_of, words_of
 from dtype_sampler.roundtrip.rounding import STANDARD, Narrowing
 

@@ -11,19 +11,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from dtype_sampler.roundtrip.catalogue import EMBEDDING, NARROWING, TRIPS
 from dtype_sampler.roundtrip.causes import with_causes
-from dtype_sampler.roundtrip.model import (
-    BROKEN,
-    EMBEDDING,
-    NARROWING,
-    OK,
-    TRIPS,
-    UNSUPPORTED,
-    Cell,
-    Outcome,
-    Policy,
-    Survey,
-)
+from dtype_sampler.roundtrip.model import BROKEN, OK, UNSUPPORTED, Cell, Outcome, Policy, Survey
 
 
 @dataclass

@@ -33,14 +33,10 @@ from dtype_sampler.roundtrip.attempts import (
     settled,
 )
 from dtype_sampler.roundtrip.casts import Company, Finding, Narrowed, Reference
-from dtype_sampler.roundtrip.devices import Device, TorchDevice
-from dtype_sampler.roundtrip.findings import Log
-from dtype_sampler.roundtrip.model import (
+from dtype_sampler.roundtrip.catalogue import (
     ACCELERATORS,
-    BROKEN,
     COMPILED,
     CONVERSION,
-    CRASHED,
     EMBEDDING,
     EXCHANGE,
     HOST,
@@ -51,9 +47,15 @@ from dtype_sampler.roundtrip.model import (
     SIZES,
     TRANSPORT,
     TRIP_BY_NAME,
+    VIEWS,
+)
+from dtype_sampler.roundtrip.devices import Device, TorchDevice
+from dtype_sampler.roundtrip.findings import Log
+from dtype_sampler.roundtrip.model import (
+    BROKEN,
+    CRASHED,
     UNSUPPORTED,
     UNTRIED,
-    VIEWS,
     Cell,
     Outcome,
     Policy,
