@@ -458,7 +458,7 @@ class Controller:
             self.books.problems.append(f"{path}: can't be written: {error.strerror}")
 
     def _unknown_names(self) -> list[str]:
-        from dtype_sampler.sampling.candidates import unknown_names
+        from dtype_sampler.sampling.naming import unknown_names
 
         labels = [*self.tally.labels, *self._collected, *self.config.stash.get(DECLARED, ())]
         return unknown_names(self.plan.only, labels)

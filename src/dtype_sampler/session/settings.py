@@ -184,7 +184,7 @@ def parse_argnames(names: list[str]) -> tuple[str, ...]:
 
 def parse_only(values: list[str]) -> tuple[str, ...]:
     """The names of every `--dtype-only` given."""
-    from dtype_sampler.sampling.candidates import parse_names
+    from dtype_sampler.sampling.naming import parse_names
 
     return tuple(dict.fromkeys(name for value in values for name in parse_names(value)))
 
