@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from faulty_device import FaultyDevice
+from faulty_device import FaultyDevice, outcome, trips_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,20 +15,11 @@ from dtype_sampler.roundtrip.catalogue import CONVERSION, CROSSING
 from dtype_sampler.roundtrip.conversions import wanted
 from dtype_sampler.roundtrip.formats import FORMATS
 from dtype_sampler.roundtrip.known import mark, shipped
-from dtype_sampler.roundtrip.model import BROKEN, OK, UNSUPPORTED, Outcome, Survey
+from dtype_sampler.roundtrip.model import BROKEN, OK, UNSUPPORTED
 from dtype_sampler.roundtrip.patterns import dtypes, from_words, name_of, words_of
 
 FEW = ["bool", "float16", "bfloat16", "float32", "float64", "float8_e5m2", "int8", "uint8", "int32"]
 FEW += ["complex64"]
-
-
-def outcome(measured: Survey, key: str) -> Outcome:
-    return next(one for one in measured.outcomes if one.key == key)
-
-
-def trips_of(measured: Survey) -> set[str]:
-    """The trips whose faults are news."""
-    return {one.trip for one in mark(measured, shipped()).faults}
 
 
 def test_every_pair_of_dtypes_with_values_is_cast():

@@ -8,25 +8,15 @@ import types
 
 import pytest
 import torch
-from faulty_device import FaultyDevice
+from faulty_device import FaultyDevice, outcome, trips_of
 
 from dtype_sampler.roundtrip import exchange, lazy, survey
 from dtype_sampler.roundtrip.catalogue import EXCHANGE, LAYOUTS, SIZES, TRANSPORT, VIEWS
-from dtype_sampler.roundtrip.known import mark, shipped
-from dtype_sampler.roundtrip.model import BROKEN, OK, UNSTABLE, Outcome, Survey
+from dtype_sampler.roundtrip.model import BROKEN, OK, UNSTABLE
 from dtype_sampler.roundtrip.patterns import from_words, name_of, words_of
 from dtype_sampler.roundtrip.sizes import numbered
 
 FURTHER = [LAYOUTS, VIEWS, SIZES, EXCHANGE]
-
-
-def outcome(measured: Survey, key: str) -> Outcome:
-    return next(one for one in measured.outcomes if one.key == key)
-
-
-def trips_of(measured: Survey) -> set[str]:
-    """The trips whose faults are news."""
-    return {one.trip for one in mark(measured, shipped()).faults}
 
 
 class Copies(FaultyDevice):
