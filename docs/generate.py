@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from dtype_sampler.commands import main as cli
+from dtype_sampler.reports.export.table import COLUMNS
 from dtype_sampler.sampling.candidates import POOLS, family_of
 from dtype_sampler.sampling.rule import RULE_VERSION, choose, circular_order
 from dtype_sampler.session.settings import OPTIONS, Option
@@ -98,6 +99,15 @@ def _what(action: argparse.Action) -> str:
     return f"default: {action.default}" if action.choices else ""
 
 
+def columns() -> Iterator[str]:
+    """The columns of the exported table."""
+    yield "| column | type | what |"
+    yield "| --- | --- | --- |"
+    for one in COLUMNS:
+        kind = f"{one.type}, or null" if one.nullable else one.type
+        yield f"| `{one.name}` | {kind} | {_markdown(one.what)} |"
+
+
 def pools() -> Iterator[str]:
     """The pools that have a name."""
     yield "| pool | dtypes |"
@@ -177,6 +187,7 @@ PARTS: Mapping[str, Callable[[], Iterator[str]]] = {
     "glance": glance,
     "options": options,
     "commands": commands,
+    "columns": columns,
     "pools": pools,
     "golden": golden,
 }

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.session.hooks import (
     dtype_seed_fixture,
+    pytest_addhooks,
     pytest_addoption,
+    pytest_collection_finish,
     pytest_configure,
     pytest_configure_node,
     pytest_fixture_setup,
@@ -30,15 +32,19 @@ from dtype_sampler.session.hooks import (
 if TYPE_CHECKING:
     from dtype_sampler.sampling.sample import DtypeSample
     from dtype_sampler.session.api import random_dtypes
+    from dtype_sampler.session.hookspecs import CellOutcome
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CellOutcome",
     "DtypeSample",
     "DtypeSamplerError",
     "__version__",
     "dtype_seed_fixture",
+    "pytest_addhooks",
     "pytest_addoption",
+    "pytest_collection_finish",
     "pytest_configure",
     "pytest_configure_node",
     "pytest_fixture_setup",
@@ -56,6 +62,7 @@ __all__ = [
 
 _LAZY = {
     "random_dtypes": "dtype_sampler.session.api",
+    "CellOutcome": "dtype_sampler.session.hookspecs",
     "DtypeSample": "dtype_sampler.sampling.sample",
 }
 

@@ -8,6 +8,7 @@ A page is a project in an empty folder. Its blocks are taken in order:
   has none;
 - ini and TOML are read by pytest, strictly; JSON and YAML are parsed, and the commands in a
   workflow are parsed by pytest and by `dtype-sampler`;
+- `sql` is run by test_queries.py, on an exported file and on a server;
 - `text` and `diff` are not checked: they are for what needs more than the tests have. The change
   to transformers' tests is made, and held to two lines, in tests/realworld.
 """
@@ -98,7 +99,12 @@ class Page:
             for command in commands_of(yaml.safe_load(block.text)):
                 self.parse(shlex.split(command, comments=True))
         # Directives of MyST are the matter of `tox run -e docs`.
-        elif block.language not in ("text", "diff", "yaml") and not block.language.startswith("{"):
+        elif block.language not in (
+            "text",
+            "diff",
+            "sql",
+            "yaml",
+        ) and not block.language.startswith("{"):
             raise PageError(f"nothing checks a block of {block.language or 'no language'}")
 
     def aside(self, number: int, name: str, text: str) -> Path:
@@ -263,9 +269,15 @@ def page(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Page:
     return Page(pytester, monkeypatch)
 
 
+# Of the group `readers` in pyproject.toml: programs that read what we write.
+NEEDS = {"docs/how-to/export.md": ("duckdb", "opentelemetry.sdk", "pyarrow")}
+
+
 @pytest.mark.skipif(pytest.version_tuple < (9, 0), reason="the pages show what pytest 9 prints")
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_page(path, page):
+    for name in NEEDS.get(path.relative_to(ROOT).as_posix(), ()):
+        pytest.importorskip(name, reason=f"needs {name}")
     wrong = []
     for number, block in enumerate(blocks(path)):
         try:

@@ -13,7 +13,7 @@ import pytest
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.ledger.outcomes import Tally
 from dtype_sampler.ledger.sqlite import SqliteStore
-from dtype_sampler.session import controller, hooks, trace
+from dtype_sampler.session import controller, hooks, spans, trace
 from dtype_sampler.session.current import running
 from dtype_sampler.session.running import RunningTest
 
@@ -99,7 +99,8 @@ IN_WORKER = [
 
 def test_every_hook_is_guarded():
     assert len(ALL) >= 30
-    for owner, name, _, function in ALL:
+    # Those of spans are there only beside OpenTelemetry: tests/integration/test_spans.py.
+    for owner, name, _, function in (*ALL, *hooks_of(spans.Spans, "spans.Spans")):
         guard = function.__code__.co_qualname.split(".")[-1]
         assert guard == "guard", f"{owner}.{name} may end a session: put @guarded on it"
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import dtype_sampler
-from dtype_sampler import DtypeSample, DtypeSamplerError, __version__, random_dtypes
+from dtype_sampler import CellOutcome, DtypeSample, DtypeSamplerError, __version__, random_dtypes
 
 assert_type(__version__, str)
 assert_type(dtype_sampler.random_dtypes(), DtypeSample[torch.dtype])
@@ -87,3 +87,12 @@ def mistakes(sample: DtypeSample[str]) -> None:
 
 
 error: type[ValueError] = DtypeSamplerError
+
+
+def pytest_dtype_sampler_outcome(config: pytest.Config, outcome: CellOutcome) -> None:
+    assert_type(outcome.label, str)
+    assert_type(outcome.outcome, str)
+    assert_type(outcome.duration, float | None)
+    assert_type(outcome.failure_kind, str | None)
+    assert_type(outcome.run_number, int | None)
+    outcome.seed = 1  # type: ignore[misc]  # what was found out stays

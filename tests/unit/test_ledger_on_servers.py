@@ -77,6 +77,7 @@ SHARED = (
     "test_durations_of_several_ledgers_are_combined",
     "test_what_was_never_measured_is_unknown",
     "test_observations_of_one_test",
+    "test_pages_are_the_run_with_its_failures_whatever_their_size",
     "test_runs_are_numbered_as_they_begin_and_listed_by_their_clocks",
     "test_a_number_is_not_given_again_and_a_given_one_stays",
     "test_an_append_is_done_whole_or_not_at_all",

@@ -261,6 +261,28 @@ def test_what_was_never_measured_is_unknown(path):
         assert store.costs().rest("t", "cpu") is None
 
 
+def test_pages_are_the_run_with_its_failures_whatever_their_size(path):
+    failure = Failure(("OSError",), "gone")
+    seen = [
+        replace(an_outcome(label, "failed", 1001.0, key=key), failure=failure)
+        if label == "a"
+        else an_outcome(label, "passed", 1001.0, key=key, duration=0.5)
+        for key in "tu"
+        for label in "abc"
+    ]
+    record(path, a_run("aaaa"), seen)
+    record(path, a_run("bbbb", 2000.0), [an_outcome("a", "passed", 2001.0)])
+    with opened(path) as store:
+        for most in (1, 4, 6, 7):
+            pages = [*store.pages("aaaa", most)]
+            assert [len(page) for page in pages] == [most] * (6 // most) + [6 % most] * (
+                6 % most > 0
+            )
+            assert sorted((one for page in pages for one in page), key=str) == sorted(seen, key=str)
+        assert [len(page) for page in store.pages("bbbb", 6)] == [1]
+        assert [*store.pages("cccc", 6)] == []
+
+
 def test_observations_of_one_test(path):
     seen = [an_outcome("a", "passed", 1001.0, key=key) for key in ("t", "t2")]
     seen.append(an_outcome("a", "failed", 1002.0, key="t", device="cuda"))

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dtype_sampler.commands import bisect, known_failures, report
+from dtype_sampler.commands import bisect, export, known_failures, report
 from dtype_sampler.commands.exits import ERROR, FINE
 from dtype_sampler.commands.output import say
 from dtype_sampler.errors import DtypeSamplerError
@@ -116,6 +116,14 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     ledger(sub)
     known_failures.add_arguments(sub)
+    sub = command(
+        "export",
+        lambda options: export.run(options, lambda: _open(options.ledger)),
+        "write what came of each cell in each run, a row each, for other programs",
+        "dtype-sampler export --format=parquet --since last -o cells.parquet",
+    )
+    ledger(sub)
+    export.add_arguments(sub)
     sub = command(
         "bisect",
         lambda options: bisect.run(options, lambda: _open(options.ledger)),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.reports.words import visible
@@ -28,19 +30,68 @@ class Coloured(str):
 def write(shown: str, output: Path | None) -> None:
     """Write what a command shows to a file, or to standard output. Raises DtypeSamplerError."""
     if output is None:
-        try:
+        with _standard_output():
             say(shown)
             sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            drop_output()
-            raise DtypeSamplerError(f"the output can't be written: {error.strerror}") from None
         return
     try:
         output.write_text(shown, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise DtypeSamplerError(f"{output}: can't be written: {error.strerror}") from None
+
+
+def write_lines(lines: Iterable[str], output: Path | None) -> None:
+    """Write lines of ASCII as they come, with their ends. Raises DtypeSamplerError."""
+    if output is None:
+        with _standard_output():
+            sys.stdout.writelines(lines)
+            sys.stdout.flush()
+        return
+    with binary(output) as file:
+        file.writelines(line.encode() for line in lines)
+
+
+@contextmanager
+def binary(output: Path | None) -> Iterator[IO[bytes]]:
+    """A place to write to: a file, or standard output. Raises DtypeSamplerError.
+
+    A file is there whole or not at all: until all is written, what was there before stays.
+    """
+    if output is None:
+        with _standard_output():
+            yield sys.stdout.buffer
+            sys.stdout.flush()
+        return
+    try:
+        # What a link leads to; and a pipe or a device is what it is, and stays.
+        place = output.resolve()
+        if place.exists() and not place.is_file():
+            with place.open("wb") as file:
+                yield file
+            return
+        part = place.with_name(f"{place.name}.{os.getpid()}.part")
+        try:
+            with part.open("wb") as file:
+                yield file
+            part.replace(place)
+        finally:
+            with suppress(OSError):
+                part.unlink()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise DtypeSamplerError(f"{output}: can't be written: {error.strerror or error}") from None
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop_output()
+        raise DtypeSamplerError(f"the output can't be written: {error.strerror}") from None
 
 
 def can_write(output: Path | None, characters: str) -> bool:

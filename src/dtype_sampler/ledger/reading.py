@@ -6,8 +6,9 @@ same. Text is compared by its bytes: SQLite does so, and the columns of a server
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from dtype_sampler.ledger.costs import Costs, Name, estimate
@@ -47,9 +48,11 @@ from dtype_sampler.ledger.rows import (
     number,
     observed_of,
     run_of,
+    shown,
     test_of,
     text,
 )
+from dtype_sampler.ledger.store import LedgerError
 from dtype_sampler.sampling.lanes import Lane
 from dtype_sampler.sampling.plan import History
 from dtype_sampler.sampling.rule import MAX_SEED
@@ -110,6 +113,16 @@ _FAILING = (
     " LEFT JOIN failures ON failures.cell = cells.id AND failures.run = failed_run"
     " LEFT JOIN kinds ON kinds.id = failures.kind WHERE verdict = ?"
     " ORDER BY key, verdict_at, label, device"
+)
+
+# Of a run, in the order of its cells, from behind one on.
+_PAGE = (
+    "SELECT observations.cell, key, label, tests.device, nodeid, outcome, started, observations.at,"
+    " duration, kinds.kind, message FROM observations JOIN runs ON runs.id = observations.run"
+    " JOIN cells ON cells.id = observations.cell JOIN tests ON tests.id = test"
+    " LEFT JOIN failures ON failures.cell = observations.cell AND failures.run = observations.run"
+    " LEFT JOIN kinds ON kinds.id = failures.kind"
+    " WHERE uid = ? AND observations.cell > ? ORDER BY observations.cell LIMIT ?"
 )
 
 
@@ -219,6 +232,24 @@ class SqlReader:
         )
         return self._all(lambda row: observed_of(row, NUMBERED), rows)
 
+    def pages(self, uid: str, most: int) -> Iterator[list[Observed]]:
+        """What came of a run's cells, and in which way they failed, at most *most* at a time.
+
+        Each page is read by itself: who takes long over it keeps no writer waiting. Raises
+        LedgerError if the run is folded away in between.
+        """
+        last, more = -1, True
+        while more:
+            rows = self._rows(_PAGE, uid, last, most + 1)
+            if not rows and last >= 0:
+                gone = f"run {shown(uid)} was folded away while it was read: try again"
+                raise LedgerError(f"{self.engine.name}: {gone}")
+            more = len(rows) > most
+            rows = rows[:most]
+            if rows:
+                last = rows[-1][0]
+                yield self._all(_observed_of, rows)
+
     def failures(self, key: str | None = None, *, last: bool = False) -> list[FailureRecord]:
         """How cells failed, of one test or of all: in the whole runs, and in each one's last.
 
@@ -309,6 +340,13 @@ class SqlReader:
             *(key, device, newest),
         )
         return self._all(_seed_of, reversed(rows))
+
+
+def _observed_of(row: Sequence[Any]) -> Observed:
+    """row: the cell's id, what `observed_of` takes, kind and message of its failure, if any."""
+    _, *said, kind, message = row
+    one = observed_of(said, NUMBERED)
+    return one if kind is None else replace(one, failure=failure_of(kind, message))
 
 
 def _names_of(row: Sequence[Any]) -> tuple[str, str, str]:

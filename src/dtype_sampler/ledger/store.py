@@ -5,7 +5,7 @@ A store in tables is `sql.SqlStore`; one file per machine is what there is (`sql
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -70,6 +70,13 @@ class Store(Protocol):
 
     def observations(self, uid: str, key: str | None = None) -> list[Observed]:
         """What came of a run's cells, of one test or of all, if the run is not folded away."""
+
+    def pages(self, uid: str, most: int) -> Iterator[Sequence[Observed]]:
+        """What came of a run's cells, and in which way they failed, at most *most* at a time.
+
+        Each page is read by itself: who takes long over it keeps no writer waiting. Raises
+        LedgerError if the run is folded away in between.
+        """
 
     def failures(self, key: str | None = None, *, last: bool = False) -> list[FailureRecord]:
         """How cells failed, of one test or of all: in the whole runs, and in each one's last.

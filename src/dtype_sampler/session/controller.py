@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,15 +16,10 @@ import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.outcomes import (
-    CRASHED,
-    FAILED,
-    SUSPECT,
     Cell,
     Finished,
-    Observation,
     Tally,
     blamed,
-    failure_on_wire,
     heavier,
 )
 from dtype_sampler.paths import DEFAULT_LEDGER
@@ -41,14 +38,16 @@ from dtype_sampler.session.expected import KNOWN
 from dtype_sampler.session.faults import LOST, guarded, told
 from dtype_sampler.session.known import Compared, compare
 from dtype_sampler.session.nodeids import argument_of_nodeid
+from dtype_sampler.session.observing import is_of_a_test, observation_of, records_of
 from dtype_sampler.session.settings import INI, Settings
 from dtype_sampler.session.subtests import name_dtypes
+from dtype_sampler.session.telling import Listeners
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.ledger.coverage import Coverage
     from dtype_sampler.ledger.failures import Failure
-    from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
+    from dtype_sampler.ledger.records import Observed, RunRecord
 
 # Characters of a command line that the ledger keeps: it may name thousands of tests.
 _LONGEST = 10_000
@@ -59,10 +58,6 @@ DECLARED = pytest.StashKey[list[str]]()
 # The arguments of this process's tests, as `parametrization.Parametrizations` has them.
 ARGUMENTS = pytest.StashKey[dict[str, bool]]()
 ARGUMENTS_WIRE = f"{WIRE}_arguments"
-
-_PHASES = ("setup", "call", "teardown")
-# xdist reports a test whose worker died with this phase.
-_CRASH = "???"
 
 
 class Controller:
@@ -85,6 +80,7 @@ class Controller:
         self.books = None if idle else books
         if self.books is not None:
             config.add_cleanup(self.books.close)
+        self._listeners = Listeners(config)
         self._idle = idle
         self._pid = os.getpid()
         # The node ids of what ran, was skipped or deselected: no test that is gone.
@@ -168,7 +164,7 @@ class Controller:
     @pytest.hookimpl(tryfirst=True)
     @guarded
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if not _is_of_a_test(report) or report.nodeid in self._lost:
+        if not is_of_a_test(report) or report.nodeid in self._lost:
             return
         nodeid = report.nodeid
         if not hasattr(report, LOST):
@@ -192,7 +188,7 @@ class Controller:
                 self._remember_seed()
                 self._begin_books(payload)
         try:
-            observation = _observation(report, payload)
+            observation = observation_of(report, payload)
             finished = self.tally.add(nodeid, observation)
         except Exception:
             self._lose(nodeid)
@@ -202,7 +198,7 @@ class Controller:
                 sure, doubtful = blamed(observation)
                 blame = {"under_test": sure, "one_of": doubtful}
                 self._add_replay(report, payload | blame, ended=not observation.subtest)
-        if self.books is None:
+        if self.books is None and not self._listeners.there:
             return
         self._met.add(nodeid)
         if payload is not None and report.when == "call" and not observation.subtest:
@@ -215,12 +211,25 @@ class Controller:
                 left = sample["declared"] if sample["left"] is None else sample["left"]
                 reach = self._reach.setdefault((sample["key"], sample["device"]), {})
                 reach.update(dict.fromkeys(left))
-            self._record(finished, self.books.now(), came_to_end=nodeid in self._came_to_end)
+            seen = self._record(finished, came_to_end=nodeid in self._came_to_end)
+            self._tell(finished, seen, observation.worker)
 
-    def _record(self, finished: Finished, now: float, *, came_to_end: bool) -> None:
-        assert self.books is not None
-        started = now if self.books.run is None else self.books.run.started
-        self.books.record(*_records(finished, started, now, came_to_end=came_to_end))
+    def _record(self, finished: Finished, *, came_to_end: bool) -> list[Observed]:
+        """Write down what a test that has ended has come to."""
+        now = time.time() if self.books is None else self.books.now()
+        run = None if self.books is None else self.books.run
+        started = now if run is None else run.started
+        tests, seen = records_of(finished, started, now, came_to_end=came_to_end)
+        if self.books is not None:
+            self.books.record(tests, seen)
+        return seen
+
+    def _tell(self, finished: Finished, seen: Sequence[Observed], worker: str = "") -> None:
+        """Others than the ledger. After it, as nobody knows how long they take."""
+        if self._listeners.there:
+            books = self.books
+            run, number = (None, None) if books is None else (books.run, books.number)
+            self._listeners.tell(seen, finished, self.plan, self._strategy, run, number, worker)
 
     def _with_repetitions(self, nodeid: str, finished: Finished) -> Finished:
         """A cell that several items speak of, as repetitions of a test do, has the worst of it."""
@@ -360,17 +369,23 @@ class Controller:
             with told(self.config, "comparing with the baseline"):
                 self._compared = compare(self.plan, self.tally)
             self._gate_mended(session)
+        late: list[tuple[Finished, list[Observed]]] = []
+        with told(self.config, "closing the books"):
+            if self.books is not None or self._listeners.there:
+                late += [(one, self._record(one, came_to_end=False)) for one in left]
         if self.books is not None:
-            with told(self.config, "closing the books"):
-                now = self.books.now()
-                for finished in left:
-                    self._record(finished, now, came_to_end=False)
             with told(self.config, "closing the books"):
                 self.books.measure(
                     took=self._meter.took, others=self._meter.others, predicted=self._predicted
                 )
                 self.books.end(self._met)
             self._gate(session)
+        with told(self.config, "telling what has not ended"):
+            for finished, seen in late:
+                self._tell(finished, seen)
+        if not self.config.pluginmanager.has_plugin("terminalreporter"):
+            for line in self._listeners.lines(tracebacks=False):
+                print(line, file=sys.stderr)  # noqa: T201  # there is no summary
 
     def _gate_mended(self, session: pytest.Session) -> None:
         mended = self._compared is None or self._compared.mended
@@ -502,6 +517,10 @@ class Controller:
             for message in self._unmatched_argnames():
                 message = f"{terminal.SECTION}: dtype_sampler_argnames: {message}"
                 terminalreporter.write_line(message, yellow=True)
+        with told(self.config, "showing what hooks raised"):
+            verbosity = self.config.get_verbosity()
+            for line in self._listeners.lines(tracebacks=verbosity >= 2):
+                terminalreporter.write_line(line, yellow=True)
         for message in self._unknown:
             terminalreporter.write_line(f"ERROR: --dtype-only: {message}", red=True)
 
@@ -555,56 +574,6 @@ def open_books(config: pytest.Config, settings: Settings) -> Books | None:
     return Books(path, named=settings.ledger is not None, keep=settings.ledger_runs)
 
 
-def _records(
-    finished: Finished, started: float, now: float, *, came_to_end: bool
-) -> tuple[list[TestRecord], list[Observed]]:
-    """What the ledger is told of a test that has ended.
-
-    started: of the run. came_to_end: it passed, so that it has asked for all it asks for.
-    """
-    from dtype_sampler.ledger.costs import durations, lasted
-    from dtype_sampler.ledger.records import Observed, TestRecord
-
-    took, rests = durations(finished)
-    tests: dict[tuple[str, str], TestRecord] = {}
-    for sample in finished.samples:
-        key, device = sample["key"], sample["device"]
-        before = tests.get((key, device))
-        declared = (*(before.declared if before else ()), *sample["declared"])
-        whole = came_to_end if sample["whole"] is None else sample["whole"]
-        whole = whole and (before is None or before.is_whole)
-        tests[key, device] = TestRecord(
-            key,
-            device,
-            tuple(dict.fromkeys(declared)),
-            now,
-            max(sample["k"], before.k if before else 0),
-            tuple(sample["always"]),
-            whole_at=now if whole else 0.0,
-            arguments=max(sample["arguments"], before.arguments if before else 1),
-            circle=before.circle if before else sample["circle"],
-            rests=lasted(started, rests.get((key, device))),
-        )
-    marked = {
-        Cell(sample["key"], label, sample["device"])
-        for sample in finished.samples
-        for label in sample.get("skipped", ())
-    }
-    seen = [
-        Observed(
-            cell,
-            # No node id for what a mark skips: nothing ran it.
-            "" if cell in marked else finished.nodeid,
-            outcome,
-            now,
-            took.get(cell),
-            finished.failures.get(cell) if outcome in (FAILED, CRASHED, SUSPECT) else None,
-        )
-        for cell, outcome in finished.cells.items()
-    ]
-    return list(tests.values()), seen
-
-
 def _cells_under_test(payload: dict[str, Any]) -> list[Cell]:
     return [
         Cell(sample["key"], label, sample["device"])
@@ -612,42 +581,6 @@ def _cells_under_test(payload: dict[str, Any]) -> list[Cell]:
         for label in sample["entered"]
         if label in payload["under_test"]
     ]
-
-
-def _is_of_a_test(report: object) -> bool:
-    """Whether a report is of pytest's or xdist's kind: plugins report things of their own too."""
-    return (
-        isinstance(getattr(report, "nodeid", None), str)
-        and getattr(report, "when", None) in (*_PHASES, _CRASH)
-        and isinstance(getattr(report, "outcome", None), str)
-    )
-
-
-def _observation(report: pytest.TestReport, payload: dict[str, Any] | None) -> Observation:
-    # pytest 9 and pytest-subtests both say by a context that a report is a subtest's.
-    subtest = hasattr(getattr(report, "context", None), "kwargs")
-    # To the books, what is known to fail has failed, whatever pytest is told of it.
-    known = hasattr(report, KNOWN)
-    outcome: str = "failed" if known else report.outcome
-    rerun = outcome == "rerun"
-    if payload is not None and (rerun or outcome == "failed") and not subtest:
-        # What made it fail on the way here are its subtests, which have their own reports.
-        outcome = payload.get("outcome", outcome)
-    xfail = hasattr(report, "wasxfail") and not known
-    if xfail and str(report.wasxfail).removeprefix("reason: ").startswith("[NOTRUN]"):
-        # `xfail(run=False)`: pytest calls it an expected failure, though nothing has run.
-        xfail = False
-    worker = getattr(getattr(getattr(report, "node", None), "gateway", None), "id", "")
-    return Observation(
-        when="crash" if report.when not in _PHASES else report.when,
-        outcome=outcome,
-        xfail=xfail,
-        subtest=subtest,
-        samples=payload,
-        rerun=rerun,
-        worker=worker,
-        failure=failure_on_wire((payload or {}).get("failure")),
-    )
 
 
 def _sections_hidden(config: pytest.Config) -> bool:

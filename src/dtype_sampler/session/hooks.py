@@ -5,6 +5,7 @@ Rooms are imported where a hook needs them, so that a run without dtypes does no
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -44,6 +45,13 @@ EXECUTIONS = pytest.StashKey[int]()
 CLOCK = pytest.StashKey[Callable[[], float]]()
 ASKING = pytest.StashKey[dict[tuple[int, str], bool]]()
 OTHERS = pytest.StashKey[bool]()
+
+
+@guarded
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from dtype_sampler.session import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 @guarded
@@ -226,6 +234,20 @@ def pytest_make_collect_report(
     return report
 
 
+@guarded
+def pytest_collection_finish(session: pytest.Session) -> None:
+    _follow_spans(session.config)
+
+
+def _follow_spans(config: pytest.Config) -> None:
+    """Where somebody traces, which takes OpenTelemetry, tell the spans of dtypes."""
+    if "opentelemetry.trace" in sys.modules and PLAN in config.stash:
+        from dtype_sampler.session.spans import Spans
+
+        if not config.pluginmanager.has_plugin(Spans.NAME):
+            config.pluginmanager.register(Spans(config), Spans.NAME)
+
+
 class Outermost:
     """The plugin's part in the choice among items: it begins before all others', and ends last."""
 
@@ -317,6 +339,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     from dtype_sampler.sampling.stopwatch import Stopwatch
     from dtype_sampler.session.running import RunningTest
 
+    # A fixture may have imported it.
+    _follow_spans(item.config)
     stash = item.config.stash
     stash[EXECUTIONS] = stash.get(EXECUTIONS, 0) + 1
     nodeid = _replayable(item)

@@ -65,6 +65,7 @@ class RunningTest:
         "examples",
         "execution",
         "full",
+        "handed_out",
         "nodeid",
         "phase",
         "plan",
@@ -98,6 +99,8 @@ class RunningTest:
         self.under_test = UnderTest(None if note is None else self._noted, self.watch)
         self.examples = Examples(self.under_test)
         self.execution = execution
+        # Called with a sample and a label of it, each time that it is handed out.
+        self.handed_out: Callable[[SampleRecord, str], object] | None = None
         # Setup, call or teardown; known only where somebody takes note of it.
         self.phase = "setup"
         # Counts from 1 on, once an attempt has begun.
@@ -185,6 +188,8 @@ class RunningTest:
         self.watch.item(own.took, label)
         # The test itself is the loop here: it is there as long as the attempt lasts.
         self.under_test.enter(self, label)
+        if self.handed_out is not None:
+            self.handed_out(own, label)
 
     def prime(self) -> None:
         """Seed the global generators before the test's own setup, unless that is switched off."""
@@ -329,6 +334,8 @@ class RunningTest:
             taken.entered[label] = None
             if not test.examples.drawing:
                 test._start(taken, loop, label)  # noqa: SLF001  # of its own kind
+            if test.handed_out is not None:
+                test.handed_out(taken, label)
             test.under_test.enter(loop, label, taken, since)
             return test.under_test
 

@@ -127,12 +127,12 @@ def _places_for_skipped(patch: pytest.MonkeyPatch) -> None:
 
 
 def _expected_though_not_run(patch: pytest.MonkeyPatch) -> None:
-    told = controller._observation
+    told = controller.observation_of
 
     def observation(report: Any, payload: Any) -> Any:
         return replace(told(report, payload), xfail=hasattr(report, "wasxfail"))
 
-    patch.setattr(controller, "_observation", observation)
+    patch.setattr(controller, "observation_of", observation)
 
 
 def _no_doubt(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""The ledger as a table for other programs: one row an observation."""

@@ -1,0 +1,112 @@
+"""pytest's reports -> what the fold and the books are told of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dtype_sampler.ledger.outcomes import (
+    CRASHED,
+    FAILED,
+    SUSPECT,
+    Cell,
+    Finished,
+    Observation,
+    failure_on_wire,
+)
+from dtype_sampler.session.expected import KNOWN
+
+if TYPE_CHECKING:
+    import pytest
+
+    from dtype_sampler.ledger.records import Observed, TestRecord
+
+_PHASES = ("setup", "call", "teardown")
+# xdist reports a test whose worker died with this phase.
+_CRASH = "???"
+
+
+def is_of_a_test(report: object) -> bool:
+    """Whether a report is of pytest's or xdist's kind: plugins report things of their own too."""
+    return (
+        isinstance(getattr(report, "nodeid", None), str)
+        and getattr(report, "when", None) in (*_PHASES, _CRASH)
+        and isinstance(getattr(report, "outcome", None), str)
+    )
+
+
+def observation_of(report: pytest.TestReport, payload: dict[str, Any] | None) -> Observation:
+    """What one report says. payload: the report's own, as `RunningTest.to_wire` makes it."""
+    # pytest 9 and pytest-subtests both say by a context that a report is a subtest's.
+    subtest = hasattr(getattr(report, "context", None), "kwargs")
+    # To the books, what is known to fail has failed, whatever pytest is told of it.
+    known = hasattr(report, KNOWN)
+    outcome: str = "failed" if known else report.outcome
+    rerun = outcome == "rerun"
+    if payload is not None and (rerun or outcome == "failed") and not subtest:
+        # What made it fail on the way here are its subtests, which have their own reports.
+        outcome = payload.get("outcome", outcome)
+    xfail = hasattr(report, "wasxfail") and not known
+    if xfail and str(report.wasxfail).removeprefix("reason: ").startswith("[NOTRUN]"):
+        # `xfail(run=False)`: pytest calls it an expected failure, though nothing has run.
+        xfail = False
+    worker = getattr(getattr(getattr(report, "node", None), "gateway", None), "id", "")
+    return Observation(
+        when="crash" if report.when not in _PHASES else report.when,
+        outcome=outcome,
+        xfail=xfail,
+        subtest=subtest,
+        samples=payload,
+        rerun=rerun,
+        worker=worker,
+        failure=failure_on_wire((payload or {}).get("failure")),
+    )
+
+
+def records_of(
+    finished: Finished, started: float, now: float, *, came_to_end: bool
+) -> tuple[list[TestRecord], list[Observed]]:
+    """What the ledger is told of a test that has ended.
+
+    started: of the run. came_to_end: it passed, so that it has asked for all it asks for.
+    """
+    from dtype_sampler.ledger.costs import durations, lasted
+    from dtype_sampler.ledger.records import Observed, TestRecord
+
+    took, rests = durations(finished)
+    tests: dict[tuple[str, str], TestRecord] = {}
+    for sample in finished.samples:
+        key, device = sample["key"], sample["device"]
+        before = tests.get((key, device))
+        declared = (*(before.declared if before else ()), *sample["declared"])
+        whole = came_to_end if sample["whole"] is None else sample["whole"]
+        whole = whole and (before is None or before.is_whole)
+        tests[key, device] = TestRecord(
+            key,
+            device,
+            tuple(dict.fromkeys(declared)),
+            now,
+            max(sample["k"], before.k if before else 0),
+            tuple(sample["always"]),
+            whole_at=now if whole else 0.0,
+            arguments=max(sample["arguments"], before.arguments if before else 1),
+            circle=before.circle if before else sample["circle"],
+            rests=lasted(started, rests.get((key, device))),
+        )
+    marked = {
+        Cell(sample["key"], label, sample["device"])
+        for sample in finished.samples
+        for label in sample.get("skipped", ())
+    }
+    seen = [
+        Observed(
+            cell,
+            # No node id for what a mark skips: nothing ran it.
+            "" if cell in marked else finished.nodeid,
+            outcome,
+            now,
+            took.get(cell),
+            finished.failures.get(cell) if outcome in (FAILED, CRASHED, SUSPECT) else None,
+        )
+        for cell, outcome in finished.cells.items()
+    ]
+    return list(tests.values()), seen
