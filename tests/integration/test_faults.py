@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 import pytest
 
 from dtype_sampler.ledger.books import Books
-from dtype_sampler.ledger.outcomes import Tally
 from dtype_sampler.ledger.sqlite import SqliteStore
+from dtype_sampler.ledger.tally import Tally
 from dtype_sampler.session import controller, hooks, spans, trace
 from dtype_sampler.session.current import running
 from dtype_sampler.session.running import RunningTest

@@ -8,6 +8,7 @@ may do is bounded by `guard`, and what it holds that none can is found by `damag
 `postgres` is that of one project on a server: `connecting` connects, `server_schema` has its
 tables, and `server` makes them and looks after them. `secrets` keeps passwords out of all that is
 told.
+`outcomes` says what one test's reports come to, cell by cell, and `tally` those of a run.
 `books` writes a run down as it goes on, with a `journal` of what has just ended, and `origin` says
 where a run comes from. `coverage` says what all of it comes to, and `outlook` what the next runs
 will come to.

@@ -15,13 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.outcomes import (
-    Cell,
-    Finished,
-    Tally,
-    blamed,
-    heavier,
-)
+from dtype_sampler.ledger.outcomes import Cell, blamed, heavier
+from dtype_sampler.ledger.tally import Finished, Tally
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.sampling.steering import Steered

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
+from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell
+from dtype_sampler.ledger.tally import Tally
 from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
 from dtype_sampler.sampling.axes import by_value
 from dtype_sampler.sampling.budget import spell, spell_up

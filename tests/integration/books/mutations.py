@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from books import suites
-from dtype_sampler.ledger import outcomes, records
+from dtype_sampler.ledger import outcomes, records, tally
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.sampling import lanes
 from dtype_sampler.session import (
@@ -57,14 +57,14 @@ def _one_attempt(patch: pytest.MonkeyPatch) -> None:
 
 def _phases_begin_attempts(patch: pytest.MonkeyPatch) -> None:
     """A setup clears what was there, whichever attempt it belongs to."""
-    add = outcomes.Tally.add
+    add = tally.Tally.add
 
     def forgetful(self: Any, nodeid: str, observation: Any) -> Any:
         if observation.when == "setup":
             self.drop(nodeid)
         return add(self, nodeid, observation)
 
-    patch.setattr(outcomes.Tally, "add", forgetful)
+    patch.setattr(tally.Tally, "add", forgetful)
     # And the test's own report does not say again what its subtests said.
     patch.setattr(outcomes, "_with_lost", lambda observations, _: observations)
 
@@ -83,7 +83,7 @@ def _last_word(patch: pytest.MonkeyPatch) -> None:
         self._cells.update(finished.cells)
         return finished
 
-    patch.setattr(outcomes.Tally, "_settle", settle)
+    patch.setattr(tally.Tally, "_settle", settle)
 
 
 def _no_traces(patch: pytest.MonkeyPatch) -> None:
