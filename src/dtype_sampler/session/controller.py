@@ -1,4 +1,7 @@
-"""The hooks of the process that sees every report: the only one, or xdist's controller."""
+"""The hooks of the process that sees every report: the only one, or xdist's controller.
+
+Long, as what a dozen hooks see of a run is put together in one object.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Items that stand for one dtype each: made by the marker, or found in an existing suite.
 
 The pytest side of `selection`: reads markers, `Metafunc` and `callspec`.
+
+Long, as markers and found parametrizations end in the same groups, and items are members of these.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Options, environment and ini keys -> one frozen `Settings`. Knows neither pytest nor torch."""
+"""Options, environment and ini keys -> one frozen `Settings`. Knows neither pytest nor torch.
+
+Long, as each option is one row of one table, with its parser beside it.
+"""
 
 from __future__ import annotations
 
