@@ -93,7 +93,7 @@ def _run(suite: Path, arguments: tuple[str, ...], round_number: int) -> Usage:
 
 
 def _fill(path: Path, runs: int, tell: Callable[[str], None]) -> tuple[list[float], int]:
-    """Write *runs* runs; returns the times of single transactions in us, and the size of the file."""
+    """Write *runs* runs; returns what single transactions took in us, and the file's size."""
     store = SqliteStore.open(path, create=True)
     times = []
     for number in range(runs):
