@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 
-from dtype_sampler.errors import DtypeSamplerError, unknown
+from dtype_sampler.errors import DtypeSamplerError
 
 IEEE_754 = "IEEE 754-2019, table 3.5"
 BFLOAT16 = "binary32 without the low 16 bits: Intel, BFLOAT16 - Hardware Numerics Definition, 2018"
@@ -167,14 +167,6 @@ FORMATS: Mapping[str, Format] = {
         Format("float8_e8m0fnu", 8, 0, 127, "all ones", OCP_MX, signed=False, zero=False),
     )
 }
-
-
-def format_of(dtype: torch.dtype | str) -> Format:
-    """The format of a dtype, or of its name. Raises DtypeSamplerError if it has none here."""
-    name = str(dtype).removeprefix("torch.")
-    if name not in FORMATS:
-        raise DtypeSamplerError(unknown("floating-point format", name, tuple(FORMATS)))
-    return FORMATS[name]
 
 
 def embeds(source: Format, target: Format) -> bool:

@@ -1,6 +1,8 @@
 """The pytest hooks. Each is a doorway: it takes pytest's objects, calls one room, and returns.
 
 Rooms are imported where a hook needs them, so that a run without dtypes does not pay for them.
+
+Long, as all hooks of a process are here, with the keys of the stash by which they tell each other.
 """
 
 from __future__ import annotations
