@@ -131,6 +131,8 @@ def draw_terminal(folder: Path) -> None:
     # An address, a temporary folder and the plugins of this environment say nothing to others.
     hidden = ("rootdir:", "plugins:", "random_dtypes = ")
     text = "\n".join(line for line in lines if not line.startswith(hidden)).strip()
+    # Nor that they were left out.
+    text = re.sub(r"( -p no:\w+)+$", "", text, flags=re.MULTILINE)
     shown = re.sub(r"\n\n\n+", "\n\n", text).splitlines()
     (HERE / "terminal.svg").write_text(terminal(shown), encoding="utf-8")
 

@@ -327,6 +327,8 @@ class TestLayers:
     monkeypatch.chdir(clone.folder.parent)
     code, out, err = bisect(key, "--ledger", "sub/" + LEDGER)
     assert (code, culprit(out)) == (0, clone.commits[2]), err
+    # What is to be pasted is named as seen from here.
+    assert out.endswith(f'\npytest "sub/{item}" --dtype-seed=13 --dtype-only=bf16\n')
 
 
 def test_what_a_replay_leaves_is_not_in_the_way(made, bisect):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -108,6 +109,73 @@ def test_a_table_of_modules_and_folders(ledger, cli, tmp_path):
     code, _, err = cli("report", "--by=dtype")
     assert code == 1
     assert "argument --by: invalid choice: 'dtype'" in err
+
+
+def test_just_what_fails_and_just_some_modules(tmp_path, cli):
+    """With totals by dtype and by module, and a crash that says so."""
+    path = tmp_path / "many.sqlite"
+    store = SqliteStore.open(path, create=True)
+    store.open_run(RunRecord("u", 1.0, 1, "given", "rotate"))
+    outcomes = {"a/test_x.py::t": "pf", "a/test_x.py::u": "cp", "b/test_y.py::t": "p"}
+    words = {"p": "passed", "f": "failed", "c": "crashed"}
+    for key, letters in outcomes.items():
+        seen = [
+            Observed(Cell(key, label, "cpu"), key, words[one], 2.0)
+            for label, one in zip(("float16", "float32"), letters, strict=False)
+        ]
+        store.append("u", [TestRecord(key, "cpu", ("float16", "float32"), 1.0, 2)], seen)
+    store.close()
+    report = partial(cli, "report", "--ledger", path)
+    _, out, _ = report()
+    lines = out.splitlines()
+    assert lines[0] == "5 of 6 cells covered (83.33 %), 1 never ran, 1 failing, 1 crashed"
+    for told in (
+        ["covered  failing  crashed  never ran  dtype"],
+        [" 3 of 3        0        1          0  float16"],
+        [" 2 of 3        1        0          1  float32"],
+        ["covered  failing  crashed  never ran  module"],
+        [" 4 of 4        1        1          0  a/test_x.py"],
+        [" 1 of 2        0        0          1  b/test_y.py"],
+        ["covered  test, the worst first", "  100 %  a/test_x.py::t (cpu)"],
+        [
+            "  100 %  a/test_x.py::u (cpu)",
+            "         crashed: float16",
+            "   50 %  b/test_y.py::t (cpu)",
+        ],
+    ):
+        assert "\n".join(told) in out
+    assert out.index("dtype\n") < out.index("module\n") < out.index("test, the worst first\n")
+    _, out, _ = report("--format=markdown")
+    assert "| 100 % | a/test\\_x.py::u (cpu) | crashed: float16 |" in out
+    _, out, _ = report("--failing")
+    assert out.splitlines()[0] == lines[0]
+    assert out.splitlines()[-5:] == [
+        "covered  test, the worst first",
+        "  100 %  a/test_x.py::t (cpu)",
+        "         failing: float32",
+        "  100 %  a/test_x.py::u (cpu)",
+        "         crashed: float16",
+    ]
+    assert "test_y" not in report("--failing", "--format=markdown")[1]
+    shown = json.loads(report("--failing", "--format=json")[1])
+    assert [test["key"] for test in shown["tests"]] == ["a/test_x.py::t", "a/test_x.py::u"]
+    assert shown["summary"]["cells"] == 6
+    # A gate is for what is not failing, too.
+    code, _, err = report("--failing", "--fail-under=99")
+    assert code == 2
+    assert "1 is missing:\n  b/test_y.py::t float32 (cpu): never ran\n" in err
+    assert report("--failing", "--module=b")[1].endswith("\n\nNo cell is failing.\n")
+    assert "No cell is failing." in report("--failing", "--module=b", "--format=markdown")[1]
+    for module in ("b", "b/", "./b/test_y.py", "test_y.py", "*_y*"):
+        _, out, _ = report("--module", module)
+        assert out.startswith("1 of 2 cells covered")
+        # One module, and one test: its own lines say all there is.
+        assert "module\n" not in out
+        assert "dtype\n" not in out
+    assert report("--module=a", "--module=b")[1].startswith("5 of 6 cells")
+    code, _, err = report("--module=a", "--module=c", "--fail-under=1")
+    assert code == 2
+    assert "is missed: the ledger knows no test in a module c" in err
 
 
 def test_a_table_for_an_output_of_ascii(ledger):
@@ -446,6 +514,12 @@ def test_combine_goes_on_without_what_it_can_not_read(ledger, cli, tmp_path):
     assert "skipped: " in err
     assert str(bad) in err
     assert str(tmp_path / "none") in err
+    # No option names a source.
+    assert f"skipped: {bad}: is no ledger (no SQLite file)\n" in err
+    assert "--" not in err
+    code, _, err = cli("combine", ledger, "--into", bad)
+    assert code == 1
+    assert err.endswith(f"{bad}: is no ledger (no SQLite file): name another, by --into\n")
     assert bad.read_text() == "no ledger at all"
     assert cli("report", "--ledger", into)[0] == 0
 

@@ -103,7 +103,7 @@ class Test(unittest.TestCase):
     result = project.run("--all-dtypes", "--dtype-seed=2")
     under_test = [line for line in result.outlines if line.startswith("dtype under test")]
     assert under_test == ["dtype under test: bfloat16", "dtype under test: torch.bfloat16"]
-    result.stdout.fnmatch_lines(["dtype-sampler: 1 test ran with all their dtypes, 7 of 7 cells*"])
+    result.stdout.fnmatch_lines(["dtype-sampler: 1 test ran with all its dtypes, 7 of 7 cells*"])
     for command in replay_lines(result):
         assert project.run(*command).ret == 1
 

@@ -40,7 +40,7 @@ def test_a_loop():
     ]
 
 
-@pytest.mark.parametrize("function", [None, "t.py::t"])
+@pytest.mark.parametrize("function", [None, ("t.py::t",)])
 def test_a_sample_in_which_the_ledger_had_a_part(function):
     """The seed alone would give another one tomorrow."""
     (_, same, _) = replay(payload(function=function, by_name=True), {"strategy": "oldest"})
@@ -66,7 +66,7 @@ def test_what_is_not_shown_is_told():
 
 
 def test_an_item():
-    assert replay(payload(function="t.py::t"), filters=["-k not slow"]) == [
+    assert replay(payload(function=("t.py::t",)), filters=["-k not slow"]) == [
         "dtype under test: torch.bfloat16",
         'same sample:     pytest "t.py::t" --dtype-seed=7 -k "not slow"',
         'this dtype only: pytest "t.py::t[bfloat16]" --dtype-seed=7',
@@ -185,4 +185,4 @@ def test_what_a_loop_hid_behind_the_failure():
     assert told in replay(a_payload)
     # After a failing subtest the loop goes on; and items hide nothing.
     assert told not in replay(a_payload, ended=False)
-    assert told not in replay({**a_payload, "function": "t.py::test"})
+    assert told not in replay({**a_payload, "function": ("t.py::test",)})

@@ -167,12 +167,12 @@ class TestUnderTest:
     def test_an_item_is_under_test_all_the_time(self):
         test = a_test()
         record = draw(test.plan, "key", Pool.of(SEVEN), k=3, always=(), full=False, device=None)
-        test.enter_item(record, "auto", "t.py::t")
+        test.enter_item(record, "auto", ["t.py::t"])
         for _ in ask(test, 1, ["x"]):
             assert test.under_test.labels() == ("auto", "x")
         wire = test.to_wire()
         assert wire["under_test"] == ("auto",)
-        assert wire["function"] == "t.py::t"
+        assert wire["function"] == ("t.py::t",)
         assert wire["samples"][0]["chosen"] == ("auto",)
         assert wire["samples"][0]["entered"] == ("auto",)
         assert record.entered == {}

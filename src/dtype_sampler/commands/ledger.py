@@ -18,7 +18,7 @@ from dtype_sampler.commands.output import say
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.coverage import APART, MISSING
 from dtype_sampler.paths import DEFAULT_LEDGER
-from dtype_sampler.reports.words import visible
+from dtype_sampler.reports.words import count_of, visible
 from dtype_sampler.session.settings import parse_percent, parse_runs, parse_seed
 
 if TYPE_CHECKING:
@@ -52,6 +52,18 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it there")
     sub.add_argument("--device", action="append", metavar="TYPE", help="just this type of device")
     sub.add_argument("--tests", metavar="GLOB", help="just test keys that match, as a shell would")
+    sub.add_argument(
+        "--module",
+        action="append",
+        default=[],
+        metavar="GLOB",
+        help="just tests in such a file or folder, by its path or the end of that",
+    )
+    sub.add_argument(
+        "--failing",
+        action="store_true",
+        help="just the tests that fail, and in which dtypes; a gate is for all of them",
+    )
     sub.add_argument(
         "--by",
         choices=("module", "folder"),
@@ -207,11 +219,15 @@ def _open(given: Path | None) -> SqliteStore:
 
 def _combine(options: argparse.Namespace) -> int:
     from dtype_sampler.ledger.journal import recover
+    from dtype_sampler.ledger.opening import BY
     from dtype_sampler.ledger.sqlite import SqliteStore
     from dtype_sampler.ledger.store import LedgerError
 
     into = _path(options.into)
-    target = SqliteStore.open(into, create=True)
+    try:
+        target = SqliteStore.open(into, create=True)
+    except LedgerError as error:
+        raise LedgerError(str(error).replace(BY, "by --into")) from None
     code = FINE
     try:
         target.check()
@@ -228,14 +244,15 @@ def _combine(options: argparse.Namespace) -> int:
                     source.close()
                 say(f"{path}: taken over\n")
             except LedgerError as error:
-                skipped = [str(error)]
+                # Sources are named by no option.
+                skipped = [str(error).replace(f": name another, {BY}", "").replace(f", {BY}", "")]
             for problem in skipped:
                 sys.stderr.write(f"dtype-sampler: skipped: {problem}\n")
                 code = ERROR
         runs, cells = len(target.runs()), len(target.cells())
     finally:
         target.close()
-    say(f"{into}: {runs} runs, {cells} cells with an outcome\n")
+    say(f"{into}: {count_of(runs, 'run')}, {count_of(cells, 'cell')} with an outcome\n")
     return code
 
 
@@ -374,8 +391,6 @@ def _known_failures(options: argparse.Namespace) -> int:
 def _prune(options: argparse.Namespace) -> int:
     if options.unseen_for is None and options.keep_runs is None:
         raise DtypeSamplerError("prune what? give --unseen-for AGE, --keep-runs N, or both")
-    from dtype_sampler.reports.words import count_of
-
     would = "would be " if options.dry_run else ""
     store = _open(options.ledger)
     try:

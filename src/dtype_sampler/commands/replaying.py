@@ -209,6 +209,8 @@ class Replayer:
         self._repository = repository
         self._interrupts = interrupts
         self._folder = tree / place
+        # Where a person has them.
+        self._tests = (repository.top / place).resolve()
         self._tree = tree
         self._room = tree.parent
         self._command = command
@@ -254,7 +256,9 @@ class Replayer:
     def line(self) -> str:
         """What runs at each commit, for people."""
         if self._command is None:
-            return self._replay.line(self._replay.nodeid)
+            path, colons, test = self._replay.nodeid.partition("::")
+            here = relative(self._tests / path, Path.cwd().resolve())
+            return self._replay.line(f"{here}{colons}{test}")
         return self._by_hand([self._replay.nodeid, *self._replay.options()])
 
     def _by_hand(self, arguments: Sequence[str]) -> str:

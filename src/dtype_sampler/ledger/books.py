@@ -219,7 +219,7 @@ class Books:
     def past(self, cells: Sequence[Cell]) -> list[tuple[Cell, CellRecord | None, RunRecord | None]]:
         """What the ledger knows of cells: the record, and the run in which each passed last.
 
-        Empty if the ledger can't tell.
+        Of one that never passed, that in which it failed last. Empty if the ledger can't tell.
         """
         if not self._usable or self._store is None:
             return []
@@ -231,8 +231,8 @@ class Books:
                 # Whoever writes next will tell.
                 return []
             record = next((one for one in known if one.cell == cell), None)
-            passed = record.passed if record is not None else None
-            found.append((cell, record, self._known.get(passed.run) if passed else None))
+            mark = (record.passed or record.failed) if record is not None else None
+            found.append((cell, record, self._known.get(mark.run) if mark else None))
         return found
 
     @_apart(lambda: (None, []))

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from itertools import count
 
 from dtype_sampler.ledger.failures import Failure
-from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, Cell
+from dtype_sampler.ledger.outcomes import CRASHED, SKIPPED, SUSPECT, UNSUPPORTED, Cell
 from dtype_sampler.ledger.records import CellRecord, FailureRecord, TestRecord
 from dtype_sampler.sampling.again import Past, take
 from dtype_sampler.sampling.axes import by_value
@@ -44,8 +44,19 @@ class CellState:
 
     @property
     def failing(self) -> bool:
-        """Whether its last verdict was a failure."""
+        """Whether its last verdict was a failure; a crash is one."""
         return self.record is not None and self.record.failing
+
+    @property
+    def crashed(self) -> bool:
+        """Whether its last verdict was a crash."""
+        verdict = self.record.verdict if self.record is not None and self.record.failing else None
+        return verdict is not None and verdict.outcome == CRASHED
+
+    @property
+    def fails(self) -> bool:
+        """Whether its last verdict was a failure, and no crash."""
+        return self.failing and not self.crashed
 
     @property
     def untried(self) -> bool:
@@ -165,8 +176,13 @@ class Coverage:
 
     @property
     def failing(self) -> int:
-        """How many cells failed at their last verdict."""
+        """How many cells failed at their last verdict, those that crashed among them."""
         return sum(one.failing for one in self._cells())
+
+    @property
+    def crashed(self) -> int:
+        """How many of these crashed."""
+        return sum(one.crashed for one in self._cells())
 
     @property
     def percent(self) -> float:
@@ -174,16 +190,22 @@ class Coverage:
         return _percent(self.covered, self.cells)
 
     def nothing_to_judge(
-        self, devices: Iterable[str] | None = None, pattern: str | None = None
+        self,
+        devices: Iterable[str] | None = None,
+        pattern: str | None = None,
+        modules: Iterable[str] = (),
     ) -> str | None:
         """Why a gate must not pass, whatever it asks for; None if there is something to judge.
 
-        A gate that finds less than it was asked about is a mistake in the asking. devices, pattern:
-        as `assess` was given them.
+        A gate that finds less than it was asked about is a mistake in the asking. devices, pattern,
+        modules: as `assess` was given them.
         """
         known = {test.test.device for test in self.tests}
         missing = sorted(set(devices or ()) - known)
         matching = f" that matches {pattern}" if pattern is not None else ""
+        for module in modules or ():
+            if not any(in_module(test.test.key, module) for test in self.tests):
+                return f"the ledger knows no test{matching} in a module {module}"
         if missing:
             return f"the ledger knows no test{matching} on {', '.join(missing)}"
         if not self.tests:
@@ -226,6 +248,7 @@ def assess(
     *,
     device: Iterable[str] | None = None,
     pattern: str | None = None,
+    modules: Collection[str] = (),
     since: float | None = None,
     alone: Mapping[str, Mapping[str, Collection[str]]] | None = None,
     skipped: str = MISSING,
@@ -234,6 +257,7 @@ def assess(
     """The state of every declared cell.
 
     device: just these types of device. pattern: just test keys that match it, as a shell would.
+    modules: just tests in one of these, as `in_module` has it; none means all.
     since: verdicts before that moment are too old to count; in seconds since 1970. skipped: whether
     cells that every run so far has skipped are `missing`, or kept `apart` from what can be covered,
     as those are that the device refuses. failures: in which ways cells failed; empty where that is
@@ -250,6 +274,8 @@ def assess(
             continue
         if pattern is not None and not fnmatchcase(test.key, pattern):
             continue
+        if modules and not any(in_module(test.key, module) for module in modules):
+            continue
         of_test = (Cell(test.key, label, test.device) for label in test.declared)
         found = tuple(_state(cell, known.get(cell), since, skipped) for cell in of_test)
         if not ways.keys().isdisjoint(one.cell for one in found):
@@ -257,6 +283,18 @@ def assess(
         lone = (alone or {}).get(test.device, {}).get(test.key, ())
         states.append(TestState(test, found, tuple(one for one in test.declared if one in lone)))
     return Coverage(tuple(states))
+
+
+def in_module(key: str, module: str) -> bool:
+    """Whether a test is in a module: a file or a folder, by its path or the end of that, or a
+    pattern for them, as a shell has it.
+    """
+    path, wanted = key.partition("::")[0], module.removeprefix("./").rstrip("/")
+    while path:
+        if fnmatchcase(path, wanted) or fnmatchcase(path, f"*/{wanted}"):
+            return True
+        path = path.rpartition("/")[0]
+    return False
 
 
 def _last(state: CellState, ways: Mapping[Cell, Mapping[str, FailureRecord]]) -> Failure | None:

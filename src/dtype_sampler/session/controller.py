@@ -37,7 +37,7 @@ from dtype_sampler.session.faults import LOST, guarded, told
 from dtype_sampler.session.known import Compared, compare
 from dtype_sampler.session.nodeids import argument_of_nodeid
 from dtype_sampler.session.observing import is_of_a_test, observation_of, records_of
-from dtype_sampler.session.settings import INI, Settings
+from dtype_sampler.session.settings import DEFAULT, INI, Settings
 from dtype_sampler.session.subtests import name_dtypes
 from dtype_sampler.session.telling import Listeners
 
@@ -92,7 +92,7 @@ class Controller:
         self._coverage: Coverage | None = None
         # By test key and device: the labels that this selection leaves of each test it takes.
         self._reach: dict[tuple[str, str], dict[str, None]] = {}
-        self._ahead: list[tuple[str, bool]] = []
+        self._ahead: list[terminal.Line] = []
         self._replays: dict[str, dict[str, None]] = {}
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
@@ -123,7 +123,12 @@ class Controller:
 
     def _header(self) -> list[str]:
         return [
-            terminal.header(self.plan, self.settings.instead_of, self._baseline),
+            terminal.header(
+                self.plan,
+                self.settings.instead_of,
+                self._baseline,
+                asks_k=self.settings.came_from("k") != DEFAULT,
+            ),
             *terminal.budget(self.plan, self._steered),
         ]
 
@@ -418,7 +423,7 @@ class Controller:
 
     def _look_ahead(
         self, coverage: Coverage, run: RunRecord, runs: Sequence[RunRecord]
-    ) -> list[tuple[str, bool]]:
+    ) -> list[terminal.Line]:
         """What the next runs of this selection come to, in lines."""
         from dtype_sampler.ledger import outlook
 
@@ -489,9 +494,9 @@ class Controller:
                 for line in terminal.replays(self._replays, alone=alone):
                     terminalreporter.write_line(line)
         with told(self.config, "showing what was sampled"):
-            for line in terminal.summary(self.plan, self.tally, idle=self._idle):
+            for line, colour in terminal.summary(self.plan, self.tally, idle=self._idle):
                 if not brief:
-                    terminalreporter.write_line(line)
+                    terminalreporter.write_line(line, **_markup(colour))
             if self._begun and not brief:
                 number = None if self.books is None else self.books.number
                 after = terminal.after(self.plan, self._predicted, self._meter.took, number)
@@ -500,17 +505,17 @@ class Controller:
         if self._compared is not None and self.tally.used:
             with told(self.config, "showing what is known to fail"):
                 lines = terminal.comparison(self._compared, self.plan, self.tally, self.settings)
-                for line, red in lines:
-                    if red or not brief:
-                        terminalreporter.write_line(line, red=red)
+                for line, colour in lines:
+                    if colour == terminal.RED or not brief:
+                        terminalreporter.write_line(line, **_markup(colour))
         if self.books is not None:
             with told(self.config, "showing what the ledger says"):
                 told_of = terminal.ledger_summary(
                     self.books, self._coverage, self.settings, self._ahead
                 )
-                for line, red in told_of:
-                    if red or not brief:
-                        terminalreporter.write_line(line, red=red)
+                for line, colour in told_of:
+                    if colour == terminal.RED or not brief:
+                        terminalreporter.write_line(line, **_markup(colour))
         with told(self.config, "looking for arguments that match nothing"):
             for message in self._unmatched_argnames():
                 message = f"{terminal.SECTION}: dtype_sampler_argnames: {message}"
@@ -533,6 +538,11 @@ class Controller:
         from dtype_sampler.session.parametrization import unmatched
 
         return unmatched(self.settings.argnames, arguments)
+
+
+def _markup(colour: str) -> dict[str, bool]:
+    """A colour as pytest's terminal takes it, which leaves it out where it has none."""
+    return {colour: True} if colour else {}
 
 
 def _collects_all(config: pytest.Config) -> bool:

@@ -8,8 +8,9 @@ Long, as all hooks of a process are here, with the keys of the stash by which th
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from types import NoneType
@@ -20,6 +21,7 @@ import pytest
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.sampling.plan import WIRE, RunPlan
 from dtype_sampler.session.current import innermost, running
+from dtype_sampler.session.expansion import in_use
 from dtype_sampler.session.faults import FAULTS, LOST, guarded, watch
 from dtype_sampler.session.nodeids import stable_nodeid
 from dtype_sampler.session.repetition import repetitions, without_repetition
@@ -231,8 +233,12 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     # Innermost, as `--lf` leaves items out here, and node ids on the command line do afterwards.
     report = yield
-    if SEEN in collector.config.stash:
-        collector.config.stash[SEEN].note(collector, report.result)
+    stash = collector.config.stash
+    plan = stash.get(PLAN, None)
+    if plan is not None and (SEEN in stash or (plan.argnames and in_use())):
+        from dtype_sampler.session.parametrization import Parametrizations
+
+        stash.setdefault(SEEN, Parametrizations()).note(collector, report.result, plan)
     return report
 
 
@@ -283,6 +289,9 @@ class Outermost:
             groups = group_items(items, plan, seen)
         except DtypeSamplerError as error:
             raise pytest.UsageError(str(error)) from None
+        if any(group.one_each for group in groups.values()):
+            named = _named_one_by_one(config, items, groups)
+            plan = config.stash[PLAN] = replace(plan, kept=(*plan.kept, *named))
         if plan.only:
             from dtype_sampler.session.controller import DECLARED
 
@@ -309,8 +318,13 @@ class Outermost:
         for item, reason in selection.skipped:
             item.add_marker(pytest.mark.skip(reason=reason))
         # By identity, which lasts as long as the items do: those that stay are the session's.
-        numbers = map(id, selection.staying)
-        config.stash[MEMBERS] = {number: groups[number] for number in numbers if number in groups}
+        members: dict[int, Group] = {}
+        for item in selection.staying:
+            if (group := groups.get(id(item))) is not None:
+                members[id(item)] = group
+                if group.one_each:
+                    group.together.append(_replayable(item))
+        config.stash[MEMBERS] = members
         if selection.out:
             items[:] = selection.staying
             config.hook.pytest_deselected(items=selection.out)
@@ -363,6 +377,21 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if trace is not None:
         trace.clear()
     return result
+
+
+def _named_one_by_one(
+    config: pytest.Config, items: Sequence[pytest.Item], groups: Mapping[int, Group]
+) -> list[str]:
+    """Node ids on the command line that mean one item for one dtype, which brackets don't tell."""
+    from dtype_sampler.session.nodeids import nodeid_of_argument
+
+    there = {
+        _replayable(item)
+        for item in items
+        if (group := groups.get(id(item))) is not None and group.one_each
+    }
+    named = (nodeid_of_argument(config, arg) for arg in map(str, config.args) if "::" in arg)
+    return [nodeid for nodeid in named if nodeid in there]
 
 
 def _steer(
@@ -477,7 +506,8 @@ def _begin(item: pytest.Item, test: RunningTest) -> None:
         assert group.record is not None
         label = group.labels[id(item)]
         whole = group.pool is not None and label in group.record.declared
-        test.enter_item(group.record, label, group.function, whole=whole)
+        all_of_it = group.together if group.one_each else (group.function,)
+        test.enter_item(group.record, label, all_of_it, whole=whole)
     elif (
         item.get_closest_marker("random_dtypes") is not None
         # A marker for all of a module says nothing to its doctests.

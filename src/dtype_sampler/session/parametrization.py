@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -25,6 +25,7 @@ from dtype_sampler.sampling.naming import ids_of
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import check_always
 from dtype_sampler.session.draw import make_request, own_device
+from dtype_sampler.session.expansion import Variant, Variants, in_use, only_to_be_read
 from dtype_sampler.session.nodeids import stable_nodeid
 from dtype_sampler.session.repetition import is_repetition
 from dtype_sampler.session.selection import Group
@@ -56,16 +57,22 @@ class Parametrizations:
     calls: the argument names of each `parametrize` call, in order: one part of an item's id each.
     requests: by argument name. arguments: the names of all arguments of tests, and whether a test
     is parametrized over it. made: the items that a module or class (by its identity, which lasts as
-    long as they do) has made of a function, before any was left out.
+    long as they do) has made of a function, before any was left out. variants: the tests that the
+    package `parameterized` had made of others before; None where it is not in use.
     """
 
     calls: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
     requests: dict[str, dict[str, MarkerRequest]] = field(default_factory=dict)
     arguments: dict[str, bool] = field(default_factory=dict)
-    made: dict[tuple[int, str], list[Any]] = field(default_factory=dict)
+    made: dict[tuple[Hashable, ...], list[Any]] = field(default_factory=dict)
+    variants: Variants | None = None
 
-    def note(self, collector: pytest.Collector, nodes: Sequence[object]) -> None:
+    def note(self, collector: pytest.Collector, nodes: Sequence[object], plan: RunPlan) -> None:
         """Keep the parametrized items that a collector has made."""
+        if plan.argnames and in_use():
+            if self.variants is None:
+                self.variants = Variants(lambda name: is_sampled(name, plan.argnames))
+            self.variants.note(collector, nodes)
         for node in nodes:
             if getattr(node, "callspec", None) is not None:
                 where = id(collector), node.originalname  # type: ignore[attr-defined]  # Function's
@@ -246,7 +253,8 @@ class _Function:
     """What the items of one test function have in common.
 
     calls: for each `parametrize` call, which makes one part of an item's id, None if it is about
-    other parameters alone; else the names of those that share it with a dtype.
+    other parameters alone; else the names of those that share it with a dtype. one_each: no node id
+    means all of its items.
     """
 
     nodeid: str
@@ -262,6 +270,14 @@ class _Function:
     # By the identity of the value, as one object stands for a dtype in many items.
     labels: dict[int, str] = field(default_factory=dict)
     unstable: int = 0
+    one_each: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """Parameters that are no part of an item's id, as `callspec` has those that are."""
+
+    params: Mapping[str, Any]
 
 
 def group_items(
@@ -272,19 +288,28 @@ def group_items(
     A group is the items of one test that agree in all other parameters. What it declares is what
     its function was parametrized with, also where just some of that were asked for.
     """
-    functions: dict[tuple[int, str], _Function | None] = {}
+    functions: dict[tuple[Hashable, ...], _Function | None] = {}
     found: dict[int, Group] = {}
     for item in items:
         # An item of another plugin's may have a `callspec` too, which is no parametrization.
-        callspec = getattr(item, "callspec", None) if isinstance(item, pytest.Function) else None
-        if callspec is None:
+        if not isinstance(item, pytest.Function):
             continue
-        params = callspec.params
-        where = (id(item.parent), item.originalname)  # type: ignore[attr-defined]  # Function's
+        row: Any = getattr(item, "callspec", None)
+        where: tuple[Hashable, ...] = id(item.parent), item.originalname
+        variant = None
+        if row is None and seen.variants is not None:
+            variant = seen.variants.of(item)
+            if variant is not None:
+                row, where = _Row(variant.params), variant.where
+        if row is None:
+            continue
         try:
             function = functions[where]
         except KeyError:
-            function = functions[where] = _function_of(item, params, plan, seen)
+            if variant is not None:
+                function = functions[where] = _function_of_variants(item, variant, plan, seen)
+            else:
+                function = functions[where] = _function_of(item, row.params, plan, seen)
             # All that it was parametrized with, in that order, whatever was asked for of it.
             if function is not None:
                 for one in seen.made.get(where, ()):
@@ -296,13 +321,15 @@ def group_items(
         try:
             group, label = function.members[number]
         except KeyError:
-            group, label = _member(function, callspec, seen)
-            # Somebody else made it, who may have left out others.
-            group.whole = False
+            group, label = _member(function, row, seen)
+            if variant is None or (seen.variants and not seen.variants.has_noted(item)):
+                # Somebody else made it, who may have left out others.
+                group.whole = False
         group.labels[number] = label
         found[number] = group
     # Of these, what was not asked for is needed no more.
     seen.made.clear()
+    seen.variants = None
     return found
 
 
@@ -352,6 +379,32 @@ def _function_of(
     full = item.get_closest_marker(FULL_MARKER) is not None
     order = shared_order(item, sampled)
     return _Function(nodeid, sampled, others, calls, "device" in others, full, order)
+
+
+def _function_of_variants(
+    item: pytest.Function, variant: Variant, plan: RunPlan, seen: Parametrizations
+) -> _Function:
+    """As `_function_of`, of tests that the package `parameterized` has made of one."""
+    assert seen.variants is not None
+    seen.arguments.update(dict.fromkeys(variant.params, True))
+    rows = seen.variants.rows(variant)
+    sampled = tuple(name for name in variant.params if is_sampled(name, plan.argnames))
+    titles = [name for name in variant.titles if name not in sampled]
+    left = {*sampled, *only_to_be_read(rows, titles, _identity)}
+    others = tuple(name for name in variant.params if name not in left)
+    full = item.get_closest_marker(FULL_MARKER) is not None
+    # Tests that share what a class sets up take the same, so that no more classes are set up.
+    shared = tuple(variant.params)[: variant.by_class]
+    order = ""
+    if all(name in shared for name in sampled):
+        order = ",".join(f"{variant.nodeid.rpartition('::')[0]}::{name}" for name in sampled)
+    function = _Function(
+        variant.nodeid, sampled, others, [], "device" in others, full, order, one_each=True
+    )
+    # All of them, in that order, whatever was asked for of them.
+    for row in rows:
+        _member(function, _Row(row), seen)
+    return function
 
 
 def _as_written(item: Any, names: Sequence[str]) -> tuple[str, ...]:
@@ -429,7 +482,7 @@ def _label_of_param(function: _Function, name: str, value: object) -> str:
     return label
 
 
-def _identity(value: Any) -> object:
+def _identity(value: Any) -> Any:
     """Something hashable, equal for equal parameters of one collection."""
     kind = type(value)
     if kind is str or kind is int:
@@ -450,6 +503,7 @@ def _new_group(
         function=function.nodeid,
         full=function.full,
         order=function.order,
+        one_each=function.one_each,
     )
     requests = seen.requests.get(function.nodeid, {})
     if len(function.sampled) == 1 and (request := requests.get(function.sampled[0])):

@@ -87,8 +87,9 @@ def lines(
     function = payload["function"]
     node = payload["nodeid"]
 
-    def command(nodeid: str, options: Iterable[str]) -> str:
-        return " ".join([program, quoted(relative(nodeid)), *map(shell_word, options)])
+    def command(nodeids: Iterable[str], options: Iterable[str]) -> str:
+        named = [quoted(relative(nodeid)) for nodeid in nodeids]
+        return " ".join([program, *named, *map(shell_word, options)])
 
     def by_name(labels: Iterable[str]) -> list[str]:
         pool = dict.fromkeys(label for sample in payload["samples"] for label in sample["declared"])
@@ -110,20 +111,22 @@ def lines(
         hidden = _hidden(payload) if ended and failed else ()
         if hidden:
             text.append(f"hidden behind {', '.join(failed)}: {', '.join(hidden)}")
-        text.append(f"same sample:     {command(node, [*same, *common, *overriding])}")
+        text.append(f"same sample:     {command([node], [*same, *common, *overriding])}")
         if failed:
             only = [*by_name(failed), *common, *overriding]
-            text.append(f"this dtype only: {command(node, only)}")
+            text.append(f"this dtype only: {command([node], only)}")
         else:
             text += [
-                f"one at a time:   {command(node, [*by_name([label]), *common, *overriding])}"
+                f"one at a time:   {command([node], [*by_name([label]), *common, *overriding])}"
                 for label in dict.fromkeys(payload.get("one_of", ()))
             ]
     else:
-        text.append(f"same sample:     {command(function, [*same, *common, *filters])}")
         options = [f"--dtype-seed={plan.seed}", *device_option(settings, plan)]
         options += [*common, *overriding]
-        text.append(f"this dtype only: {command(node, options)}")
+        # What is named one by one runs, whatever the sample is.
+        whole = [*same, *common, *filters] if len(function) == 1 else options
+        text.append(f"same sample:     {command(function, whole)}")
+        text.append(f"this dtype only: {command([node], options)}")
     return _without_repeats(text)
 
 

@@ -120,7 +120,7 @@ class RunningTest:
         self._made: dict[object, SampleRecord] = {}
         # By the identity of the record of the fixture that drew the sample, which is kept here too.
         self._adopted: dict[int, tuple[SampleRecord, SampleRecord]] = {}
-        self._function: str | None = None
+        self._function: tuple[str, ...] | None = None
         # A test's own threads ask at the same time.
         self._lock = Lock()
         # What subtests of this attempt said, for where their own reports get lost: pytest-forked
@@ -170,19 +170,19 @@ class RunningTest:
         return self._function is not None
 
     def enter_item(
-        self, record: SampleRecord, label: str, function: str, *, whole: bool = False
+        self, record: SampleRecord, label: str, function: Iterable[str], *, whole: bool = False
     ) -> None:
         """This attempt is the item for *label* of a test that has an item per dtype.
 
-        record: the sample of all those items; it is left as it is. function: the node id that
-        selects all of them. whole: the record declares all that the test does, whichever of its
-        items were collected.
+        record: the sample of all those items; it is left as it is. function: the node ids that
+        select all of them: one, but where each has a name of its own. whole: the record declares
+        all that the test does, whichever of its items were collected.
         """
         if whole:
             # The item does not come in every run: with the run's seed, a loop in it would meet the
             # same dtypes whenever it comes. Its own seed goes on by one each time.
             self._order = draw_within(self.plan, record, label)[0], self.nodeid
-        self._function = function
+        self._function = tuple(function)
         self._item = record.key, label
         own = replace(
             record, chosen=(label,), together=record.chosen, entered={label: None}, took={}

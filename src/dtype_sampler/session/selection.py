@@ -19,7 +19,8 @@ ItemT = TypeVar("ItemT")
 class Group:
     """The items that differ in their dtype alone: one test key.
 
-    function: the node id that selects all items of the test. candidates: label -> candidate, of all
+    function: the node id that selects all items of the test; one_each: there is none, as each item
+    has a name of its own. candidates: label -> candidate, of all
     items that the test was parametrized into. whole: whether these are known to be all. labels:
     `id(item)` -> the label it stands for, of the items that were asked for.
     pool: what the test declares; None means just these candidates. k: None means the run's.
@@ -29,6 +30,7 @@ class Group:
     What `select` fills in: left, the labels that other selections have left; skipped, why marks of
     the suite's own skip some of these; live, the labels with an item that they don't skip; record,
     the sample; chosen, the labels whose items stay; skip, why those can't run, if they can't.
+    together: the node ids of what stays, where no other one selects it; its maker fills it in.
     """
 
     key: str
@@ -43,11 +45,13 @@ class Group:
     device: str | None = None
     probe: bool = True
     order: str = ""
+    one_each: bool = False
     left: dict[str, None] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     live: set[str] = field(default_factory=set)
     record: SampleRecord | None = None
     chosen: frozenset[str] = frozenset()
+    together: list[str] = field(default_factory=list)
     skip: str | None = None
 
     @property

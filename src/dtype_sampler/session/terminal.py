@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from dtype_sampler.session.known import Compared
 
 SECTION = "dtype-sampler"
+# A line, and in which of pytest's colours; what is of concern is red, and never left out.
+Line = tuple[str, str]
+RED = "red"
 # How the test keys of the checks that come with the plugin begin.
 CHECKS = "dtype_sampler/checks/"
 # So many tests are told one by one.
@@ -31,11 +34,12 @@ _SHOWN = 5
 _SHOWN_REPLAYS = 10
 
 
-def header(plan: RunPlan, instead_of: str = "", baseline: str = "") -> str:
+def header(plan: RunPlan, instead_of: str = "", baseline: str = "", *, asks_k: bool = True) -> str:
     """The line that says what decides this run's samples.
 
     instead_of: the strategy that was asked for, where another option has another one. baseline:
-    what failures are compared with.
+    what failures are compared with. asks_k: whether somebody has asked for the run's k; the default
+    one may be no test's, as each may name its own.
     """
     parts = [f"--dtype-seed={plan.seed} ({plan.seed_origin})"]
     if plan.all_dtypes:
@@ -44,7 +48,8 @@ def header(plan: RunPlan, instead_of: str = "", baseline: str = "") -> str:
         parts.append(f"--dtype-run={plan.run}")
     else:
         strategy = f"{plan.strategy} instead of {instead_of}" if instead_of else plan.strategy
-        parts.append(f"strategy={strategy}, k={plan.k}{', together' * plan.together}")
+        k = f", k={plan.k}" if asks_k else ""
+        parts.append(f"strategy={strategy}{k}{', together' * plan.together}")
     if plan.only:
         parts.append(f"only={','.join(plan.only)}")
     parts.append(f"device={plan.device or 'auto'}")
@@ -67,7 +72,8 @@ def budget(plan: RunPlan, steered: Steered | None) -> list[str]:
     taken = steered.taken
     if not taken.of:
         return [f"{name}: the ledger knows none of these tests yet, so each takes k={plan.k}"]
-    parts = [f"{taken.cells:,} of {taken.of:,} cells, about {spell(limit.by_clock(taken.cost))}"]
+    cells = f"{taken.cells:,} of {taken.of:,} cell{'' if taken.of == 1 else 's'}"
+    parts = [f"{cells}, about {spell(limit.by_clock(taken.cost))}"]
     if taken.cost > limit.room:
         over = spell(limit.by_clock(taken.cost) - limit.by_clock(limit.room))
         parts[0] += f", which is {over} more than that, as {_why_too_long(steered, limit)}"
@@ -138,7 +144,7 @@ def listing_header(plan: RunPlan) -> str:
     )
 
 
-def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[str]:
+def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[Line]:
     """What the run covered: one line, and one for each thing that is not to be missed.
 
     idle: no test was meant to run, so that no loop has ended early.
@@ -147,49 +153,43 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[str]:
     tests = len({cell.key for cell in cells})
     ran = sum(outcome in VERDICTS or outcome == SUSPECT for outcome in cells.values())
     devices = ", ".join(sorted({cell.device for cell in cells}))
-    lines = []
+    lines: list[Line] = []
     if cells:
-        words = "ran with all their dtypes" if plan.all_dtypes else "sampled"
-        lines.append(
-            f"{SECTION}: {count_of(tests, 'test')} {words}, {ran} of {count_of(len(cells), 'cell')}"
-            f" ran on {devices} (--dtype-seed={plan.seed})"
-        )
+        whole = f"ran with all {'its' if tests == 1 else 'their'} dtypes"
+        words = whole if plan.all_dtypes else "sampled"
+        told = f"{count_of(tests, 'test')} {words}, {ran} of {count_of(len(cells), 'cell')}"
+        lines.append((f"{told} ran on {devices} (--dtype-seed={plan.seed})", ""))
     if tally.arguments:
-        lines.append(f"{SECTION}: {_combined(tally, cells)}")
+        lines.append((_combined(tally, cells), ""))
     checked = any(cell.key.startswith(CHECKS) for cell in cells)
     if checked and devices == "cpu" and plan.device is None:
-        lines.append(f"{SECTION}: the checks ran for cpu only: torch finds no accelerator here")
+        lines.append(("the checks ran for cpu only: torch finds no accelerator here", ""))
     passed_over = Counter(
         (cell.label, cell.device) for cell, outcome in cells.items() if outcome == UNSUPPORTED
     )
     for (label, device), times in passed_over.items():
         reason = tally.unsupported[label, device]
-        lines.append(
-            f"{SECTION}: {label} is not supported on {device},"
-            f" {count_of(times, 'cell')} passed over: {reason}"
-        )
+        told = f"{label} is not supported on {device}, {count_of(times, 'cell')} passed over"
+        lines.append((f"{told}: {reason}", ""))
     if tally.skipped_by_marks:
-        lines.append(
-            f"{SECTION}: {count_of(tally.skipped_by_marks, 'cell')} passed over, as the tests' own"
-            " marks skip them (--all-dtypes shows each)"
-        )
+        told = f"{count_of(tally.skipped_by_marks, 'cell')} passed over, as the tests' own marks"
+        them = "it (--all-dtypes shows it)"
+        if tally.skipped_by_marks > 1:
+            them = "them (--all-dtypes shows each)"
+        lines.append((f"{told} skip {them}", ""))
     suspects: dict[str, list[str]] = {}
     for cell, outcome in cells.items():
         if outcome == SUSPECT:
             suspects.setdefault(cell.key, []).append(cell.label)
     for key, labels in suspects.items():
-        lines.append(
-            f"{SECTION}: {key} did not pass with one of {', '.join(dict.fromkeys(labels))};"
-            " which one can't be told while they run together: runs with the ledger take them one"
-            " at a time"
-        )
-    lines += [f"{SECTION}: {text}" for text in _hidden(tally) if not idle]
+        told = f"{key} did not pass with one of {', '.join(dict.fromkeys(labels))}; which one"
+        told += " can't be told while they run together: runs with the ledger take them one at a"
+        lines.append((f"{told} time", "yellow"))
+    lines += [(text, "yellow") for text in _hidden(tally) if not idle]
     for nodeid, died in tally.crashed.items() if cells else ():
-        lines.append(
-            f"{SECTION}: {nodeid} crashed its worker"
-            f"{' with ' * bool(died)}{', '.join(died)}; what all others ran counts"
-        )
-    return lines
+        told = f"{nodeid} crashed its worker{' with ' * bool(died)}{', '.join(died)}"
+        lines.append((f"{told}; what all others ran counts", RED))
+    return [(f"{SECTION}: {text}", colour) for text, colour in lines]
 
 
 def _combined(tally: Tally, cells: Mapping[Cell, str | None]) -> str:
@@ -228,28 +228,28 @@ def _hidden(tally: Tally) -> Iterator[str]:
         yield f"{count_of(len(left), 'test')} left a loop before its end: {cells} not reached"
 
 
-def comparison(
-    compared: Compared, plan: RunPlan, tally: Tally, settings: Settings
-) -> list[tuple[str, bool]]:
-    """What the run comes to against its baseline: lines, and whether each is of concern."""
-    lines = [(f"{SECTION}: {compared.line}", False)]
+def comparison(compared: Compared, plan: RunPlan, tally: Tally, settings: Settings) -> list[Line]:
+    """What the run comes to against its baseline."""
+    fails = compared.new or compared.suspect
+    lines = [(f"{SECTION}: {compared.line}", "yellow" if fails else "green")]
     cells = [f"{cell.key} with {cell.label}" for cell in compared.mended]
-    lines += [(f"{SECTION}: mended: {cell}", False) for cell in cells[:_SHOWN]]
+    lines += [(f"{SECTION}: mended: {cell}", "green") for cell in cells[:_SHOWN]]
     if len(cells) > _SHOWN:
         more = count_of(len(cells) - _SHOWN, "more cell")
-        lines.append((f"{SECTION}: ... and {more} passed that {_were(more)} known to fail", False))
+        told = f"... and {more} passed that {_were(more)} known to fail"
+        lines.append((f"{SECTION}: {told}", "green"))
     here = {cell.device for cell in tally.cells()}
     if plan.known and not here.intersection(plan.known):
         elsewhere = ", ".join(sorted(plan.known))
         told = f"the baseline knows no failure on {', '.join(sorted(here))}, only on {elsewhere}"
-        lines.append((f"{SECTION}: {told}", True))
+        lines.append((f"{SECTION}: {told}", RED))
     if plan.vague:
         told = f"of {count_of(plan.vague, 'failing cell')} the baseline does not say in which way"
         told += " it fails: each is new until a run has written that down there"
-        lines.append((f"{SECTION}: {told}", True))
+        lines.append((f"{SECTION}: {told}", RED))
     if compared.mended and settings.fail_on_mended:
         number = count_of(len(cells), "cell")
-        lines.append((f"ERROR: --dtype-fail-on-mended: {number} known to fail passed", True))
+        lines.append((f"ERROR: --dtype-fail-on-mended: {number} known to fail passed", RED))
     return lines
 
 
@@ -288,33 +288,37 @@ def histories(
 
 
 def _history(record: CellRecord | None, run: RunRecord | None, now: float) -> str:
-    if record is None or record.verdict is None:
-        return "never ran before: this change broke it, or an older one"
-    if record.passed is None:
-        return "never passed before"
-    text = f"last passed {ago(record.passed.at, now)}"
-    if run is None:
+    """run: the one in which it passed last; where it never did, in which it failed last."""
+    where = ""
+    if run is not None:
+        commit = f", commit {short_commit(run.commit)}" if run.commit else ""
+        where = f" in run {run.number}, seed {run.seed}{commit}"
+    if record is not None and record.passed is not None:
+        return f"last passed {ago(record.passed.at, now)}{where}"
+    ran = record is not None and record.verdict is not None
+    # An older failure may be this change's own, which was run before it was committed.
+    text = f"never {'passed' if ran else 'ran'} before: this change broke it, or an older one"
+    if record is None or record.failed is None:
         return text
-    commit = f", commit {short_commit(run.commit)}" if run.commit else ""
-    return f"{text} in run {run.number}, seed {run.seed}{commit}"
+    return f"{text}; it failed {ago(record.failed.at, now)}{where}"
 
 
 def ledger_summary(
     books: Books,
     coverage: Coverage | None,
     settings: Settings,
-    ahead: Iterable[tuple[str, bool]] = (),
-) -> list[tuple[str, bool]]:
-    """What the ledger comes to after this run: lines, and whether each is a matter of concern.
+    ahead: Iterable[Line] = (),
+) -> list[Line]:
+    """What the ledger comes to after this run.
 
     ahead: as `looking_ahead` gives it.
     """
-    lines = []
+    lines: list[Line] = []
     if coverage is not None and coverage.tests and books.run is not None:
         told = map(visible, _covered(books, coverage))
-        lines = [(f"{SECTION}: ledger: {text}", False) for text in told]
-        lines += [(f"{SECTION}: ledger: {visible(text)}", red) for text, red in ahead]
-    lines += [(f"{SECTION}: ledger: {problem}", True) for problem in books.problems]
+        lines = [(f"{SECTION}: ledger: {text}", "") for text in told]
+        lines += [(f"{SECTION}: ledger: {visible(text)}", colour) for text, colour in ahead]
+    lines += [(f"{SECTION}: ledger: {problem}", RED) for problem in books.problems]
     wanted = settings.fail_under
     if wanted is not None:
         problem = (
@@ -324,9 +328,10 @@ def ledger_summary(
         )
         if problem is None and coverage is not None and coverage.percent < wanted:
             missing = coverage.cells - coverage.covered
-            problem = f"{coverage.percent:.2f} % of the cells are covered, {missing} are missing"
+            problem = f"{coverage.percent:.2f} % of the cells are covered, {missing}"
+            problem += f" {'is' if missing == 1 else 'are'} missing"
         if problem is not None:
-            lines.append((f"ERROR: --dtype-fail-under={wanted:g}: {problem}", True))
+            lines.append((f"ERROR: --dtype-fail-under={wanted:g}: {problem}", RED))
     return lines
 
 
@@ -353,13 +358,13 @@ def _covered(books: Books, coverage: Coverage) -> Iterator[str]:
 
 def looking_ahead(
     ahead: Outlook, stuck: Sequence[OutOfStep], first: int, *, in_series: bool
-) -> list[tuple[str, bool]]:
-    """What the next runs of this selection come to: lines, and whether each is of concern.
+) -> list[Line]:
+    """What the next runs of this selection come to.
 
     first: the seed that its next run takes, if it is given none. in_series: whether this run's was
     such a one too.
     """
-    lines = []
+    lines: list[Line] = []
     if ahead.tests:
         tests = f"{count_of(ahead.tests, 'test')} {'has' if ahead.tests == 1 else 'have'}"
         if ahead.runs is None:
@@ -369,7 +374,7 @@ def looking_ahead(
             more += "" if in_series else f", from --dtype-seed={first} on,"
             more += " covers them" if ahead.runs == 1 else " cover them"
             more += ", if no loop ends before them again" if ahead.hidden else ""
-        lines.append((f"{tests} cells that never ran; {more}", False))
+        lines.append((f"{tests} cells that never ran; {more}", ""))
     if ahead.combining:
         tests = f"{count_of(ahead.combining, 'test')} {'has' if ahead.combining == 1 else 'have'}"
         if ahead.values is None:
@@ -378,16 +383,16 @@ def looking_ahead(
             more = count_of(ahead.values, "more run")
             more += " reaches them" if ahead.values == 1 else " reach them"
         text = f"{tests} single dtypes that never ran in any combination; {more}"
-        lines.append((text, False))
+        lines.append((text, ""))
     if ahead.outside:
         tests = f"{count_of(ahead.outside, 'test')} {'has' if ahead.outside == 1 else 'have'}"
-        lines.append((f"{tests} cells that never ran and that this run left out", False))
+        lines.append((f"{tests} cells that never ran and that this run left out", ""))
     for one in stuck[:_SHOWN]:
         seeds = ", ".join(map(str, one.seeds[-_SHOWN:]))
         text = f"the last runs of {one.state.test.key} had the seeds {seeds}: such steps never come"
-        lines.append((f"{text} to {', '.join(one.labels)}; {_remedy(in_series)}", True))
+        lines.append((f"{text} to {', '.join(one.labels)}; {_remedy(in_series)}", RED))
     if len(stuck) > _SHOWN:
-        lines.append((f"... and likewise {count_of(len(stuck) - _SHOWN, 'more test')}", True))
+        lines.append((f"... and likewise {count_of(len(stuck) - _SHOWN, 'more test')}", RED))
     return lines
 
 

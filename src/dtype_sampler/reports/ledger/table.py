@@ -60,7 +60,7 @@ def support_table(tests: Iterable[Mapping[str, Any]], kind: str) -> dict[str, An
     seen: dict[tuple[str, str], dict[str, dict[str, int]]] = {}
     combined = False
     for test in tests:
-        where = _name(test["key"], kind), test["device"]
+        where = row_of(test["key"], kind), test["device"]
         row = rows.setdefault(where, {"name": where[0], "device": where[1], "tests": 0})
         row["tests"] += 1
         of_row = seen.setdefault(where, {})
@@ -102,7 +102,8 @@ def state_of(cell: Mapping[str, Any]) -> str:
     return NEVER if found == NOT_REACHED or found not in STATES else str(found)
 
 
-def _name(key: str, kind: str) -> str:
+def row_of(key: str, kind: str) -> str:
+    """The module, or folder, of a test."""
     module = key.partition("::")[0]
     if kind == "module":
         return module
@@ -190,7 +191,7 @@ def markdown(
         line = f"| {' | '.join(map(escaped, [*names, *cells]))} |"
         size += size_of(line)
         if size > limit - 100:
-            lines.append(f"\n... and {len(table['rows']) - number} more rows.")
+            lines.append(f"\n... and {count_of(len(table['rows']) - number, 'more row')}.")
             break
         lines.append(line)
     return "\n".join([*lines, closing])

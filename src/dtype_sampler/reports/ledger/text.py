@@ -7,7 +7,8 @@ from typing import Any
 
 from dtype_sampler.ledger.costs import UNMEASURED, Costs
 from dtype_sampler.ledger.coverage import NEVER, STALE, CellState, Coverage, TestState, k_of
-from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED
+from dtype_sampler.ledger.failures import CRASH
+from dtype_sampler.ledger.outcomes import CRASHED, SKIPPED, SUSPECT, UNSUPPORTED
 from dtype_sampler.reports.ledger.costs import dearest, note
 from dtype_sampler.reports.words import ago, count_of, lasting
 from dtype_sampler.sampling.axes import runs_for_values
@@ -16,6 +17,8 @@ from dtype_sampler.sampling.rule import runs_to_cover
 # GitHub takes at most 1 MiB of step summary; some of it may be written already.
 STEP_SUMMARY_LIMIT = 1000 * 1000
 _FAILING = "failing"
+# Above the percentages.
+_HEADING = "covered  test, the worst first"
 
 
 def text(
@@ -25,28 +28,38 @@ def text(
     now: float,
     width: int | None,
     costs: Costs = UNMEASURED,
+    totals: Sequence[str] = (),
+    failing: bool = False,
 ) -> str:
     """A summary and the tests that want attention first.
 
-    width: the most columns of a line; None, where nobody looks at them: no name is cut.
+    width: the most columns of a line; None, where nobody looks at them: no name is cut. totals:
+    lines that come after the summary. failing: just what fails, or may do so.
     """
-    notes = [_summary_line(summary), *_notes(coverage, summary, now)]
+    notes = [_summary_line(coverage, summary), *_notes(coverage, summary, now)]
     lines = [part for note in notes for part in _wrapped(note, width)]
-    worst = _worst(coverage)
+    worst = _worst(coverage, failing=failing)
+    lines += [] if failing else totals
     if worst:
-        lines.append("")
+        lines += ["", _HEADING]
     for state in worst:
         lines.append(f"{state.percent:5.0f} %  {_key(state, width)}")
-        for words, cells in _groups(state):
+        for words, cells in _groups(state, failing=failing):
             labels = ", ".join(cell.cell.label for cell in cells)
             lines += _wrapped(f"{words}: {labels}", width, indent=9)
-            if words == _FAILING:
+            if words in (_FAILING, CRASHED):
                 for how, which in _ways(cells):
                     lines += _wrapped(f"{', '.join(which)}: {how}", width, indent=11)
     if not worst and coverage.tests:
-        lines += ["", "Every cell is covered, and none is failing."]
-    lines += _dearest(coverage, costs, width)
+        lines += ["", _nothing(failing=failing)]
+    if not failing:
+        lines += _dearest(coverage, costs, width)
     return "\n".join(lines) + "\n"
+
+
+def _nothing(*, failing: bool) -> str:
+    """What to say where no test wants attention."""
+    return "No cell is failing." if failing else "Every cell is covered, and none is failing."
 
 
 def _dearest(coverage: Coverage, costs: Costs, width: int | None) -> Iterable[str]:
@@ -75,19 +88,20 @@ def markdown(
     now: float,
     limit: int = STEP_SUMMARY_LIMIT,
     costs: Costs = UNMEASURED,
+    failing: bool = False,
 ) -> str:
     """The same as a Markdown table of at most *limit* bytes of UTF-8; the worst rows come first."""
-    head = ["## Dtypes covered", "", _summary_line(summary), ""]
+    head = ["## Dtypes covered", "", _summary_line(coverage, summary), ""]
     head += [f"- {note}" for note in _notes(coverage, summary, now)]
-    some = dearest(coverage, costs)
+    some = [] if failing else dearest(coverage, costs)
     if some:
         head += ["", "| takes | test, with all its dtypes | of which |", "| ---: | --- | --- |"]
     for state, seconds, parts in some:
         key = f"{escaped(state.test.key)} ({state.test.device})"
         head.append(f"| {escaped(lasting(seconds))} | {key} | {escaped(parts)} |")
-    worst = _worst(coverage)
+    worst = _worst(coverage, failing=failing)
     if not worst:
-        closing = "Every cell is covered, and none is failing." if coverage.tests else ""
+        closing = _nothing(failing=failing) if coverage.tests else ""
         return "\n".join([*head, "", closing]).strip() + "\n"
     head += ["", "| covered | test | what is missing |", "| ---: | --- | --- |"]
     lines, size = head, sum(map(size_of, head))
@@ -96,7 +110,7 @@ def markdown(
             [
                 *(
                     f"{words}: {', '.join(cell.cell.label for cell in cells)}"
-                    for words, cells in _groups(state)
+                    for words, cells in _groups(state, failing=failing)
                 ),
                 *(f"{', '.join(which)}: {how}" for how, which in _ways(state.failing)),
             ]
@@ -105,7 +119,7 @@ def markdown(
         line = f"| {state.percent:.0f} % | {key} | {escaped(missing)} |"
         size += size_of(line)
         if size > limit - 100:
-            lines.append(f"\n... and {len(worst) - number} more tests.")
+            lines.append(f"\n... and {count_of(len(worst) - number, 'more test')}.")
             break
         lines.append(line)
     return "\n".join(lines) + "\n"
@@ -117,13 +131,14 @@ def size_of(line: str) -> int:
     return len(line.encode(errors="backslashreplace")) + 1
 
 
-def _summary_line(summary: Mapping[str, Any]) -> str:
+def _summary_line(coverage: Coverage, summary: Mapping[str, Any]) -> str:
+    crashed, suspect = coverage.crashed, summary["suspect"]
     return (
         f"{summary['covered']} of {count_of(summary['cells'], 'cell')} covered"
         f" ({summary['percent']:.2f} %),"
-        f" {summary['never_ran']} never ran, {summary['failing']} failing"
-        + f", {summary['suspect']} suspect"
-        * bool(summary["suspect"])
+        f" {summary['never_ran']} never ran, {summary['failing'] - crashed} failing"
+        + f", {crashed} crashed" * bool(crashed)
+        + f", {suspect} suspect" * bool(suspect)
     )
 
 
@@ -166,19 +181,27 @@ def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterab
             yield f"cells that never ran, and that the last selection leaves out, are of: {left}"
 
 
-def _worst(coverage: Coverage) -> list[TestState]:
-    """The tests that want attention, those that want it most first."""
-    return [state for state in coverage.worst_first() if state.missing or state.failing]
+def _worst(coverage: Coverage, *, failing: bool) -> list[TestState]:
+    """The tests that want attention, those that want it most first; or those alone that fail."""
+    return [
+        state
+        for state in coverage.worst_first()
+        if state.failing or state.suspects or (state.missing and not failing)
+    ]
 
 
-def _groups(state: TestState) -> Iterable[tuple[str, list[CellState]]]:
-    for words, cells in (
-        (_FAILING, state.failing),
+def _groups(state: TestState, *, failing: bool) -> Iterable[tuple[str, list[CellState]]]:
+    alarming = (
+        (_FAILING, [cell for cell in state.cells if cell.fails]),
+        (CRASHED, [cell for cell in state.cells if cell.crashed]),
         *((_one_of(len(group)), group) for group in state.suspects),
+    )
+    missing = (
         ("never ran", [cell for cell in state.cells if cell.state == NEVER]),
         ("too old", [cell for cell in state.cells if cell.state == STALE]),
         ("skipped", [cell for cell in state.cells if cell.state == SKIPPED]),
-    ):
+    )
+    for words, cells in (*alarming, *(() if failing else missing)):
         if cells:
             yield words, cells
 
@@ -187,7 +210,7 @@ def _ways(cells: Iterable[CellState]) -> Iterable[tuple[str, list[str]]]:
     """In which ways cells fail, each with the labels of those that do, where it is known."""
     found: dict[str, list[str]] = {}
     for cell in cells:
-        if cell.failure is not None:
+        if cell.failure not in (None, CRASH):
             found.setdefault(str(cell.failure), []).append(cell.cell.label)
     return found.items()
 

@@ -1,0 +1,61 @@
+"""What pytest's terminal shows: as much, and in the colours, as pytest was asked for."""
+
+from __future__ import annotations
+
+import pytest
+
+SUITE = """
+import pytest
+def test_loop(random_dtypes):
+    for dtype in random_dtypes(k=2, dtypes=["a", "b"]): assert dtype == "c"
+def test_alone(random_dtypes):
+    for dtype in random_dtypes(k=1, dtypes=["a", "b"]): assert dtype == "c"
+"""
+HIDDEN = "dtype-sampler: test_it.py::test_loop: hidden behind "
+
+
+@pytest.fixture
+def suite(project):
+    project.file("test_it", SUITE)
+    return project
+
+
+def line_of(result: pytest.RunResult, start: str) -> str:
+    (line,) = [one for one in result.outlines if start in one]
+    return line
+
+
+def test_colours_are_pytests(suite):
+    red, green, yellow, end = "\033[31m", "\033[32m", "\033[33m", "\033[0m"
+    result = suite.run("--color=yes", "--dtype-seed=1", "--dtype-fail-under=100")
+    assert line_of(result, HIDDEN).startswith(yellow)
+    assert line_of(result, HIDDEN).endswith(end)
+    assert line_of(result, "--dtype-fail-under=100:").startswith(red)
+    assert line_of(result, "2 tests sampled").startswith("dtype-sampler")
+    result = suite.run("--color=yes", "--all-dtypes", "--dtype-baseline=ledger")
+    assert line_of(result, "known failures, ").startswith(yellow)
+    suite.file("test_it", SUITE.replace('== "c"', 'in "ab"'))
+    result = suite.run("--color=yes", "--all-dtypes", "--dtype-baseline=ledger")
+    assert line_of(result, "0 known failures, 0 new, 4 mended").startswith(green)
+    assert sum(f"{green}dtype-sampler: mended: " in one for one in result.outlines) == 4
+    # Piped, or without colours.
+    for option in ("--color=no", "--color=auto"):
+        assert "\033" not in suite.run(option, "--dtype-seed=1").stdout.str()
+
+
+def test_what_is_one_stands_once(suite):
+    suite.run("--dtype-seed=1")
+    # What failed is rechecked by name: alone, it is the same sample.
+    text = suite.run("-k", "alone", "--dtype-only=a").stdout.str()
+    assert text.count("same sample: ") == 1
+    assert text.count("this dtype only: ") == 0
+    text = suite.run("-k", "alone", "--all-dtypes").stdout.str()
+    assert "1 test ran with all its dtypes, 1 of 2 cells ran" in text
+
+
+def test_without_a_terminal(suite):
+    result = suite.run("-p", "no:terminal", "--dtype-seed=1")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "dtype-sampler" not in result.stdout.str()
+    # The books were kept all the same.
+    assert "(next after the ledger's last)" in suite.run().stdout.str()
