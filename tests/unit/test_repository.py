@@ -68,12 +68,15 @@ def docstrings() -> dict[str, tuple[str, int]]:
 
 
 def test_a_long_module_says_why_it_is_one():
-    """More than 400 lines need a reason of their own, which a shorter module has no use for."""
+    """More than 400 lines need a reason of their own, which a short module has no use for."""
     reasons = {}
     for name, (said, lines) in docstrings().items():
         reason = re.search(r"^Long, as (?:[^.]|\.\S)+\.$", said, re.MULTILINE)
-        assert (reason is not None) == (lines > 400), f"{name}: {lines} lines"
-        if reason is not None:
+        if reason is None:
+            assert lines <= 400, name
+        else:
+            # Not one of 400 exactly, which becomes longer and shorter all the time.
+            assert lines > 350, name
             assert reasons.setdefault(reason[0], name) == name
 
 

@@ -1,4 +1,7 @@
-"""Lines for the terminal. Pure text: the plugin writes them."""
+"""Lines for the terminal. Pure text: the plugin writes them.
+
+Long, as every line that the plugin writes is here, in the order in which a session shows them.
+"""
 
 from __future__ import annotations
 

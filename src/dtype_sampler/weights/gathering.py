@@ -152,7 +152,8 @@ def apart(
         if first in seen:
             continue
         seen.add(first)
-        targets, keys = [first], []
+        targets = [first]
+        keys: list[str] = []
         for name in targets:
             if name in direct:
                 keys += collided.get(name) or [direct[name]]

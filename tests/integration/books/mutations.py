@@ -20,6 +20,7 @@ from dtype_sampler.ledger import outcomes, records, tally
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.sampling import lanes
 from dtype_sampler.session import (
+    choosing,
     controller,
     draw,
     examples,
@@ -75,7 +76,7 @@ def _newest_view(patch: pytest.MonkeyPatch) -> None:
         return replace(newer, met_at=max(self.met_at, other.met_at))
 
     patch.setattr(records.TestRecord, "merged", merged)
-    patch.setattr(hooks.pytest_make_collect_report, "__wrapped__", lambda: None, raising=False)
+    patch.setattr(choosing.pytest_make_collect_report, "__wrapped__", lambda: None, raising=False)
 
 
 def _last_word(patch: pytest.MonkeyPatch) -> None:
