@@ -10,22 +10,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.session.hooks import (
-    dtype_seed_fixture,
-    pytest_addhooks,
-    pytest_addoption,
-    pytest_collection_finish,
-    pytest_configure,
-    pytest_configure_node,
-    pytest_fixture_setup,
+from dtype_sampler.session.choosing import (
     pytest_generate_tests,
-    pytest_load_initial_conftests,
     pytest_make_collect_report,
     pytest_plugin_registered,
+)
+from dtype_sampler.session.executing import (
+    pytest_collection_finish,
+    pytest_fixture_setup,
     pytest_runtest_call,
     pytest_runtest_makereport,
     pytest_runtest_protocol,
     pytest_runtest_setup,
+)
+from dtype_sampler.session.hooks import (
+    dtype_seed_fixture,
+    pytest_addhooks,
+    pytest_addoption,
+    pytest_configure,
+    pytest_configure_node,
+    pytest_load_initial_conftests,
     random_dtypes_fixture,
 )
 

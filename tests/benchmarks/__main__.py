@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +21,7 @@ from tests.benchmarks import (
     weight_planning,
     weight_rules,
 )
-from tests.benchmarks.report import as_json, table, versions
+from tests.benchmarks.report import as_json, table, tell, versions
 
 BENCHMARKS = {
     "collection": collection,
@@ -57,20 +56,14 @@ def main() -> None:
                 print(f"\n{name}: left out, as it needs {needed}: tox run -e bench-weights")
                 continue
             repetitions = options.repeat or (module.QUICK if options.quick else module.REPETITIONS)
-            sections.append(module.run(Path(folder, name), repetitions, _tell))
-            _tell("")
+            sections.append(module.run(Path(folder, name), repetitions, tell))
+            tell("")
             print(f"\n{table(sections[-1])}", flush=True)
     missed = sum(result.verdict == "missed" for s in sections for result in s.results)
     judged = sum(bool(result.verdict) for s in sections for result in s.results)
     print(f"\n{judged - missed} of {judged} aims met, {missed} missed")
     if options.json:
         options.json.write_text(json.dumps(as_json(sections), indent=1) + "\n")
-
-
-def _tell(text: str) -> None:
-    # Progress is for a person who waits, not for a log.
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

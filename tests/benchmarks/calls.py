@@ -35,7 +35,7 @@ def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
         results += [
             _result(f"{pool}: first in process", given[pool], "first in process", ", once"),
             _result(f"{pool}: first in a test", given[pool], "first in test", ", once", AIM),
-            _result(f"{pool}: repeated", given[pool], "repeated", "", AIM),
+            _result(f"{pool}: again in a test", given[pool], "repeated", "", AIM),
         ]
     results += [
         _step("a step without reseeding", given[UNSEEDED], "loop"),

@@ -56,17 +56,19 @@ def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
         on, off, again = ([getattr(usage, clock) for usage in given[side]] for side in sides)
         ratios = [a / b for a, b in zip(on, off, strict=True)]
         extra = {"ms/test": 1000 * (median(on) - median(off)) / TESTS}
-        results.append(Result(f"a run of {TESTS:,} tests, {clock}", "x", ratios, RUN_AIM, extra))
+        results.append(
+            Result(f"{TESTS:,} trivial sampled tests, {clock}", "x", ratios, RUN_AIM, extra)
+        )
         noise = [a / b for a, b in zip(again, off, strict=True)]
         results.append(Result("  off/off: the noise", "x", noise))
     runs = QUICK_RUNS if repetitions <= QUICK else RUNS
     path = folder / "many.sqlite"
     commits, size = _fill(path, runs, tell)
-    results.append(Result(f"a commit of {TAKEN // 100} outcomes", "us", commits))
+    results.append(Result(f"a transaction of {TAKEN // 100} outcomes", "us", commits))
     size_mb = {"MB": size / 1e6}
     for name, call, aim in (
         ("read at the start", partial(_start, path, verdicts=False), START_AIM),
-        ("read at the start, oldest", partial(_start, path, verdicts=True), START_AIM),
+        ("read at the start for oldest", partial(_start, path, verdicts=True), START_AIM),
         ("report as text", partial(_report, path, whole=False), REPORT_AIM),
         ("report as JSON", partial(_report, path, whole=True), REPORT_AIM),
     ):
@@ -91,7 +93,7 @@ def _run(suite: Path, arguments: tuple[str, ...], round_number: int) -> Usage:
 
 
 def _fill(path: Path, runs: int, tell: Callable[[str], None]) -> tuple[list[float], int]:
-    """Write *runs* runs; returns the times of single commits in us, and the size of the file."""
+    """Write *runs* runs; returns what single transactions took in us, and the file's size."""
     store = SqliteStore.open(path, create=True)
     times = []
     for number in range(runs):

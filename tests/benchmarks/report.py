@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -71,6 +72,12 @@ def table(section: Section) -> str:
         middle = "  ".join(c.rjust(w) for c, w in zip(cells, widths[1:-1], strict=True))
         lines.append(f"  {name.ljust(widths[0])}  {middle}  {aim}".rstrip())
     return "\n".join(lines)
+
+
+def tell(text: str) -> None:
+    """Show how far it is. Progress is for a person who waits, not for a log."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def as_json(sections: Iterable[Section]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ SIXTEEN = ("float16", "bfloat16", "int16", "uint16")
 ENGINE = """
 import json, time, torch
 from dtype_sampler.roundtrip import survey
-from dtype_sampler.roundtrip.model import KINDS
+from dtype_sampler.roundtrip.catalogue import KINDS
 FIRST = ["transport", "embedding", "narrowing", "names", "claims", "independence"]
 FURTHER = [kind for kind in KINDS if kind not in FIRST]
 survey("cpu")

@@ -32,14 +32,14 @@ def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
         share = [one["own"] / (one["wall"] - one["own"]) for one in on]
         own = sorted(one["own"] for one in on)[len(on) // 2]
         us = {"us/item": own / on[0]["collected"] * 1e6}
-        results.append(Result(f"{name}: own/pytest's", "%", share, AIM, us))
+        results.append(Result(f"{name}: choosing / the rest", "%", share, AIM, us))
         for clock in ("cpu", "wall"):
             ratios = [a[clock] / b[clock] for a, b in zip(on, off, strict=True)]
-            results.append(Result(f"{name}: key/no key, {clock}", "x", ratios, 1 + AIM))
+            results.append(Result(f"{name}: with / without it, {clock}", "x", ratios, 1 + AIM))
     return Section(
         f"selection: k = {K} of {len(suites.SEVEN)} over {count:,} parametrized items",
-        "own/pytest's: in one process, the time inside the plugin's hooks / the rest of the"
-        " collection, without start-up, import of torch, and printing. key/no key: the same"
+        "choosing / the rest: in one process, the time inside the plugin's hooks / the rest of the"
+        " collection, without start-up, import of torch, and printing. with / without it: the same"
         " collection in processes with and without dtype_sampler_argnames."
         f" {repetitions} interleaved rounds after one to warm up.",
         results,

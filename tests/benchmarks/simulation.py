@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +15,7 @@ from pathlib import Path
 from random import Random
 from statistics import fmean
 
-from tests.benchmarks.report import Result, Section
+from tests.benchmarks.report import Result, Section, tell
 
 from dtype_sampler.sampling.candidates import family_of
 from dtype_sampler.sampling.rule import STRATEGIES, choose, runs_to_cover
@@ -274,16 +273,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few repetitions: a rough picture")
     parser.add_argument("--svg", type=Path, metavar="PATH", help="draw the coverage there")
     options = parser.parse_args()
-    curves = measure(QUICK if options.quick else REPETITIONS, _tell)
-    _tell("")
+    curves = measure(QUICK if options.quick else REPETITIONS, tell)
+    tell("")
     print(*lines(curves), sep="\n")
     if options.svg:
         plot(curves, options.svg)
-
-
-def _tell(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

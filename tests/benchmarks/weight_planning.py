@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 from tests.benchmarks import weight_models
 from tests.benchmarks.measure import interleave
-from tests.benchmarks.report import Result, Section
+from tests.benchmarks.report import Result, Section, tell
 
 from dtype_sampler.weights import plan_load
 
@@ -130,17 +129,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few repetitions: a rough picture")
     parser.add_argument("--svg", type=Path, metavar="PATH", help="draw the growth there")
     options = parser.parse_args()
-    per_key = growth(QUICK if options.quick else 3 * REPETITIONS, _tell)
-    _tell("")
+    per_key = growth(QUICK if options.quick else 3 * REPETITIONS, tell)
+    tell("")
     for kind, times in per_key.items():
         print(kind, *(f"{size:,}: {taken:.2f} us" for size, taken in times.items()), sep="\n  ")
     if options.svg:
         plot(per_key, options.svg)
-
-
-def _tell(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import pytest
 from shown_pages import CONTRASTS, shot
 
 from dtype_sampler.reports.devices.html import render
-from dtype_sampler.roundtrip.model import BROKEN, OK, TRIPS, UNSUPPORTED, Outcome, Survey
+from dtype_sampler.roundtrip.catalogue import TRIPS
+from dtype_sampler.roundtrip.model import BROKEN, OK, UNSUPPORTED, Outcome, Survey
 
 
 def survey():

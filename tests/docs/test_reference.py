@@ -56,7 +56,7 @@ def test_the_settings_have_the_defaults_of_the_options():
 
 
 def test_golden_values_are_those_of_the_unit_test():
-    golden = runpy.run_path(str(ROOT / "tests/unit/test_sampling.py"))
+    golden = runpy.run_path(str(*(ROOT / "tests/unit").rglob("test_sampling.py")))
     text, code = page("reference/sampling-rule"), GENERATE["_code"]
     assert f"Circular order: {code(golden['GOLDEN_ORDER'])}." in text
     for seed, sample in golden["GOLDEN_ROTATE"].items():

@@ -4,7 +4,10 @@ import json
 import os
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 # pytester forgets the modules that a run inside this process has imported, and torch does not
@@ -16,6 +19,9 @@ from clones import Clone
 from hypothesis import HealthCheck, settings
 
 from dtype_sampler.commands.main import main
+from dtype_sampler.ledger.records import RunRecord
+from dtype_sampler.ledger.sqlite import SqliteStore
+from dtype_sampler.paths import DEFAULT_LEDGER
 
 # No clock decides about success: a busy machine may take any time for an example.
 settings.register_profile(
@@ -102,6 +108,18 @@ class Project:
         self._took.unlink()
         return [tuple(json.loads(line)) for line in lines]
 
+    def taken(self) -> dict[str, set[str]]:
+        """The same, by what each test is called there."""
+        found = defaultdict(set)
+        for name, label in self.took():
+            found[name].add(label)
+        return dict(found)
+
+    def runs(self) -> list[RunRecord]:
+        """The runs that the project's ledger knows."""
+        with closing(SqliteStore.open(self.pytester.path / DEFAULT_LEDGER)) as store:
+            return store.runs()
+
     def files(self) -> set[str]:
         """Every file and folder in the project, but for Python's own caches."""
         return {
@@ -152,23 +170,29 @@ def ids(project: Project) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def bisect(capsys, monkeypatch):
-    """Runs `dtype-sampler bisect`: its exit code, output and errors."""
-    for name in ("DTYPE_SAMPLER_LEDGER", "DTYPE_SAMPLER_SEED", "PYTEST_ADDOPTS", "PYTHONPATH"):
-        monkeypatch.delenv(name, raising=False)
-    # Each replay is a process, which has no use for the plugins of this environment.
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+def cli(capsys):
+    """Runs the command `dtype-sampler` in this process: its exit code, output and errors."""
 
-    def bisect(*arguments):
+    def cli(*arguments):
         capsys.readouterr()
         try:
-            code = main(["bisect", *map(str, arguments)])
+            code = main([str(one) for one in arguments])
         except SystemExit as end:
             code = end.code
         said = capsys.readouterr()
         return code, said.out, said.err
 
-    return bisect
+    return cli
+
+
+@pytest.fixture
+def bisect(cli, monkeypatch):
+    """Runs `dtype-sampler bisect`: its exit code, output and errors."""
+    for name in ("DTYPE_SAMPLER_LEDGER", "DTYPE_SAMPLER_SEED", "PYTEST_ADDOPTS", "PYTHONPATH"):
+        monkeypatch.delenv(name, raising=False)
+    # Each replay is a process, which has no use for the plugins of this environment.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    return partial(cli, "bisect")
 
 
 @pytest.fixture

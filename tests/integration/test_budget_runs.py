@@ -83,27 +83,12 @@ def loops(project):
     return Ledger(project.pytester.path / LEDGER, loops=True)
 
 
-def taken(project) -> dict[str, set[str]]:
-    found = defaultdict(set)
-    for name, label in project.took():
-        found[name].add(label)
-    return dict(found)
-
-
 def cells(project) -> int:
-    return sum(map(len, taken(project).values()))
-
-
-def runs_of(project) -> list[RunRecord]:
-    store = SqliteStore.open(project.pytester.path / LEDGER)
-    try:
-        return store.runs()
-    finally:
-        store.close()
+    return sum(map(len, project.taken().values()))
 
 
 def strategies(project) -> list[str]:
-    return [run.strategy for run in runs_of(project)]
+    return [run.strategy for run in project.runs()]
 
 
 class TestBudget:
@@ -125,7 +110,7 @@ class TestBudget:
         items.run({"one": "cd", "two": "def"})
         project.run("--dtype-budget=4s")
         # Never: two of `one`; then two of the first run.
-        first = taken(project)
+        first = project.taken()
         assert set("ef") <= first["one"]
         older = {("one", x) for x in "ab"} | {("two", x) for x in "abc"}
         rest = {(name, x) for name, some in first.items() for x in some} - {
@@ -135,7 +120,7 @@ class TestBudget:
         assert len(rest) == 2
         assert rest <= older
         project.run("--dtype-budget=3s")
-        second = taken(project)
+        second = project.taken()
         assert {(name, x) for name, some in second.items() for x in some} == older - rest
 
     def test_everything_comes_within_what_is_promised(self, project, items):
@@ -143,7 +128,7 @@ class TestBudget:
         met = defaultdict(set)
         for _ in range(3):
             project.run("--dtype-budget=6s")
-            for name, some in taken(project).items():
+            for name, some in project.taken().items():
                 met[name] |= some
             # What was measured now is nearly nothing: as it was before, then.
             with closing(sqlite3.connect(items.path)) as ledger, ledger:
@@ -158,12 +143,12 @@ class TestBudget:
         result.stdout.fnmatch_lines(
             ["*budget=2m: * of 12 cells, about *; every cell within * runs"]
         )
-        assert sum("f" in some for some in taken(project).values()) <= 1
+        assert sum("f" in some for some in project.taken().values()) <= 1
 
     def test_a_loop_keeps_one_and_items_may_all_be_left_out(self, project, loops):
         loops.run({"one": "abcdef", "two": "abcdef"})
         result = project.run("--dtype-budget=1s")
-        first = taken(project)
+        first = project.taken()
         assert {name: len(some) for name, some in first.items()} == {"one": 1, "two": 1}
         result.stdout.fnmatch_lines(
             [
@@ -192,13 +177,13 @@ class TestBudget:
         items.run({"one": "abcdef"})
         items.run({"two": "abcdef"})
         project.run("--dtype-budget=6s").assert_outcomes(passed=6, deselected=6)
-        assert taken(project) == {"one": set("abcdef")}
+        assert project.taken() == {"one": set("abcdef")}
 
     def test_what_failed_runs_again_on_top_and_before_all(self, project, items):
         items.run({"one": "abcdef", "two": "abcdef"})
         items.run({"two": "ab"}, outcome="failed")
         project.run("--dtype-budget=3s")
-        found = taken(project)
+        found = project.taken()
         assert {"a", "b"} <= found["two"]
         assert sum(map(len, found.values())) == 3
 
@@ -250,7 +235,7 @@ class TestBudget:
     def test_a_test_that_the_ledger_does_not_know_takes_k(self, project, items):
         items.run({"one": "abcdef"})
         result = project.run("--dtype-budget=2s")
-        assert len(taken(project)["two"]) == 3
+        assert len(project.taken()["two"]) == 3
         result.stdout.fnmatch_lines(
             ["*budget=2s: * of 6 cells*; k of each of 1 test that the ledger does not know; every*"]
         )
@@ -258,7 +243,7 @@ class TestBudget:
     def test_a_dtype_that_is_new_is_one_that_never_ran(self, project, items, loops):
         loops.run({"one": "ab", "two": "ab"}, declared="ab")
         project.run("--dtype-budget=2s", "--dtype-k=1")
-        assert all(some & set("cdef") for some in taken(project).values())
+        assert all(some & set("cdef") for some in project.taken().values())
 
     def test_tests_that_are_gone_do_not_stand_in_the_way(self, project, items):
         items.run({"test_gone.py::test": "ab", "one": "abcdef", "two": "abcdef"})
@@ -276,7 +261,7 @@ class TestBudget:
         items.run({"one": "abcdef", "two": "abcdef"})
         items.run({"one": "abcdef"})
         result = project.run("--dtype-budget=3s", *args)
-        assert taken(project).keys() == {"one"}
+        assert project.taken().keys() == {"one"}
         result.stdout.fnmatch_lines(
             ["*budget=3s: 3 of 6 cells, about 3s; every cell within 3 runs"]
         )
@@ -284,7 +269,7 @@ class TestBudget:
     def test_an_item_that_is_named_runs(self, project, items):
         items.run({"one": "abcdef", "two": "abcdef"})
         project.run("--dtype-budget=1s", "test_it.py::test_one[f]", "test_it.py::test_one[a]")
-        assert taken(project) == {"one": {"a", "f"}}
+        assert project.taken() == {"one": {"a", "f"}}
 
     def test_always_and_exclude(self, project):
         project.file(
@@ -298,7 +283,7 @@ class TestBudget:
         ledger = Ledger(project.pytester.path / LEDGER, loops=False)
         ledger.run({"one": "abcdef"})
         project.run("--dtype-budget=2s")
-        found = taken(project)["one"]
+        found = project.taken()["one"]
         assert "c" in found
         assert "a" not in found
         assert len(found) == 2
@@ -316,7 +301,7 @@ class TestBudget:
         )
         Ledger(project.pytester.path / LEDGER, loops=False).run({"one": "bcdef"})
         result = project.run("--dtype-budget=2s")
-        assert len(taken(project)["one"]) == 2
+        assert len(project.taken()["one"]) == 2
         result.stdout.fnmatch_lines(["*budget=2s: 2 of 5 cells*"])
 
     def test_all_dtypes_of_one_test(self, project, loops):
@@ -328,7 +313,7 @@ class TestBudget:
         )
         loops.run({"one": "abcdef", "two": "abcdef"})
         result = project.run("--dtype-budget=8s")
-        found = taken(project)
+        found = project.taken()
         assert (len(found["one"]), len(found["two"])) == (6, 2)
         result.stdout.fnmatch_lines(["*budget=8s: 8 of 12 cells, about 8s; *"])
 
@@ -347,7 +332,7 @@ class TestBudget:
         keys = [f"test_it.py::TestIt::test_{name}" for name in ("one", "two")]
         ledger.run({keys[0]: "abcdef", keys[1]: "abcdef"})
         result = project.run("--dtype-budget=5s")
-        found = taken(project)
+        found = project.taken()
         assert found["one"] == found["two"]
         assert len(found["one"]) == 2
         result.stdout.fnmatch_lines(
@@ -373,13 +358,13 @@ class TestBudget:
         ledger.run({"one": "abc"})
         result = project.run("--dtype-budget=4s")
         # Of `two` what never ran, and of `one` its longest unrun.
-        first = taken(project)
+        first = project.taken()
         assert sum(map(len, first.values())) == 4
         assert first["two"] >= set("ab")
         assert first["one"] <= set("def")
         result.stdout.fnmatch_lines(["*budget=4s: 4 of 12 cells, about 4s; *"])
         project.run("--dtype-run=last")
-        assert taken(project) == first
+        assert project.taken() == first
 
     def test_a_loop_in_a_loop_still_meets_all_pairs(self, project):
         project.file(
@@ -394,7 +379,7 @@ class TestBudget:
         Ledger(project.pytester.path / LEDGER, loops=True).run({"one": "abc"}, declared="abc")
         result = project.run("--dtype-budget=1s")
         assert result.ret == 0
-        assert len(taken(project)["one"]) == 1
+        assert len(project.taken()["one"]) == 1
 
     def test_workers_have_as_much_time_each(self, project, items):
         items.run({"one": "abcdef", "two": "abcdef"})
@@ -403,7 +388,7 @@ class TestBudget:
         result.stdout.fnmatch_lines(
             ["*budget=3s: 6 of 12 cells, about 3s; every cell within 3 runs"]
         )
-        assert runs_of(project)[-1].workers == 2
+        assert project.runs()[-1].workers == 2
 
     def test_workers_are_as_fast_as_the_last_time(self, project, items):
         # 12 s of work in 10 s by two: 60 % of their time.
@@ -451,7 +436,7 @@ class TestBudget:
         cells = 3 * number
         took = {1: "45m", 2: "1h30m"}[number]
         result.stdout.fnmatch_lines([f"*budget=3s: predicted 3s, took {took}; --dtype-run=2 *"])
-        run = runs_of(project)[-1]
+        run = project.runs()[-1]
         assert (run.workers, run.predicted, run.took) == (number, 3.0, cells * 3 * 300.0)
 
     def test_a_worker_that_knows_better_is_heard_at_the_end(self, project, items):
@@ -500,12 +485,12 @@ class TestBudget:
         Ledger(project.pytester.path / LEDGER, loops=True).run({"one": "abcdef"})
         project.ini(dtype_sampler_budget="1m")
         result = project.run()
-        first = taken(project)
+        first = project.taken()
         assert len(first["two"]) == 2
         line = next(line for line in result.outlines if line.startswith("same sample:"))
         options = re.findall(r"--dtype-\S+", line)
         result = project.run("test_it.py::test_two", *options)
-        assert taken(project) == first
+        assert project.taken() == first
         assert "budget=" not in result.stdout.str()
 
     @pytest.mark.parametrize("args", [("-q",), ("-q", "-n2")])
@@ -536,7 +521,7 @@ class TestBudget:
         items.run({"one": "abcdef", "two": "abcdef"}, lane=".", in_series=True)
         project.run("--dtype-budget=2s")
         project.run("--dtype-budget=1m")
-        lanes = [run.lane for run in runs_of(project)[1:]]
+        lanes = [run.lane for run in project.runs()[1:]]
         assert lanes == [". --dtype-budget", ". --dtype-budget"]
 
 
@@ -546,7 +531,7 @@ class TestAge:
         items.run({"one": "abc", "two": "abc"})
         # Everything that ran is older than a day by any clock.
         result = project.run("--dtype-budget=7s", "--dtype-max-age=1d")
-        found = taken(project)
+        found = project.taken()
         assert found["one"] >= set("abc")
         assert found["two"] >= set("abc")
         assert "younger" not in result.stdout.str()
@@ -584,11 +569,11 @@ class TestAgain:
     def test_takes_what_that_run_took(self, project, items, workers):
         items.run({"one": "abcdef", "two": "abcdef"})
         project.run("--dtype-budget=5s", *workers)
-        first = taken(project)
+        first = project.taken()
         project.run("--dtype-budget=5s", *workers)
-        assert taken(project) != first
+        assert project.taken() != first
         result = project.run("--dtype-run=2", *workers)
-        assert taken(project) == first
+        assert project.taken() == first
         result.stdout.fnmatch_lines(
             ["dtype-sampler: --dtype-seed=102 (of run 2), --dtype-run=2, *"]
         )
@@ -596,11 +581,11 @@ class TestAgain:
     def test_last_and_the_id(self, project, loops):
         loops.run({"one": "abcdef", "two": "abcdef"})
         project.run("--dtype-budget=5s")
-        first = taken(project)
-        uid = runs_of(project)[-1].uid
+        first = project.taken()
+        uid = project.runs()[-1].uid
         for word in ("last", uid, uid[:6], "2"):
             project.run(f"--dtype-run={word}")
-            assert taken(project) == first
+            assert project.taken() == first
 
     def test_with_the_same_random_data(self, project):
         project.file(
@@ -622,17 +607,17 @@ class TestAgain:
     def test_tests_that_it_did_not_run_stay_out(self, project, loops):
         loops.run({"one": "abcdef", "two": "abcdef"})
         project.run("--dtype-budget=2s", "-k", "one")
-        first = taken(project)
+        first = project.taken()
         project.run("--dtype-run=last").assert_outcomes(passed=1, deselected=1)
-        assert taken(project) == first
+        assert project.taken() == first
 
     def test_any_run_can_be_taken_again(self, project, items):
         project.run("--dtype-seed=7")
-        first = taken(project)
+        first = project.taken()
         project.run()
-        assert taken(project) != first
+        assert project.taken() != first
         project.run("--dtype-run=1")
-        assert taken(project) == first
+        assert project.taken() == first
 
     def test_a_failing_loop_is_left_where_it_was(self, project):
         project.file(
@@ -682,7 +667,7 @@ class TestAgain:
             ["ERROR: --dtype-run=1: the ledger knows 2 such runs, name one*"]
         )
         project.run(f"--dtype-run={9:032x}")
-        assert taken(project) == {"one": {"a", "b"}}
+        assert project.taken() == {"one": {"a", "b"}}
 
     @pytest.mark.parametrize(
         ("word", "message"),

@@ -18,7 +18,6 @@ import jsonschema
 import pytest
 
 import dtype_sampler
-from dtype_sampler.commands.main import main
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.sqlite import SqliteStore
@@ -42,22 +41,6 @@ def ledger(project, monkeypatch):
         project.run(f"--dtype-seed={seed}", "-o", "dtype_sampler_recheck_failed=false")
     monkeypatch.chdir(project.pytester.path)
     return project.pytester.path / LEDGER
-
-
-@pytest.fixture
-def cli(capsys):
-    """Runs a command; gives its exit code, output and errors."""
-
-    def cli(*arguments):
-        capsys.readouterr()
-        try:
-            code = main([str(one) for one in arguments])
-        except SystemExit as end:
-            code = end.code
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return cli
 
 
 def test_text(ledger, cli):

@@ -19,7 +19,7 @@ class Clock:
 clock = Clock()
 
 def pytest_configure(config):
-    from dtype_sampler.session.hooks import CLOCK
+    from dtype_sampler.session.items import CLOCK
 
     config.stash[CLOCK] = clock
 

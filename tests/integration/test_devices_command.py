@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -17,29 +18,20 @@ import torch
 
 import dtype_sampler
 import dtype_sampler.roundtrip
-from dtype_sampler.commands.main import main
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import exhaustive
 from dtype_sampler.roundtrip.devices import TorchDevice
-from dtype_sampler.roundtrip.formats import FORMATS, convert
+from dtype_sampler.roundtrip.formats import FORMATS
 from dtype_sampler.roundtrip.model import BROKEN, OK, Survey
+from dtype_sampler.roundtrip.rounding import convert
 from dtype_sampler.roundtrip.support import check_torch
 
 FEW = ("--dtype", "int8", "bfloat16", "float16")
 
 
 @pytest.fixture
-def cli(capsys):
-    def cli(*arguments):
-        capsys.readouterr()
-        try:
-            code = main(["devices", *map(str, arguments)])
-        except SystemExit as end:
-            code = end.code
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return cli
+def cli(cli):
+    return partial(cli, "devices")
 
 
 def test_text(cli):

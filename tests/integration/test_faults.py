@@ -11,9 +11,9 @@ from contextlib import closing, contextmanager
 import pytest
 
 from dtype_sampler.ledger.books import Books
-from dtype_sampler.ledger.outcomes import Tally
 from dtype_sampler.ledger.sqlite import SqliteStore
-from dtype_sampler.session import controller, hooks, spans, trace
+from dtype_sampler.ledger.tally import Tally
+from dtype_sampler.session import choosing, controller, executing, hooks, spans, trace
 from dtype_sampler.session.current import running
 from dtype_sampler.session.running import RunningTest
 
@@ -38,7 +38,7 @@ def test_broken(): assert 0
 # Run by every process of a session, from the moment at which it reads `-p injector`.
 INJECTOR = """
 import os, inspect
-from dtype_sampler.session import controller, hooks, trace
+from dtype_sampler.session import choosing, controller, executing, hooks, trace
 
 def code(function, place, raising):
     names = ", ".join(inspect.signature(function).parameters)
@@ -49,7 +49,8 @@ def code(function, place, raising):
 
 def inject(where):
     owner, name, place, raising = where.split(":", 3)
-    modules = {"hooks": hooks, "controller": controller, "trace": trace}
+    modules = {one.__name__.rpartition(".")[2]: one
+               for one in (choosing, controller, executing, hooks, trace)}
     for step in owner.split("."):
         module = modules[step] if step in modules else getattr(module, step)
     function = inspect.unwrap(getattr(module, name))
@@ -74,7 +75,9 @@ def hooks_of(owner: object, name: str) -> Iterator[tuple[str, str, str, Callable
 
 ALL = [
     *hooks_of(hooks, "hooks"),
-    *hooks_of(hooks.Outermost, "hooks.Outermost"),
+    *hooks_of(choosing, "choosing"),
+    *hooks_of(executing, "executing"),
+    *hooks_of(choosing.Outermost, "choosing.Outermost"),
     *hooks_of(hooks.WorkerReports, "hooks.WorkerReports"),
     *hooks_of(controller.Controller, "controller.Controller"),
     *hooks_of(trace.LastWords, "trace.LastWords"),
@@ -267,7 +270,7 @@ class TestTheExitCode:
     def test_the_fault_of_a_worker(self, project, monkeypatch, injected):
         pytest.importorskip("xdist")
         self.suite(project)
-        fault = f"hooks:pytest_runtest_makereport:after:{RAISING}"
+        fault = f"executing:pytest_runtest_makereport:after:{RAISING}"
         assert injected("-n1", worker=(fault,)).ret == 0
         gated = injected("-n1", "--dtype-fail-under=0", worker=(fault,))
         assert gated.ret == pytest.ExitCode.TESTS_FAILED
@@ -293,7 +296,9 @@ def test_the_traceback_is_for_whoever_asks(project, monkeypatch):
     # Each of four tests has three phases.
     assert "(12 times): ZeroDivisionError (" in line
     assert "raise ZeroDivisionError" not in result.stdout.str()
-    detailed.stdout.fnmatch_lines([f"{line[:40]}*", "*hooks.py*", "    raise ZeroDivisionError"])
+    detailed.stdout.fnmatch_lines(
+        [f"{line[:40]}*", "*executing.py*", "    raise ZeroDivisionError"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -347,7 +352,7 @@ class TestWhatGoesThrough:
     )
     def test_in_collection(self, injected, raising, code):
         for place in ("before", "after"):
-            fault = f"hooks.Outermost:pytest_collection_modifyitems:{place}:{raising}"
+            fault = f"choosing.Outermost:pytest_collection_modifyitems:{place}:{raising}"
             result = injected(controller=(fault,))
             assert result.ret == code, result.stdout.str()
             assert fault_lines(result) == []
@@ -360,7 +365,7 @@ class TestWhatGoesThrough:
         ],
     )
     def test_in_a_test(self, injected, raising, outcome):
-        result = injected(controller=(f"hooks:pytest_runtest_setup::{raising}",))
+        result = injected(controller=(f"executing:pytest_runtest_setup::{raising}",))
         outcomes = result.parseoutcomes()
         assert {name: outcomes[name] for name in outcome} == outcome
         assert fault_lines(result) == []

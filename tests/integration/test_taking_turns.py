@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections import defaultdict
 from contextlib import closing
 from dataclasses import replace
 
@@ -37,10 +36,7 @@ def two(project):
 
 
 def taken(project) -> dict[str, set[str]]:
-    found = defaultdict(set)
-    for name, label in project.took():
-        found[name[-1]].add(label)
-    return dict(found)
+    return {name[-1]: labels for name, labels in project.taken().items()}
 
 
 class TestTwoCallsOnOneLedger:
@@ -116,7 +112,7 @@ class TestTwoCallsOnOneLedger:
 def test_one_selection_in_other_words_is_one_lane(two, same):
     seeds = [seed_of(two.run(*one)) for one in same]
     assert seeds == list(range(seeds[0], seeds[0] + len(seeds)))
-    with_lane = {run.lane for run in runs(two)}
+    with_lane = {run.lane for run in two.runs()}
     assert len(with_lane) == 1
 
 
@@ -129,14 +125,6 @@ def test_from_another_folder_it_is_the_same(two, monkeypatch):
     assert seed_of(
         two.run("-c", "../pytest.ini", "--rootdir=..", str(two.pytester.path / "a"))
     ) == (first + 3)
-
-
-def runs(project):
-    store = SqliteStore.open(project.pytester.path / LEDGER)
-    try:
-        return store.runs()
-    finally:
-        store.close()
 
 
 class TestWhatMovesNoLane:
@@ -186,7 +174,7 @@ class TestOlderLedgers:
         assert seed_of(two.run("b")) == 43
         assert seed_of(two.run("a")) == 43
         assert (two.pytester.path / f"{LEDGER}.schema-2.bak").exists()
-        assert [run.lane for run in runs(two)] == [None, "a", "b", "a"]
+        assert [run.lane for run in two.runs()] == [None, "a", "b", "a"]
 
 
 class TestSplits:
@@ -328,7 +316,7 @@ class TestPromises:
         """It has no part in the selection, as the device is known only once torch is there."""
         for number in range(3):
             result = two.run("a")
-            newest = runs(two)[-1]
+            newest = two.runs()[-1]
             # What was combined with it.
             store = SqliteStore.open(two.pytester.path / LEDGER)
             store.open_run(

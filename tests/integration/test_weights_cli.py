@@ -6,13 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-
-from dtype_sampler.commands.main import main
 
 TENSORS = {
     **{f"model.layers.{n}.mlp.gate.gamma": torch.zeros(2) for n in (10, 9)},
@@ -44,18 +43,9 @@ def plan(*arguments, **env):
 
 
 @pytest.fixture
-def cli(capsys):
+def cli(cli):
     """The same in this process."""
-
-    def cli(*arguments):
-        try:
-            code = main(["weights", "plan", *arguments])
-        except SystemExit as end:
-            code = end.code
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return cli
+    return partial(cli, "weights", "plan")
 
 
 def test_a_dry_run(files):

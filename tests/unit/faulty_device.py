@@ -1,4 +1,4 @@
-"""A device in pure Python, with faults to order."""
+"""A device in pure Python, with faults to order, and what a survey says of it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from dtype_sampler.roundtrip import formats, values
+from dtype_sampler.roundtrip import formats, rounding, values
 from dtype_sampler.roundtrip.devices import poison
+from dtype_sampler.roundtrip.known import mark, shipped
+from dtype_sampler.roundtrip.model import Outcome, Survey
 from dtype_sampler.roundtrip.patterns import from_words, name_of, words_of
 
 # (words, dtype) -> words; int64 as `patterns.words_of` makes them.
@@ -170,7 +172,7 @@ def quietens_nans(words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def flushes_subnormals(words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     form = values.form_of(dtype)
-    return words if form is None else formats.flush(words, form)
+    return words if form is None else rounding.flush(words, form)
 
 
 def flips_a_byte_at_odd_positions(words: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -203,3 +205,12 @@ def reads_uint8_as_signed(words: torch.Tensor, dtype: torch.dtype) -> torch.Tens
         return words
     negative = (words >= 0x80) & (words < 0x100)
     return torch.where(negative, words - 0x100, words)
+
+
+def outcome(measured: Survey, key: str) -> Outcome:
+    return next(one for one in measured.outcomes if one.key == key)
+
+
+def trips_of(measured: Survey) -> set[str]:
+    """The trips whose faults are news."""
+    return {one.trip for one in mark(measured, shipped()).faults}

@@ -14,18 +14,15 @@ from dtype_sampler.sampling.candidates import (
     DTYPE_NAMES,
     POOLS,
     Pool,
-    exact_name,
     family_of,
-    ids_of,
     is_torch_dtype,
     is_wanted,
     label_of,
     matches,
-    parse_names,
     short_name,
     torch_dtype,
-    unknown_names,
 )
+from dtype_sampler.sampling.naming import exact_name, ids_of, parse_names, unknown_names
 
 SEVEN = [
     *("float16", "bfloat16", "float32", "auto"),

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from dtype_sampler.ledger.costs import Costs, Total, durations, estimate, lasted, newest
-from dtype_sampler.ledger.outcomes import Cell, Finished
+from dtype_sampler.ledger.outcomes import Cell
+from dtype_sampler.ledger.tally import Finished
 
 T, U, GONE = ("t", "cpu"), ("u", "cpu"), ("gone", "cpu")
 KNOWN = Costs({T: {"a": 1.0, "b": 3.0, "c": 8.0}, U: {"a": 10.0, "b": 20.0}}, {T: 0.5, U: 2.5})

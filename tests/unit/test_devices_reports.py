@@ -15,15 +15,12 @@ from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.reports.devices import data as devices
 from dtype_sampler.reports.devices.html import render
 from dtype_sampler.reports.devices.text import markdown, text
+from dtype_sampler.roundtrip.catalogue import ACCELERATORS, HOST, PEERS, TRIPS
 from dtype_sampler.roundtrip.known import Issue, mark
 from dtype_sampler.roundtrip.model import (
-    ACCELERATORS,
     BROKEN,
     CRASHED,
-    HOST,
     OK,
-    PEERS,
-    TRIPS,
     UNSUPPORTED,
     Counterexample,
     Outcome,

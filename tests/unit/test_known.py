@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dtype_sampler.ledger.failures import CRASH, LONGEST, Failure, failure_of, failure_without
-from dtype_sampler.ledger.outcomes import Cell, Observation, Tally, failures
+from dtype_sampler.ledger.outcomes import Cell, Observation, failures
 from dtype_sampler.ledger.records import KnownFailure, RunRecord
+from dtype_sampler.ledger.tally import Tally
 from dtype_sampler.reports.words import since
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.session.known import Known, compare, known_from, reason

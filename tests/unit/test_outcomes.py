@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtype_sampler.ledger.outcomes import VERDICTS, Cell, Observation, Tally, blamed, fold
+from dtype_sampler.ledger.outcomes import VERDICTS, Cell, Observation, blamed, fold
+from dtype_sampler.ledger.tally import Tally
 
 POOL = ("a", "b", "c", "d")
 CHOSEN = ("a", "b", "c")

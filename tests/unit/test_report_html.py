@@ -9,7 +9,8 @@ import pytest
 
 from dtype_sampler.reports.ledger.html import render
 from dtype_sampler.reports.ledger.table import support_table
-from dtype_sampler.sampling.candidates import is_wanted, parse_names
+from dtype_sampler.sampling.candidates import is_wanted
+from dtype_sampler.sampling.naming import parse_names
 
 SUMMARY = dict.fromkeys(
     ("cells", "covered", "never_ran", "failing", "unsupported", "skipped", "runs", "next_seed"), 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from itertools import product
 from pathlib import Path
 
@@ -52,6 +55,45 @@ def test_the_map_of_contributing_names_every_room_and_no_other(heading, folder, 
     names = mapped(heading)
     assert len(set(names)) == len(names)
     assert set(names) == there(folder, modules=modules)
+
+
+def docstrings() -> dict[str, tuple[str, int]]:
+    """Of each module of the package, by its name: what its docstring says, and how long it is."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        found[name] = (ast.get_docstring(ast.parse(text)) or "", text.count("\n"))
+    return found
+
+
+def test_a_long_module_says_why_it_is_one():
+    """More than 400 lines need a reason of their own, which a short module has no use for."""
+    reasons = {}
+    for name, (said, lines) in docstrings().items():
+        reason = re.search(r"^Long, as (?:[^.]|\.\S)+\.$", said, re.MULTILINE)
+        if reason is None:
+            assert lines <= 400, name
+        else:
+            # Not one of 400 exactly, which becomes longer and shorter all the time.
+            assert lines > 350, name
+            assert reasons.setdefault(reason[0], name) == name
+
+
+def test_what_says_that_it_is_pure_is_held_to_it():
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    (pure,) = (c for c in told["tool"]["importlinter"]["contracts"] if c["id"] == "pure")
+    held = tuple(pure["source_modules"])
+    says = re.compile(r"\bPure\b|[Kk]nows? neither pytest nor torch")
+    for name, (said, _) in docstrings().items():
+        inside = name.removesuffix(".__init__").startswith(tuple(f"{room}." for room in held))
+        assert not says.search(said) or inside or name in held, name
+
+
+def test_no_folder_of_tests_stands_in_front_of_somebody_elses_package():
+    """pytest puts this folder first in `sys.path`, and processes that tests start inherit that."""
+    ours = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
+    assert ours.isdisjoint(packages_distributions().keys() | sys.stdlib_module_names)
 
 
 def tox_environments() -> set[str]:

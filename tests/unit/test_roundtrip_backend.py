@@ -16,7 +16,8 @@ import torch
 import torch.utils.backend_registration
 
 from dtype_sampler.roundtrip.apart import survey_apart
-from dtype_sampler.roundtrip.model import KINDS, UNSUPPORTED, Survey
+from dtype_sampler.roundtrip.catalogue import KINDS
+from dtype_sampler.roundtrip.model import UNSUPPORTED, Survey
 
 # The interface that makes this possible is private to torch, and came with 2.9.
 if not hasattr(torch.utils.backend_registration, "_setup_privateuseone_for_python_backend"):

@@ -6,36 +6,20 @@ import math
 
 import pytest
 import torch
-from faulty_device import FaultyDevice
+from faulty_device import FaultyDevice, outcome, trips_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtype_sampler.roundtrip import formats, survey, values
+from dtype_sampler.roundtrip import rounding, survey, values
+from dtype_sampler.roundtrip.catalogue import CONVERSION, CROSSING
 from dtype_sampler.roundtrip.conversions import wanted
 from dtype_sampler.roundtrip.formats import FORMATS
 from dtype_sampler.roundtrip.known import mark, shipped
-from dtype_sampler.roundtrip.model import (
-    BROKEN,
-    CONVERSION,
-    CROSSING,
-    OK,
-    UNSUPPORTED,
-    Outcome,
-    Survey,
-)
+from dtype_sampler.roundtrip.model import BROKEN, OK, UNSUPPORTED
 from dtype_sampler.roundtrip.patterns import dtypes, from_words, name_of, words_of
 
 FEW = ["bool", "float16", "bfloat16", "float32", "float64", "float8_e5m2", "int8", "uint8", "int32"]
 FEW += ["complex64"]
-
-
-def outcome(measured: Survey, key: str) -> Outcome:
-    return next(one for one in measured.outcomes if one.key == key)
-
-
-def trips_of(measured: Survey) -> set[str]:
-    """The trips whose faults are news."""
-    return {one.trip for one in mark(measured, shipped()).faults}
 
 
 def test_every_pair_of_dtypes_with_values_is_cast():
@@ -297,7 +281,7 @@ def test_cutting_off_has_the_shape_and_meaning_of_its_docstring():
     given = words_of(
         torch.tensor([0.0, -0.5, 1.5, -(2.0**63), 2.0**64, 2.0**100, math.inf]).double()
     )
-    magnitude, length, negative = formats.truncated(given, double)
+    magnitude, length, negative = rounding.truncated(given, double)
     assert magnitude.tolist() == [0, 0, 1, -(1 << 63), 0, 0, 0]
     assert length.tolist() == [0, 0, 1, 64, 65, 101, 1 << 20]
     assert negative.tolist() == [False, True, False, True, False, False, False]

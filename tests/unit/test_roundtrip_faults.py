@@ -6,7 +6,6 @@ import queue
 import sys
 import textwrap
 import types
-from pathlib import Path
 
 import faulty_device as faulty
 import pytest
@@ -17,18 +16,8 @@ from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import apart as survey_apart_module
 from dtype_sampler.roundtrip import survey
 from dtype_sampler.roundtrip.apart import survey_apart
-from dtype_sampler.roundtrip.model import (
-    ACCELERATORS,
-    BROKEN,
-    CRASHED,
-    KINDS,
-    OK,
-    TRANSPORT,
-    TRIPS,
-    UNSUPPORTED,
-    Outcome,
-    Survey,
-)
+from dtype_sampler.roundtrip.catalogue import ACCELERATORS, KINDS, TRANSPORT, TRIPS
+from dtype_sampler.roundtrip.model import BROKEN, CRASHED, OK, UNSUPPORTED, Outcome, Survey
 
 USUAL = (
     "bool",
@@ -383,10 +372,10 @@ def test_an_unknown_dtype_or_kind_or_device_is_said_in_one_line():
         survey("mtia:3" if not torch.accelerator.is_available() else "mtia:99")
 
 
-def test_importing_the_package_imports_no_torch():
+def test_importing_the_package_imports_no_torch(pytestconfig):
     import subprocess
 
-    source = Path(__file__).parents[2] / "src"
+    source = pytestconfig.rootpath / "src"
     code = (
         "import sys; import dtype_sampler.roundtrip as r; r.Survey;"
         "assert not {'torch', 'numpy', 'safetensors', 'hypothesis'} & set(sys.modules)"

@@ -8,35 +8,15 @@ import types
 
 import pytest
 import torch
-from faulty_device import FaultyDevice
+from faulty_device import FaultyDevice, outcome, trips_of
 
 from dtype_sampler.roundtrip import exchange, lazy, survey
-from dtype_sampler.roundtrip.known import mark, shipped
-from dtype_sampler.roundtrip.model import (
-    BROKEN,
-    EXCHANGE,
-    LAYOUTS,
-    OK,
-    SIZES,
-    TRANSPORT,
-    UNSTABLE,
-    VIEWS,
-    Outcome,
-    Survey,
-)
+from dtype_sampler.roundtrip.catalogue import EXCHANGE, LAYOUTS, SIZES, TRANSPORT, VIEWS
+from dtype_sampler.roundtrip.model import BROKEN, OK, UNSTABLE
 from dtype_sampler.roundtrip.patterns import from_words, name_of, words_of
 from dtype_sampler.roundtrip.sizes import numbered
 
 FURTHER = [LAYOUTS, VIEWS, SIZES, EXCHANGE]
-
-
-def outcome(measured: Survey, key: str) -> Outcome:
-    return next(one for one in measured.outcomes if one.key == key)
-
-
-def trips_of(measured: Survey) -> set[str]:
-    """The trips whose faults are news."""
-    return {one.trip for one in mark(measured, shipped()).faults}
 
 
 class Copies(FaultyDevice):
@@ -334,7 +314,7 @@ def test_a_view_of_both_parts_is_flipped_in_one():
     from pathlib import Path
 
     from dtype_sampler.roundtrip.devices import TorchDevice
-    from dtype_sampler.roundtrip.trips import Stay
+    from dtype_sampler.roundtrip.stay import Stay
 
     given = from_words(torch.tensor([[0x3F800000, 0x40000000]]), torch.complex64)
     stay = Stay(TorchDevice("cpu"), torch.complex64, Path(), given.view(torch.uint8))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -338,8 +337,8 @@ def test_shipped_issues_are_sound():
         assert str(one.tried) or not one.strict, one.place
 
 
-def test_what_nobody_was_told_of_has_a_report_ready():
-    pages = Path(__file__).parents[2] / "docs" / "upstream"
+def test_what_nobody_was_told_of_has_a_report_ready(pytestconfig):
+    pages = pytestconfig.rootpath / "docs" / "upstream"
     reports = {
         "double-rounding.md": "ounded to",
         "e8m0-subnormals.md": "2^-126",

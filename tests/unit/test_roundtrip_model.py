@@ -3,23 +3,24 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from dtype_sampler.roundtrip.causes import with_causes
-from dtype_sampler.roundtrip.model import (
+from dtype_sampler.roundtrip.catalogue import (
     ACCELERATORS,
     ALL_KINDS,
-    BROKEN,
-    CRASHED,
     HOST,
-    KNOWN,
-    OK,
     PEERS,
-    POLICIES,
     TRIP_BY_NAME,
     TRIPS,
+)
+from dtype_sampler.roundtrip.causes import with_causes
+from dtype_sampler.roundtrip.model import (
+    BROKEN,
+    CRASHED,
+    KNOWN,
+    OK,
+    POLICIES,
     UNSUPPORTED,
     VERDICTS,
     Counterexample,
@@ -224,8 +225,8 @@ def test_what_is_fine_has_no_cause():
     assert TRIP_BY_NAME["clone"].extends == ("copy",)
 
 
-def test_the_reference_lists_every_trip_policy_and_verdict():
-    page = Path(__file__).parents[2] / "docs" / "reference" / "round-trips.md"
+def test_the_reference_lists_every_trip_policy_and_verdict(pytestconfig):
+    page = pytestconfig.rootpath / "docs" / "reference" / "round-trips.md"
     text = page.read_text(encoding="utf-8")
     where = {
         HOST: " (on the host)",

@@ -9,13 +9,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.roundtrip import formats, survey, values
+from dtype_sampler.roundtrip import boundaries, rounding, survey, values
+from dtype_sampler.roundtrip.catalogue import EMBEDDING, NARROWING, TRANSPORT
 from dtype_sampler.roundtrip.devices import TorchDevice
 from dtype_sampler.roundtrip.engine import measure
-from dtype_sampler.roundtrip.formats import FORMATS, STANDARD, Narrowing
+from dtype_sampler.roundtrip.findings import Log
+from dtype_sampler.roundtrip.formats import FORMATS
 from dtype_sampler.roundtrip.judging import compared
-from dtype_sampler.roundtrip.measuring import Log
-from dtype_sampler.roundtrip.model import BROKEN, EMBEDDING, NARROWING, TRANSPORT, UNSUPPORTED
+from dtype_sampler.roundtrip.model import BROKEN, UNSUPPORTED
 from dtype_sampler.roundtrip.patterns import (
     bits_of,
     dtypes,
@@ -28,6 +29,7 @@ from dtype_sampler.roundtrip.patterns import (
     values_in_a_byte,
     words_of,
 )
+from dtype_sampler.roundtrip.rounding import STANDARD, Narrowing
 from dtype_sampler.strategies import tensors
 
 # torch warns of some dtypes once per process, in whichever test is first.
@@ -144,14 +146,14 @@ def test_the_quick_conversion_of_16_bits_is_the_slow_one(name, how):
             continue
         got = values.convert(words, dtype, ALL[target.name], how)
         if name in FORMATS:
-            want = formats.convert(words, FORMATS[name], target, how)
+            want = rounding.convert(words, FORMATS[name], target, how)
         else:
             signed = torch.where(words < 1 << 15, words, words - (1 << 16))
             numbers = signed if name == "int16" else words
-            want = formats.convert_integers(numbers, target, how)
+            want = rounding.convert_integers(numbers, target, how)
         if values.embeds(dtype, ALL[target.name]):
             # A dtype that holds all values has none that the policies are about, but subnormals.
-            want = formats.convert(words, FORMATS[name], target) if name in FORMATS else want
+            want = rounding.convert(words, FORMATS[name], target) if name in FORMATS else want
         assert target.same(got, want).all(), target.name
 
 
@@ -161,11 +163,11 @@ def test_the_quick_conversion_of_16_bits_is_the_slow_one(name, how):
 )
 def test_edges_known_by_construction_are_those_that_conversion_gives(name, other, how):
     found = values.edges(ALL[name], ALL[other], how)
-    want = formats.convert(words_of(found.given), FORMATS[name], FORMATS[other], how)
+    want = rounding.convert(words_of(found.given), FORMATS[name], FORMATS[other], how)
     assert FORMATS[other].same(words_of(found.want), want).all()
     assert len(torch.unique(words_of(found.given))) == len(found.given), "a pattern twice"
     # Every tie of the target is among them.
-    ties = formats.midpoints(FORMATS[other], FORMATS[name])
+    ties = boundaries.midpoints(FORMATS[other], FORMATS[name])
     assert torch.isin(ties, words_of(found.given)).all()
 
 

@@ -7,21 +7,19 @@ from functools import cache
 import faulty_device as faulty
 import pytest
 import torch
-from faulty_device import FaultyDevice
+from faulty_device import FaultyDevice, outcome
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dtype_sampler.roundtrip import formats, survey, values
-from dtype_sampler.roundtrip.formats import FORMATS, Narrowing
+from dtype_sampler.roundtrip import survey, values
+from dtype_sampler.roundtrip.catalogue import NARROWING, TRANSPORT
+from dtype_sampler.roundtrip.formats import FORMATS
 from dtype_sampler.roundtrip.known import mark, shipped
-from dtype_sampler.roundtrip.model import BROKEN, KNOWN, NARROWING, OK, TRANSPORT, Outcome, Survey
+from dtype_sampler.roundtrip.model import BROKEN, KNOWN, OK, Survey
 from dtype_sampler.roundtrip.patterns import from_words, name_of, words_of
+from dtype_sampler.roundtrip.rounding import STANDARD, Narrowing
 
 E8M0 = FORMATS["float8_e8m0fnu"]
 has_e8m0 = pytest.mark.skipif(not hasattr(torch, "float8_e8m0fnu"), reason="this torch has no e8m0")
-
-
-def outcome(measured: Survey, key: str) -> Outcome:
-    return next(one for one in measured.outcomes if one.key == key)
 
 
 @cache
@@ -217,7 +215,7 @@ def test_a_known_fault_hides_no_other_one():
 @pytest.mark.parametrize("other", ["bfloat16", "float16", "float8_e5m2"])
 def test_the_values_of_an_integer_are_made_for_the_pair(dtype, other):
     source = getattr(torch, dtype)
-    given = words_of(values.edges(source, getattr(torch, other), formats.STANDARD).given)
+    given = words_of(values.edges(source, getattr(torch, other), STANDARD).given)
     target = FORMATS[other]
     bits = 8 * source.itemsize - source.is_signed
     ties = [

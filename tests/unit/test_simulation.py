@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from itertools import pairwise
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -13,8 +12,8 @@ from dtype_sampler.sampling.rule import STRATEGIES, runs_to_cover
 
 
 @pytest.fixture
-def simulation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+def simulation(monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config) -> ModuleType:
+    monkeypatch.syspath_prepend(pytestconfig.rootpath)
     return importlib.import_module("tests.benchmarks.simulation")
 
 

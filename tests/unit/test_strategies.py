@@ -367,7 +367,8 @@ def test_a_dtype_that_nobody_has_heard_of(nobody_has_heard_of, name, family, pat
 
 
 def test_a_second_name_that_nobody_has_heard_of(nobody_has_heard_of):
-    from dtype_sampler.sampling.candidates import canonical_name, parse_names, unknown_names
+    from dtype_sampler.sampling.candidates import canonical_name
+    from dtype_sampler.sampling.naming import parse_names, unknown_names
 
     nobody_has_heard_of("chalf", "complex32")
     assert canonical_name("chalf") == "complex32"

@@ -12,7 +12,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from dtype_sampler.weights import patterns
-from dtype_sampler.weights.patterns import compiled, is_compiled, longest, parse, required, steps
+from dtype_sampler.weights.patterns import compiled, is_compiled, longest, required, steps
+from dtype_sampler.weights.syntax import parse
 
 # `[[a]` will mean something else one day, as Python says of it.
 pytestmark = pytest.mark.filterwarnings("ignore:Possible:FutureWarning")

@@ -10,7 +10,7 @@ import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip.support import check_torch
-from dtype_sampler.session.hooks import PLAN
+from dtype_sampler.session.items import PLAN
 
 if TYPE_CHECKING:
     import torch

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import torch
 
 from dtype_sampler.roundtrip import values
+from dtype_sampler.roundtrip.catalogue import NARROWING, TRANSPORT
 from dtype_sampler.roundtrip.devices import Device
 from dtype_sampler.roundtrip.exhaustive import how_of
-from dtype_sampler.roundtrip.formats import Narrowing
-from dtype_sampler.roundtrip.model import NARROWING, OK, TRANSPORT, Survey
+from dtype_sampler.roundtrip.model import OK, Survey
 from dtype_sampler.roundtrip.patterns import from_words, name_of, word_dtype, words_of
 from dtype_sampler.roundtrip.quiet import undisturbed
+from dtype_sampler.roundtrip.rounding import Narrowing
 from dtype_sampler.strategies import tensors, try_each
 
 # So few, as each run draws others: a tensor of up to 125 elements each.

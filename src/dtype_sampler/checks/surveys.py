@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING
 from dtype_sampler.checks.test_drawn import DRAWN
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.roundtrip import find, survey
-from dtype_sampler.roundtrip.devices import TorchDevice
-from dtype_sampler.roundtrip.known import Issue, load, mark, shipped
-from dtype_sampler.roundtrip.lazy import has_lazy_views
-from dtype_sampler.roundtrip.model import (
+from dtype_sampler.roundtrip.catalogue import (
     CLAIMS,
     CONVERSION,
     CROSSING,
@@ -27,8 +24,11 @@ from dtype_sampler.roundtrip.model import (
     SIZES,
     TRANSPORT,
     VIEWS,
-    Survey,
 )
+from dtype_sampler.roundtrip.devices import TorchDevice
+from dtype_sampler.roundtrip.known import Issue, load, mark, shipped
+from dtype_sampler.roundtrip.lazy import has_lazy_views
+from dtype_sampler.roundtrip.model import Survey
 from dtype_sampler.roundtrip.patterns import dtypes
 from dtype_sampler.roundtrip.sizes import DTYPES as SIZED
 from dtype_sampler.roundtrip.values import has_values, pairs

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dtype_sampler.checks.test_round_trips import trips
-from dtype_sampler.roundtrip.model import CLAIMS
+from dtype_sampler.roundtrip.catalogue import CLAIMS
 
 
 @trips(CLAIMS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from dtype_sampler.roundtrip.model import (
+from dtype_sampler.roundtrip.catalogue import (
     CONVERSION,
     CROSSING,
     EMBEDDING,

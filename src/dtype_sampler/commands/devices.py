@@ -105,7 +105,7 @@ def names_of(given: Iterable[str] | None) -> tuple[list[str] | None, bool]:
 def _surveys(options: argparse.Namespace) -> list[Survey]:
     from dtype_sampler.progress import Progress
     from dtype_sampler.roundtrip import find, survey
-    from dtype_sampler.roundtrip.model import ALL_KINDS
+    from dtype_sampler.roundtrip.catalogue import ALL_KINDS
 
     names, quantized = names_of(options.dtype)
     devices = [name for named in options.device or (None,) for name in find(named)]

@@ -1,4 +1,7 @@
-"""The commands of the ledger: `report`, `combine`, `plan`, `history` and those beside them."""
+"""The commands of the ledger: `report`, `combine`, `plan`, `history` and those beside them.
+
+Long, as the short commands of the ledger share their options, and how it is opened.
+"""
 
 from __future__ import annotations
 

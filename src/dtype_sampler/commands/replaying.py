@@ -32,7 +32,7 @@ from dtype_sampler.ledger.outcomes import (
     Cell,
 )
 from dtype_sampler.paths import relative
-from dtype_sampler.sampling.candidates import exact_name
+from dtype_sampler.sampling.naming import exact_name
 from dtype_sampler.session.replay import quoted, shell_word
 from dtype_sampler.session.settings import OPTIONS
 

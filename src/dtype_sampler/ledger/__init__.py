@@ -9,6 +9,7 @@ may do is bounded by `guard`, and what it holds that none can is found by `damag
 `postgres` is that of one project on a server, by a `postgres_engine`: `connecting` connects,
 `server_schema` has its tables, and `server` makes them and looks after them, in a `server_session`.
 `places` says where a ledger is, and `secrets` keeps passwords out of all that is told.
+`outcomes` says what one test's reports come to, cell by cell, and `tally` those of a run.
 `books` writes a run down as it goes on, with a `journal` of what has just ended, and keeps what
 goes wrong `apart` from the tests; `spooling` does so where the ledger is on a server, which `link`
 speaks to and `shipper` ships to; `elsewhere` reads another ledger than the run's own. `origin` says

@@ -1,4 +1,7 @@
-"""Writes a run down while it goes on, and never lets that disturb the tests."""
+"""Writes a run down while it goes on, and never lets that disturb the tests.
+
+Long, as each step of a run can fail in its own way, and all share what is still to be written.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,8 @@ from functools import cached_property
 from statistics import median
 from typing import NamedTuple
 
-from dtype_sampler.ledger.outcomes import CRASHED, SUSPECT, Cell, Finished
+from dtype_sampler.ledger.outcomes import CRASHED, SUSPECT, Cell
+from dtype_sampler.ledger.tally import Finished
 
 # So many runs are looked at, the newest: enough that one slow run says nothing.
 NEWEST = 5

@@ -1,4 +1,7 @@
-"""What the ledger's records come to: which cells are covered, and what is missing. Pure."""
+"""What the ledger's records come to: which cells are covered, and what is missing. Pure.
+
+Long, as what has run and what the next sample takes are told from the same states of cells.
+"""
 
 from __future__ import annotations
 

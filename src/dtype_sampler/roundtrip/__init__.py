@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dtype_sampler.roundtrip.model import Counterexample, Outcome, Policy, Survey, Trip
+from dtype_sampler.roundtrip.catalogue import Trip
+from dtype_sampler.roundtrip.model import Counterexample, Outcome, Policy, Survey
 
 if TYPE_CHECKING:
     from dtype_sampler.roundtrip.devices import find

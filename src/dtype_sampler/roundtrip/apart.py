@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import tempfile
@@ -16,8 +15,9 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.roundtrip.findings import finished
-from dtype_sampler.roundtrip.measuring import Log, Progress
+from dtype_sampler.roundtrip.exchange import how_ended
+from dtype_sampler.roundtrip.findings import Log, finished
+from dtype_sampler.roundtrip.measuring import Progress
 from dtype_sampler.roundtrip.model import CRASHED, Cell, Outcome, Policy, Survey
 from dtype_sampler.roundtrip.patterns import name_of, raw_of
 
@@ -142,7 +142,8 @@ def _one_worker(
             return f"said nothing for {patience:.0f} s"
         errors.seek(0)
         lines = errors.read().decode(errors="replace").strip().splitlines()
-        return _death(code, lines[-1] if lines else "")
+        how = how_ended(code)
+        return f"{how} ({lines[-1]})" if lines and lines[-1] else how
 
 
 def _listen(
@@ -208,16 +209,3 @@ def _take_in(message: dict[str, Any], told: _Told, progress: Progress | None) ->
     elif what == "end":
         told.micros = data
         told.ended = True
-
-
-def _death(code: int, last_words: str) -> str:
-    """How a process ended, by its exit code."""
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        how = f"was killed by {name}"
-    else:
-        how = f"exited with code {code}"
-    return f"{how} ({last_words})" if last_words else how

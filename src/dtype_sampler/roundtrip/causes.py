@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from dtype_sampler.roundtrip.model import (
-    BROKEN,
+from dtype_sampler.roundtrip.catalogue import (
     INDEPENDENCE,
     LAYOUTS,
     NARROWING,
     TRANSPORT,
     TRIP_BY_NAME,
     TRIPS,
-    UNSTABLE,
-    Counterexample,
-    Outcome,
 )
+from dtype_sampler.roundtrip.model import BROKEN, UNSTABLE, Counterexample, Outcome
 
 _PLACE = {trip.name: place for place, trip in enumerate(TRIPS)}
 

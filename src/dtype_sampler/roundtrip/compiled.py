@@ -9,7 +9,7 @@ import torch
 from dtype_sampler.roundtrip import values
 from dtype_sampler.roundtrip.casts import Company, Finding
 from dtype_sampler.roundtrip.judging import compared
-from dtype_sampler.roundtrip.trips import Stay
+from dtype_sampler.roundtrip.stay import Stay
 
 # Each pair is compiled, which takes seconds: those that models compute with.
 SOURCES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)

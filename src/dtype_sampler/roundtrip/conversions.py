@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from dtype_sampler.roundtrip import formats, values
+from dtype_sampler.roundtrip import formats, rounding, values
 from dtype_sampler.roundtrip.casts import Company, Finding, Narrowed
 from dtype_sampler.roundtrip.judging import Wrong, compared, moved
 from dtype_sampler.roundtrip.model import Policy
@@ -25,7 +25,7 @@ from dtype_sampler.roundtrip.patterns import (
     tensor_of,
     words_of,
 )
-from dtype_sampler.roundtrip.trips import Stay
+from dtype_sampler.roundtrip.stay import Stay
 
 
 class Wanted(NamedTuple):
@@ -62,10 +62,10 @@ def values_for(dtype: torch.dtype, other: torch.dtype) -> torch.Tensor:
     wide = [1 << (bits - 1), 1 << bits, 1 << (bits - 2)]
     exact = torch.cat([torch.arange(1, 260), torch.tensor([w % (1 << 63) for w in wide])])
     double = formats.FORMATS["float64"]
-    marks = formats.convert_integers(exact, double, signed=False)
+    marks = rounding.convert_integers(exact, double, signed=False)
     # Half of each, which is an integer and a half of every odd one.
     marks = torch.cat([marks, marks - (1 << double.mantissa_bits)])
-    near = formats.convert(marks, double, source)
+    near = rounding.convert(marks, double, source)
     near = torch.cat([near - 1, near, near + 1])
     every = torch.cat([words_of(usual), near, near | source.sign])
     return from_words(torch.unique(every), dtype)
@@ -93,7 +93,7 @@ def wanted(given: torch.Tensor, other: torch.dtype) -> Wanted:
         return Wanted(wrapped, ~none, none, none, wrapped)
     bits = 8 * other.itemsize
     low, high = _ends(other)
-    magnitude, length, negative = formats.truncated(real, source)
+    magnitude, length, negative = rounding.truncated(real, source)
     if other.is_signed:
         # The lowest value is a power of two, and the largest is one less than that.
         fits = (length < bits) | (negative & (length == bits) & (magnitude == low))

@@ -13,9 +13,10 @@ import torch
 
 from dtype_sampler.roundtrip.casts import Company, Finding
 from dtype_sampler.roundtrip.conversions import casts_of, defined_in
+from dtype_sampler.roundtrip.devices import POISON
 from dtype_sampler.roundtrip.judging import Wrong, compared, moved
 from dtype_sampler.roundtrip.patterns import raw_of, taken, tensor_of
-from dtype_sampler.roundtrip.trips import Stay
+from dtype_sampler.roundtrip.stay import Stay
 
 # The arrangements beside the plain one are tried with so many patterns.
 _FEW = 1031
@@ -98,12 +99,13 @@ def _arranged(
     size = some.dtype.itemsize
     raw = raw_of(some)
     # Two elements of poison first, and one after: an address that no vector is aligned at.
-    shifted = tensor_of(torch.cat([raw.new_full((size,), 0xA5), raw]), some.dtype)
+    shifted = tensor_of(torch.cat([raw.new_full((size,), POISON), raw]), some.dtype)
     into = way.empty((count + 3,), other)
     copy(into[3:], way.source(shifted)[1:])
     yield "from and to an odd offset", way.read(into)[3:], every
     wide = tensor_of(
-        torch.stack([raw.new_full((count, size), 0xA5), raw.view(-1, size)], 1).view(-1), some.dtype
+        torch.stack([raw.new_full((count, size), POISON), raw.view(-1, size)], 1).view(-1),
+        some.dtype,
     )
     into = way.empty((2 * count,), other)
     copy(into[1::2], way.source(wide)[1::2])

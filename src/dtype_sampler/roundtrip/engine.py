@@ -10,17 +10,11 @@ from time import perf_counter
 import torch
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
+from dtype_sampler.roundtrip.catalogue import ALL_KINDS, CLAIMS, KINDS, TRIP_BY_NAME
 from dtype_sampler.roundtrip.devices import Device, TorchDevice, find, peers_of
-from dtype_sampler.roundtrip.findings import finished
-from dtype_sampler.roundtrip.measuring import Log, Measuring, Progress, Unusable
-from dtype_sampler.roundtrip.model import (
-    ALL_KINDS,
-    CLAIMS,
-    KINDS,
-    TRIP_BY_NAME,
-    Cell,
-    Survey,
-)
+from dtype_sampler.roundtrip.findings import Log, finished
+from dtype_sampler.roundtrip.measuring import Measuring, Progress, Unusable
+from dtype_sampler.roundtrip.model import Cell, Survey
 from dtype_sampler.roundtrip.patterns import dtypes as all_dtypes
 from dtype_sampler.roundtrip.patterns import is_quantized, raw_of, tensor_of
 from dtype_sampler.roundtrip.quiet import undisturbed
@@ -41,7 +35,7 @@ def survey(
 
     device: `cpu`, an accelerator such as `cuda` (the current one) or `cuda:1`, or an object with
     the methods of `devices.Device`. dtypes: they or their names, `bfloat16`; default all of this
-    torch, without quantized ones unless *quantized*. kinds: of trips, of `model.ALL_KINDS`;
+    torch, without quantized ones unless *quantized*. kinds: of trips, of `catalogue.ALL_KINDS`;
     default all but `compiled`. tensors: on the host, of any shape but empty, at most one of a
     dtype: only these dtypes are tried, and with these values, such as Hypothesis draws. only: a
     kind, or a trip -> names of dtypes: it is made of these alone, casts to all of *dtypes*.

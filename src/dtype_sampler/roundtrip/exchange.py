@@ -17,14 +17,8 @@ import torch
 
 from dtype_sampler.roundtrip.devices import first_line
 from dtype_sampler.roundtrip.patterns import name_of
-from dtype_sampler.roundtrip.trips import (
-    Arrival,
-    Changed,
-    Halves,
-    Stay,
-    Untried,
-    why_untried,
-)
+from dtype_sampler.roundtrip.stay import Arrival, Changed, Halves, Stay
+from dtype_sampler.roundtrip.trips import Untried, why_untried
 
 
 def _from_dlpack(source: Any) -> torch.Tensor:
@@ -171,20 +165,21 @@ def _others(mode: str) -> Mapping[str, str]:
     if done.returncode != 0:
         # What kills one process would kill one for each dtype: the others are not tried.
         died = "crashed" if told and not told[-1][1] else "refused"
-        words = f"{died}: {_ended(done.returncode)}"
+        words = f"{died}: the process {how_ended(done.returncode)}"
         found.update((name, words) for name in _TRIED if name not in found)
     return found
 
 
-def _ended(code: int) -> str:
+def how_ended(code: int) -> str:
+    """How a process ended, by its exit code."""
     import signal
 
     if code >= 0:
-        return f"the process exited with code {code}"
+        return f"exited with code {code}"
     try:
-        return f"the process was killed by {signal.Signals(-code).name}"
+        return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
-        return f"the process was killed by signal {-code}"
+        return f"was killed by signal {-code}"
 
 
 def tried_apart(mode: str, names: list[str], tell: Callable[..., None]) -> None:

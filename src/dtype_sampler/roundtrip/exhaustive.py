@@ -8,15 +8,9 @@ from time import perf_counter
 
 import torch
 
+from dtype_sampler.roundtrip.boundaries import steps
 from dtype_sampler.roundtrip.devices import Device, first_line
-from dtype_sampler.roundtrip.formats import (
-    FORMATS,
-    Format,
-    Narrowing,
-    Rounding,
-    convert,
-    steps,
-)
+from dtype_sampler.roundtrip.formats import FORMATS, Format
 from dtype_sampler.roundtrip.model import (
     BROKEN,
     OK,
@@ -26,6 +20,7 @@ from dtype_sampler.roundtrip.model import (
     Policy,
     Survey,
 )
+from dtype_sampler.roundtrip.rounding import Narrowing, Rounding, convert
 
 SOURCE = FORMATS["float32"]
 PATTERNS = 1 << 32

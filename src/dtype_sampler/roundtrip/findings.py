@@ -1,27 +1,38 @@
-"""What the findings on one device come to: its survey."""
+"""Where the findings on one device go, and what they come to: its survey."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from dtype_sampler.roundtrip.catalogue import EMBEDDING, NARROWING, TRIPS
 from dtype_sampler.roundtrip.causes import with_causes
-from dtype_sampler.roundtrip.measuring import Log
-from dtype_sampler.roundtrip.model import (
-    BROKEN,
-    EMBEDDING,
-    NARROWING,
-    OK,
-    TRIPS,
-    UNSUPPORTED,
-    Outcome,
-    Survey,
-)
+from dtype_sampler.roundtrip.model import BROKEN, OK, UNSUPPORTED, Cell, Outcome, Policy, Survey
+
+
+@dataclass
+class Log:
+    """Where findings go; a worker sends them to its parent as well."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    policies: list[Policy] = field(default_factory=list)
+
+    def start(self, cell: Cell) -> None:
+        """A cell is about to be measured."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """A cell was measured."""
+        self.outcomes.append(outcome)
+
+    def policy(self, policy: Policy) -> None:
+        """A policy was seen."""
+        self.policies.append(policy)
 
 
 def finished(

@@ -19,14 +19,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from dtype_sampler.errors import DtypeSamplerError, nearest
-from dtype_sampler.roundtrip.model import (
-    FAULTS,
-    KNOWN,
-    OK,
-    TRIP_BY_NAME,
-    Outcome,
-    Survey,
-)
+from dtype_sampler.roundtrip.catalogue import TRIP_BY_NAME
+from dtype_sampler.roundtrip.model import FAULTS, KNOWN, OK, Outcome, Survey
 from dtype_sampler.sampling.candidates import ALIASES, POOLS, dtype_names
 
 SHIPPED = "known_issues.toml"

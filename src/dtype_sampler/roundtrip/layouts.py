@@ -8,7 +8,7 @@ import torch
 
 from dtype_sampler.roundtrip.devices import POISON
 from dtype_sampler.roundtrip.patterns import raw_of, tensor_of
-from dtype_sampler.roundtrip.trips import Arrival, Changed, Halves, Stay
+from dtype_sampler.roundtrip.stay import Arrival, Changed, Halves, Stay
 
 # In elements: none of them a multiple of what a vector unit loads at once, with any dtype.
 OFFSETS = (1, 3, 5, 7, 9, 15, 17, 31)

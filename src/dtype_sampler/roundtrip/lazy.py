@@ -15,7 +15,7 @@ import torch
 
 from dtype_sampler.roundtrip import values
 from dtype_sampler.roundtrip.patterns import component, from_words, words_of
-from dtype_sampler.roundtrip.trips import Arrival, Halves, Stay
+from dtype_sampler.roundtrip.stay import Arrival, Halves, Stay
 
 # Of wide dtypes there is nothing that many patterns would tell of a sign.
 _MOST = 4096

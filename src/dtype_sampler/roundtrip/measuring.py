@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
 
 import torch
 
@@ -20,50 +19,57 @@ from dtype_sampler.roundtrip import (
     exchange,
     layouts,
     lazy,
+    names,
     sizes,
     trips,
     values,
 )
+from dtype_sampler.roundtrip.attempts import (
+    Attempt,
+    attempted,
+    finding_of,
+    is_right_elsewhere,
+    noted,
+    settled,
+)
 from dtype_sampler.roundtrip.casts import Company, Finding, Narrowed, Reference
-from dtype_sampler.roundtrip.devices import Device, TorchDevice, first_line
-from dtype_sampler.roundtrip.judging import Wrong, compared, joined, moved
-from dtype_sampler.roundtrip.model import (
+from dtype_sampler.roundtrip.catalogue import (
     ACCELERATORS,
-    BROKEN,
     COMPILED,
     CONVERSION,
-    CRASHED,
     EMBEDDING,
     EXCHANGE,
     HOST,
     INDEPENDENCE,
     NAMES,
     NARROWING,
-    OK,
     PEERS,
     SIZES,
     TRANSPORT,
     TRIP_BY_NAME,
-    UNSTABLE,
+    VIEWS,
+)
+from dtype_sampler.roundtrip.devices import Device, TorchDevice
+from dtype_sampler.roundtrip.findings import Log
+from dtype_sampler.roundtrip.model import (
+    BROKEN,
+    CRASHED,
     UNSUPPORTED,
     UNTRIED,
-    VIEWS,
     Cell,
     Outcome,
     Policy,
 )
 from dtype_sampler.roundtrip.patterns import is_quantized, name_of, raw_of, tensor_of
-from dtype_sampler.roundtrip.trips import Arrival, Changed, Misnamed, Stay, why_untried
+from dtype_sampler.roundtrip.stay import Halves, Stay
 
 Progress = Callable[[int, int, str], None]
 # So often a trip of a narrow dtype is made on an accelerator.
 REPEATS = 3
-# In so many places a pattern is tried that came to harm in one: more than a vector has lanes.
-ELSEWHERE = 67
 
 
-_LONE: Mapping[str, Callable[[Stay], trips.Halves]] = {
-    **trips.NAMES,
+_LONE: Mapping[str, Callable[[Stay], Halves]] = {
+    **names.NAMES,
     **trips.TRANSPORT,
     **layouts.LAYOUTS,
     **lazy.LAZY,
@@ -100,25 +106,6 @@ class Unusable(Exception):  # noqa: N818 - of a device
         super().__init__(outcome.message)
         words = f"{outcome.words}; the device is unusable after it"
         self.crashed = replace(outcome, verdict=CRASHED, words=words)
-
-
-@dataclass
-class Log:
-    """Where findings go; a worker sends them to its parent as well."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    policies: list[Policy] = field(default_factory=list)
-
-    def start(self, cell: Cell) -> None:
-        """A cell is about to be measured."""
-
-    def outcome(self, outcome: Outcome) -> None:
-        """A cell was measured."""
-        self.outcomes.append(outcome)
-
-    def policy(self, policy: Policy) -> None:
-        """A policy was seen."""
-        self.policies.append(policy)
 
 
 class Measuring:
@@ -259,7 +246,7 @@ class Measuring:
         seen: list[Policy] = []
 
         def tried() -> Iterator[Finding | None]:
-            return _noted(conversions.conversion(stay, company, other), seen)
+            return noted(conversions.conversion(stay, company, other), seen)
 
         verdict = self._trip(cell, tried, again, source=company)
         if seen and not self._device.is_host:
@@ -283,7 +270,7 @@ class Measuring:
         seen: list[Policy] = []
 
         def goes() -> Iterator[Finding | None]:
-            return _noted(casts.narrowing(stay, other, self._reference), seen)
+            return noted(casts.narrowing(stay, other, self._reference), seen)
 
         def again(host: torch.Tensor) -> Iterator[Finding | None]:
             halves = casts.narrowing(stay.of(host), other, Reference([host]))
@@ -316,13 +303,13 @@ class Measuring:
         self._trip(cell, goes, words_are_faults=True)
         return both
 
-    def _lone(self, cell: Cell, stay: Stay, goes: Callable[[Stay], trips.Halves]) -> str:
+    def _lone(self, cell: Cell, stay: Stay, goes: Callable[[Stay], Halves]) -> str:
         def judged(stay: Stay) -> Iterator[Finding | None]:
             halves = goes(stay)
             next(halves)
             yield None
             result = next(halves)
-            yield Finding(0, None, result) if isinstance(result, str) else _compared(stay, result)
+            yield Finding(0, None, result) if isinstance(result, str) else finding_of(stay, result)
 
         def again(host: torch.Tensor) -> Iterator[Finding | None]:
             return judged(stay.of(host))
@@ -347,11 +334,11 @@ class Measuring:
             return self._known[cell]
         self._log.start(cell)
         start = perf_counter()
-        attempt = _attempt(goes, words_are_faults=words_are_faults)
+        attempt = attempted(goes, words_are_faults=words_are_faults)
         if source is not None and (changed := source.changed()):
             attempt = attempt.with_fault(changed)
         if attempt.verdict not in (UNSUPPORTED, UNTRIED) and self._is_repeated(cell):
-            attempt = _settled([attempt, *self._repeated(goes, source, words_are_faults)])
+            attempt = settled([attempt, *self._repeated(goes, source, words_are_faults)])
         verdict, half, words, finding = attempt
         outcome = Outcome(
             *cell[:3],
@@ -367,7 +354,7 @@ class Measuring:
         )
         if again is not None and verdict == BROKEN and finding.wrong is not None:
             dtype = self._dtypes[cell.dtype]
-            if outcome.differing < outcome.tried and _is_right_elsewhere(outcome, dtype, again):
+            if outcome.differing < outcome.tried and is_right_elsewhere(outcome, dtype, again):
                 assert outcome.first is not None
                 first = replace(outcome.first, position=finding.wrong.at)
                 outcome = replace(outcome, first=first)
@@ -385,9 +372,9 @@ class Measuring:
         goes: Callable[[], Iterator[Finding | None]],
         source: Stay | Company | None,
         words_are_faults: bool,
-    ) -> Iterator[_Attempt]:
+    ) -> Iterator[Attempt]:
         for _ in range(REPEATS - 1):
-            attempt = _attempt(goes, words_are_faults=words_are_faults)
+            attempt = attempted(goes, words_are_faults=words_are_faults)
             if source is not None and (changed := source.changed()):
                 attempt = attempt.with_fault(changed)
             yield attempt
@@ -404,107 +391,3 @@ class Measuring:
         except Exception:  # noqa: BLE001 - whatever it is, it is not usable
             return False
         return True
-
-
-class _Attempt(NamedTuple):
-    """How a trip ended once: see `Outcome`."""
-
-    verdict: str
-    half: str
-    words: str
-    finding: Finding
-
-    def with_fault(self, words: str) -> _Attempt:
-        """The same with a fault that was found afterwards."""
-        told = "; ".join(filter(None, (self.words, words)))
-        return self._replace(verdict=BROKEN, half="", words=told)
-
-    @property
-    def seen(self) -> tuple[object, ...]:
-        """What must be the same each time."""
-        wrong = self.finding.wrong
-        return self.verdict, self.half, wrong and (wrong.count, wrong.first, wrong.at)
-
-
-def _attempt(goes: Callable[[], Iterator[Finding | None]], *, words_are_faults: bool) -> _Attempt:
-    """Make a trip once."""
-    # What is prepared here is the engine's own work, whose failure would be no refusal.
-    halves = goes()
-    half = "out"
-    try:
-        next(halves)
-        half = "back"
-        finding = next(halves) or Finding(0, None)
-        broken = finding.wrong is not None or (finding.words and words_are_faults)
-        return _Attempt(BROKEN if broken else OK, "", finding.words, finding)
-    except (Misnamed, Changed) as error:
-        return _Attempt(BROKEN, "", str(error), Finding(0, None))
-    # Refusals and faults alike come as whatever the back end likes to raise.
-    except Exception as error:  # noqa: BLE001
-        if missing := why_untried(error):
-            return _Attempt(UNTRIED, "", missing, Finding(0, None))
-        assertion = "INTERNAL ASSERT" in str(error)
-        verdict = UNSUPPORTED if half == "out" and not assertion else BROKEN
-        return _Attempt(verdict, half, first_line(error), Finding(0, None))
-
-
-def _settled(attempts: Sequence[_Attempt]) -> _Attempt:
-    """All attempts as one: the first, if they ended in the same way."""
-    first = attempts[0]
-    if all(one.seen == first.seen for one in attempts):
-        return first
-    wrong = [one for one in attempts if one.verdict == BROKEN]
-    worst = (wrong or attempts)[0]
-    count = f"differs from run to run: wrong in {len(wrong)} of {len(attempts)}"
-    words = "; ".join(filter(None, (count, worst.words)))
-    return worst._replace(verdict=UNSTABLE, half="", words=words)
-
-
-def _noted(halves: Iterator[Narrowed | None], seen: list[Policy]) -> Iterator[Finding | None]:
-    """The findings of a cast that has policies, which are put into *seen*."""
-    for narrowed in halves:
-        if narrowed is not None:
-            seen[:] = narrowed.policies
-        yield narrowed and narrowed.finding
-
-
-def _is_right_elsewhere(
-    outcome: Outcome,
-    dtype: torch.dtype,
-    again: Callable[[torch.Tensor], Iterator[Finding | None]],
-) -> bool:
-    """Whether the smallest counterexample comes out right in another place: a fault of lanes."""
-    assert outcome.first is not None
-    one = outcome.first.given.to_bytes(dtype.itemsize, "little")
-    host = tensor_of(torch.tensor(list(one), dtype=torch.uint8).repeat(ELSEWHERE), dtype)
-    try:
-        halves = again(host)
-        next(halves)
-        finding = next(halves)
-    # What fails with one pattern only says nothing of places.
-    except Exception:  # noqa: BLE001
-        return False
-    return finding is not None and (finding.wrong is None or finding.wrong.count < finding.tried)
-
-
-def _compared(stay: Stay, arrivals: Iterable[Arrival] | None) -> Finding:
-    found: list[Wrong | None] = []
-    tried = 0
-    own = False
-    count = len(stay.host)
-    for tensor, places, wanted, any_nan in arrivals or ():
-        if tensor.dtype is not stay.dtype:
-            raise Changed(f"came back as {tensor.dtype}")
-        expected = wanted
-        if expected is None:
-            expected = stay.host if places is None else stay.part(places)
-        if tensor.numel() != expected.numel():
-            raise Changed(f"{expected.numel()} elements came back as {tensor.numel()}")
-        tried += len(expected)
-        own = own or wanted is not None
-        one = compared(expected, tensor, expected, any_nan=any_nan)
-        if one is not None and places is not None:
-            one = moved(one, torch.tensor(places))
-        found.append(one)
-    # Some trips are made in several ways, and each pattern counts once.
-    return Finding(tried if own else min(tried, count), joined(found))

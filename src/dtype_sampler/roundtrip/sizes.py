@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from dtype_sampler.roundtrip.patterns import tensor_of
-from dtype_sampler.roundtrip.trips import Arrival, Halves, Stay
+from dtype_sampler.roundtrip.stay import Arrival, Halves, Stay
 
 MIB = 1 << 20
 # Of these it is tried: of a byte, of a half, and of a float; how a copy is cut up knows no more.

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import torch
 
-from dtype_sampler.roundtrip import formats
-from dtype_sampler.roundtrip.formats import FORMATS, Format, Narrowing
+from dtype_sampler.roundtrip import boundaries, formats, rounding
+from dtype_sampler.roundtrip.formats import FORMATS, Format
 from dtype_sampler.roundtrip.patterns import (
     component,
     from_words,
@@ -19,6 +19,7 @@ from dtype_sampler.roundtrip.patterns import (
     tensor_of,
     words_of,
 )
+from dtype_sampler.roundtrip.rounding import STANDARD, Narrowing
 
 _INTEGERS = frozenset(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 
@@ -85,7 +86,7 @@ def pairs(dtype: torch.dtype, among: Iterable[torch.dtype]) -> Iterator[tuple[st
 
 
 def convert(
-    words: torch.Tensor, dtype: torch.dtype, other: torch.dtype, how: Narrowing = formats.STANDARD
+    words: torch.Tensor, dtype: torch.dtype, other: torch.dtype, how: Narrowing = STANDARD
 ) -> torch.Tensor:
     """Convert bit patterns of *dtype*, as words, to those of *other*; an integer *other* wraps."""
     if dtype.is_complex:
@@ -105,10 +106,10 @@ def convert(
     if signed and dtype.itemsize == 2 and len(words) == 1 << 16 and int(words[-1]) == (1 << 16) - 1:
         return _by_magnitude(source, target, how)
     if source is not None:
-        return formats.convert(words, source, target, how)
+        return rounding.convert(words, source, target, how)
     if dtype is torch.uint16 and len(words) == 1 << 16:
         return _of_integers(target, how)
-    return formats.convert_integers(values, target, how, signed=dtype is not torch.uint64)
+    return rounding.convert_integers(values, target, how, signed=dtype is not torch.uint64)
 
 
 def _of_integers(target: Format, how: Narrowing) -> torch.Tensor:
@@ -143,7 +144,7 @@ def _by_magnitude(source: Format | None, target: Format, how: Narrowing) -> torc
         positive = negative = (
             _widened(source, target)
             if formats.embeds(source, target)
-            else formats.convert(torch.arange(1 << 15), source, target, how)
+            else rounding.convert(torch.arange(1 << 15), source, target, how)
         )
     if target.signed_zero:
         signed = negative | target.sign
@@ -165,7 +166,7 @@ def _widened(source: Format, target: Format) -> torch.Tensor:
     there += (target.bias - source.bias) << bits
     step = 1 << source.mantissa_bits
     for part in (slice(0, step), slice(len(words) - step, None)):
-        there[part] = formats.convert(words[part], source, target)
+        there[part] = rounding.convert(words[part], source, target)
     return there
 
 
@@ -221,9 +222,9 @@ def edges(dtype: torch.dtype, other: torch.dtype, how: Narrowing) -> Edges:
         given = torch.cat([usual, inside, near])
         want = torch.cat([convert(given[: -len(near)], dtype, other, how), result])
     else:
-        made = [usual, formats.boundaries(target, source)]
+        made = [usual, boundaries.boundaries(target, source)]
         if target.bits == 8:
-            made.append(formats.inside(target, source))
+            made.append(boundaries.inside(target, source))
         given = torch.unique(torch.cat(made))
         want = convert(given, dtype, other, how)
     return Edges(from_words(given, dtype), from_words(want, other))
@@ -232,7 +233,7 @@ def edges(dtype: torch.dtype, other: torch.dtype, how: Narrowing) -> Edges:
 def _integers(dtype: torch.dtype, target: Format, usual: torch.Tensor) -> torch.Tensor:
     """Words of an integer dtype of more than 16 bits, for a cast to *target*."""
     bits = 8 * dtype.itemsize
-    made = formats.integer_boundaries(target, bits - dtype.is_signed)
+    made = boundaries.integer_boundaries(target, bits - dtype.is_signed)
     found = torch.cat([usual, made, -made]) if dtype.is_signed else torch.cat([usual, made])
     if bits < 64:
         found &= (1 << bits) - 1
@@ -290,7 +291,7 @@ def _next_to_changes(
 
 
 def _between_changes(changes: torch.Tensor, source: Format) -> torch.Tensor:
-    """Points between some of the changes, of both signs: see `formats.inside`."""
+    """Points between some of the changes, of both signs: see `boundaries.inside`."""
     exact, ties, following = changes[:-2:64], changes[1:-1:64], changes[2::64]
     length = ties - exact
     near = torch.cat(

@@ -16,10 +16,12 @@ from typing import Any, TextIO
 import torch
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.roundtrip.catalogue import CLAIMS
 from dtype_sampler.roundtrip.devices import Device, TorchDevice, find
 from dtype_sampler.roundtrip.engine import measure
-from dtype_sampler.roundtrip.measuring import Log, Unusable
-from dtype_sampler.roundtrip.model import CLAIMS, Cell, Outcome, Policy
+from dtype_sampler.roundtrip.findings import Log
+from dtype_sampler.roundtrip.measuring import Unusable
+from dtype_sampler.roundtrip.model import Cell, Outcome, Policy
 from dtype_sampler.roundtrip.patterns import dtypes, tensor_of
 
 

@@ -1,4 +1,7 @@
-"""The hooks of the process that sees every report: the only one, or xdist's controller."""
+"""The hooks of the process that sees every report: the only one, or xdist's controller.
+
+Long, as what a dozen hooks see of a run is put together in one object.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dtype_sampler.ledger.outcomes import (
-    Cell,
-    Finished,
-    Tally,
-    blamed,
-    heavier,
-)
+from dtype_sampler.ledger.outcomes import Cell, blamed, heavier
 from dtype_sampler.ledger.secrets import redacted_word
+from dtype_sampler.ledger.tally import Finished, Tally
 from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
 from dtype_sampler.sampling.steering import Steered
 from dtype_sampler.session import terminal
@@ -512,7 +510,7 @@ class Controller:
             self.books.problems.append(f"{path}: can't be written: {error.strerror}")
 
     def _unknown_names(self) -> list[str]:
-        from dtype_sampler.sampling.candidates import unknown_names
+        from dtype_sampler.sampling.naming import unknown_names
 
         labels = [*self.tally.labels, *self._collected, *self.config.stash.get(DECLARED, ())]
         return unknown_names(self.plan.only, labels)

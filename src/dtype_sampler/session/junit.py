@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dtype_sampler.ledger.outcomes import Tally
+from dtype_sampler.ledger.tally import Tally
 from dtype_sampler.sampling.plan import RunPlan
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from dtype_sampler.ledger.outcomes import (
     XPASSED,
     Cell,
     Observation,
-    Tally,
     blamed_cells,
 )
 from dtype_sampler.ledger.records import KnownFailure
+from dtype_sampler.ledger.tally import Tally
 from dtype_sampler.reports.words import since
 from dtype_sampler.sampling.plan import RunPlan
 

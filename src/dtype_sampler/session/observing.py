@@ -9,10 +9,10 @@ from dtype_sampler.ledger.outcomes import (
     FAILED,
     SUSPECT,
     Cell,
-    Finished,
     Observation,
     failure_on_wire,
 )
+from dtype_sampler.ledger.tally import Finished
 from dtype_sampler.session.expected import KNOWN
 
 if TYPE_CHECKING:

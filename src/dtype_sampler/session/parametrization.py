@@ -1,6 +1,8 @@
 """Items that stand for one dtype each: made by the marker, or found in an existing suite.
 
 The pytest side of `selection`: reads markers, `Metafunc` and `callspec`.
+
+Long, as markers and found parametrizations end in the same groups, and items are members of these.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import pytest
 
 from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
 from dtype_sampler.roundtrip.support import check_device
-from dtype_sampler.sampling.candidates import Pool, each_of, ids_of, label_of, parse_device
+from dtype_sampler.sampling.candidates import Pool, each_of, label_of, parse_device
 from dtype_sampler.sampling.combinations import joined
+from dtype_sampler.sampling.naming import ids_of
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import check_always
 from dtype_sampler.session.draw import make_request, own_device

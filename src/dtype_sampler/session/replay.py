@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dtype_sampler.ledger.secrets import HIDDEN
-from dtype_sampler.sampling.candidates import exact_name
+from dtype_sampler.sampling.naming import exact_name
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.session.settings import CLI, ENV, NO_BASELINE, Settings
 

@@ -1,4 +1,7 @@
-"""The running test: what it asks for, what it is given, and what it takes."""
+"""The running test: what it asks for, what it is given, and what it takes.
+
+Long, as one test is one object, which its own threads use under one lock.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Options, environment and ini keys -> one frozen `Settings`. Knows neither pytest nor torch."""
+"""Options, environment and ini keys -> one frozen `Settings`. Knows neither pytest nor torch.
+
+Long, as each option is one row of one table, with its parser beside it.
+"""
 
 from __future__ import annotations
 
@@ -222,7 +225,7 @@ def parse_argnames(names: list[str]) -> tuple[str, ...]:
 
 def parse_only(values: list[str]) -> tuple[str, ...]:
     """The names of every `--dtype-only` given."""
-    from dtype_sampler.sampling.candidates import parse_names
+    from dtype_sampler.sampling.naming import parse_names
 
     return tuple(dict.fromkeys(name for value in values for name in parse_names(value)))
 

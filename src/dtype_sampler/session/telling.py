@@ -16,8 +16,8 @@ from dtype_sampler.session.faults import Fault
 from dtype_sampler.session.hookspecs import CellOutcome
 
 if TYPE_CHECKING:
-    from dtype_sampler.ledger.outcomes import Finished
     from dtype_sampler.ledger.records import Observed, RunRecord
+    from dtype_sampler.ledger.tally import Finished
     from dtype_sampler.sampling.plan import RunPlan
 
 _NAME = "pytest_dtype_sampler_outcome"

@@ -1,4 +1,7 @@
-"""Lines for the terminal. Pure text: the plugin writes them."""
+"""Lines for the terminal. Pure text: the plugin writes them.
+
+Long, as every line that the plugin writes is here, in the order in which a session shows them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell, Tally
+from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell
+from dtype_sampler.ledger.tally import Tally
 from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
 from dtype_sampler.sampling.axes import by_value
 from dtype_sampler.sampling.budget import spell, spell_up

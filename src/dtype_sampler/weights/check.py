@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.weights.compare import differing
 from dtype_sampler.weights.load import dtype_of, load_weights
 from dtype_sampler.weights.rules import Rule, listed
 from dtype_sampler.weights.save import save_weights
@@ -79,20 +80,9 @@ def _compare(
         raise AssertionError(f"{where} is {found.dtype}, not {expected.dtype}")
     if found.shape != expected.shape:
         raise AssertionError(f"{where} has shape {list(found.shape)}, not {list(expected.shape)}")
-    ours, theirs = (
-        one.detach().cpu().contiguous().reshape(-1).view(torch.uint8) for one in (found, expected)
-    )
-    differing = (ours != theirs).nonzero()
-    if not len(differing):
-        return
-    size = found.itemsize
-    first = int(differing[0]) // size
-    index = [int(i) for i in torch.unravel_index(torch.tensor(first), found.shape)]
-    bits = [
-        f"0x{bytes(one[first * size : (first + 1) * size].tolist())[::-1].hex()}"
-        for one in (ours, theirs)
-    ]
-    raise AssertionError(
-        f"{where}{index or ''} is {found[tuple(index)]} ({bits[0]}), not"
-        f" {expected[tuple(index)]} ({bits[1]}), the cast of what was saved"
-    )
+    difference = differing(found.detach().cpu(), expected.detach().cpu())
+    if difference is not None:
+        index, ours, theirs, _ = difference
+        raise AssertionError(
+            f"{where}{index or ''} is {ours}, not {theirs}, the cast of what was saved"
+        )

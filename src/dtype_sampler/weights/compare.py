@@ -94,7 +94,7 @@ def compare_weights(
         if isinstance(other, torch.nn.Module):
             slots = slots_of(other, None, None, ())
             names = {name: slot.tensor for name, slot in slots.items() if slot.persistent}
-            there: Source = open_source({name: _given(one) for name, one in names.items()})
+            there: Source = open_source({name: whole(one) for name, one in names.items()})
         else:
             there = stack.enter_context(closing(open_source(other, follow_links=follow_links)))
         targets = dict.fromkeys(there.keys)
@@ -119,10 +119,6 @@ def compare_weights(
         for group in plan.groups:
             _compare_group(comparison, group, here, there)
     return comparison
-
-
-def _given(tensor: torch.Tensor) -> torch.Tensor:
-    return whole(tensor)
 
 
 def _compare_one(
@@ -194,16 +190,28 @@ def _wide(*dtypes: torch.dtype) -> torch.dtype | None:
 
 def first_difference(one: torch.Tensor, other: torch.Tensor) -> str:
     """Where two tensors of one dtype and shape first differ, and in how many elements."""
+    found = differing(one, other)
+    assert found is not None
+    index, here, there, count = found
+    return (
+        f"{index or 'it'} is {here} here, {there} there; {count} of {one.numel()} elements differ"
+    )
+
+
+def differing(one: torch.Tensor, other: torch.Tensor) -> tuple[list[int], str, str, int] | None:
+    """The first element in which two tensors of one dtype and shape differ; None for none.
+
+    Returns its index, what each of them has there, and in how many elements they differ.
+    """
     octets = [t.contiguous().reshape(-1).view(torch.uint8) for t in (one, other)]
     size = one.itemsize
-    differing = (octets[0] != octets[1]).reshape(-1, size).any(1).nonzero().reshape(-1)
-    first = int(differing[0])
+    places = (octets[0] != octets[1]).reshape(-1, size).any(1).nonzero().reshape(-1)
+    if not len(places):
+        return None
+    first = int(places[0])
     index = [int(i) for i in torch.unravel_index(torch.tensor(first), one.shape)]
     said = []
     for tensor, bits in zip((one, other), octets, strict=True):
         shown = bytes(bits[first * size : (first + 1) * size].tolist())[::-1].hex()
         said.append(f"{tensor[tuple(index)]} (0x{shown})")
-    return (
-        f"{index or 'it'} is {said[0]} here, {said[1]} there; {len(differing)} of {one.numel()}"
-        " elements differ"
-    )
+    return index, said[0], said[1], len(places)

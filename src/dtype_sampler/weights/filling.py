@@ -1,4 +1,7 @@
-"""Reading a checkpoint into the places of a model: first all that can be undone, then the rest."""
+"""Reading a checkpoint into the places of a model: first all that can be undone, then the rest.
+
+Long, as what is read at once and what is put off are held against each other, place by place.
+"""
 
 from __future__ import annotations
 

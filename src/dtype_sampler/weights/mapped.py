@@ -64,8 +64,8 @@ def open_tensors(path: Path, stamp: Stamp, mapped: bool | None) -> MappedFile | 
     """The file whose header has been read. Raises CheckpointError if it is another one by now.
 
     mapped: whether it is mapped into memory; None: if it is on a local disk, and the system lets
-    so much be mapped. To read what is mapped
-    and no more there ends a process, and files of other machines may become shorter at any time.
+    so much be mapped. To read what is mapped and no more there ends a process, and files of other
+    machines may become shorter at any time.
     """
     if mapped or (mapped is None and is_local(path, stamp.device)):
         try:

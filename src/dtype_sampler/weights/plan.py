@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 
 from dtype_sampler.weights.gates import MAX_KEY, Gate, RefusedKeyError, Searches
-from dtype_sampler.weights.patterns import compiled
-from dtype_sampler.weights.planned import Group, LoadPlan, Numbered
+from dtype_sampler.weights.gathering import Gathering, apart, groups_of
+from dtype_sampler.weights.planned import LoadPlan, Numbered
 from dtype_sampler.weights.problems import (
-    Collision,
-    Incomplete,
     Problem,
     Unexpected,
     excerpt,
@@ -32,7 +28,6 @@ from dtype_sampler.weights.rules import (
 
 _MAX_INDEX_DIGITS = 9
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-_SHOWN_GAPS = 8
 
 
 def plan_load(
@@ -60,65 +55,6 @@ def plan_load(
     return _Planner(every, isinstance(rules, ReversedRules), known, base_model_prefix).plan(keys)
 
 
-class _Gathering:
-    """A group that is being gathered."""
-
-    __slots__ = ("columns", "converter", "more", "numbered", "targets")
-
-    def __init__(
-        self,
-        match: re.Match[str],
-        gate: Gate,
-        targets: tuple[tuple[str | None, ...] | Numbered, ...] | None,
-    ) -> None:
-        assert isinstance(gate.rule, WeightConverter)
-        self.converter = gate.rule
-        # Whether the index is in the name of what is gathered, which then has one tensor a source.
-        index = match.re.groupindex.get(INDEX)
-        written = (SLOT, rf"\g<{index}>", f"\\{index}")
-        self.numbered = any(text in self.converter.targets[0] for text in written)
-        # None if the model has none of them.
-        self.targets = targets
-        # Of most there is one key a source, of index 0, which stands for itself.
-        self.columns: list[str | dict[int, str] | None] = [None] * len(gate.rule.sources)
-        # Keys for a place that another has taken.
-        self.more: tuple[str, ...] = ()
-
-    def add(self, source: int, index: int, key: str) -> None:
-        """Put a key where it belongs."""
-        column = self.columns[source]
-        if column is None:
-            self.columns[source] = {index: key} if index else key
-            return
-        if isinstance(column, str):
-            column = self.columns[source] = {0: column}
-        if column.setdefault(index, key) != key:
-            self.more = (*self.more, key)
-
-    def by_index(self) -> list[dict[int, str]]:
-        """The columns, with the key of each index."""
-        return [{0: column} if isinstance(column, str) else column or {} for column in self.columns]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Gathered:
-    """A group, and the keys for a place of it that another has. name: if the model has none."""
-
-    group: Group
-    name: str
-    more: tuple[str, ...]
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Its targets."""
-        return self.group.names or (self.name,)
-
-    @property
-    def keys(self) -> list[str]:
-        """All keys for it."""
-        return [*self.group.keys, *self.more]
-
-
 class _Planner:
     def __init__(
         self,
@@ -144,7 +80,7 @@ class _Planner:
                 )
         self.searches = Searches()
         self.direct: dict[str, str] = {}
-        self.gatherings: dict[tuple[int, str], _Gathering] = {}
+        self.gatherings: dict[tuple[int, str], Gathering] = {}
         self.applied: dict[str, tuple[int, ...]] = {}
         # There are few kinds of these.
         self.numbers: dict[tuple[int, ...], tuple[int, ...]] = {}
@@ -169,8 +105,8 @@ class _Planner:
                     self.errors.append(Problem(excerpt(key), str(error)))
             else:
                 put(key, key, ())
-        gathered, incomplete = self._groups()
-        groups, collisions, collided = self._apart(gathered)
+        gathered, incomplete = groups_of(self.gatherings)
+        groups, collisions, collided = apart(gathered, self.direct, self.collided)
         reached = {name for group in groups for name in group.names}
         reached.update(collided, *(one.targets for one in incomplete))
         targets = self.targets or ()
@@ -320,7 +256,7 @@ class _Planner:
         gathering = self.gatherings.get(at)
         if gathering is None:
             targets = self._targets(converter, match, before, after, spread)
-            gathering = self.gatherings[at] = _Gathering(match, gate, targets)
+            gathering = self.gatherings[at] = Gathering(match, gate, targets)
         if gathering.targets is None:
             return False
         index = 0 if spread or gathering.numbered else _index_of(match)
@@ -358,74 +294,6 @@ class _Planner:
             names.append(name)
         return tuple(names)
 
-    def _groups(self) -> tuple[list[_Gathered], list[Incomplete]]:
-        groups, incomplete = [], []
-        # Let go of one by one, as what comes of them is made.
-        for at in list(self.gatherings):
-            gathering, name = self.gatherings.pop(at), at[1]
-            if gathering.targets is None:
-                continue
-            columns = gathering.by_index()
-            group = Group(
-                gathering.converter,
-                tuple(tuple(key for _, key in sorted(column.items())) for column in columns),
-                gathering.targets,
-            )
-            gaps = list(_gaps(gathering.converter, columns))
-            if gaps:
-                keys = (*group.keys, *gathering.more)
-                incomplete.append(Incomplete(tuple(group.names), tuple(gaps), keys))
-            else:
-                groups.append(_Gathered(group, name, gathering.more))
-        return groups, incomplete
-
-    def _apart(
-        self, gathered: list[_Gathered]
-    ) -> tuple[list[Group], list[Collision], dict[str, None]]:
-        """The groups that are alone at their targets; the collisions; the targets of these.
-
-        Groups may be for several targets: those that they share with others, and those that these
-        share with still others, are one collision, so that each key is in one place.
-        """
-        several: set[str] = set()
-        once: set[str] = set()
-        for one in gathered:
-            for name in one.names:
-                # One after the other: a group may have a name twice.
-                if name in once or name in self.direct:
-                    several.add(name)
-                once.add(name)
-            several.update(one.names[:1] if one.more else ())
-        claims: dict[str, list[_Gathered]] = {}
-        for one in gathered if several else ():
-            for name in one.names:
-                if name in several:
-                    claims.setdefault(name, []).append(one)
-        disputed = dict.fromkeys([*self.collided, *claims])
-        out: set[int] = set()
-        seen: set[str] = set()
-        collisions = []
-        for first in disputed:
-            if first in seen:
-                continue
-            seen.add(first)
-            targets, keys = [first], []
-            for name in targets:
-                if name in self.direct:
-                    keys += self.collided.get(name) or [self.direct[name]]
-                for one in claims.get(name, ()):
-                    if id(one) in out:
-                        continue
-                    out.add(id(one))
-                    keys += one.keys
-                    more = [n for n in one.names if n in disputed and n not in seen]
-                    seen.update(more)
-                    targets += dict.fromkeys(more)
-            collisions.append(Collision(", ".join(targets), tuple(keys)))
-        for name in disputed:
-            self.direct.pop(name, None)
-        return [one.group for one in gathered if id(one) not in out], collisions, disputed
-
 
 def unwrapped(name: str) -> str:
     """A name without those that wrappers put into it: DDP, `torch.compile`, FSDP, and others."""
@@ -443,20 +311,3 @@ def _index_of(match: re.Match[str]) -> int:
     raise RefusedKeyError(
         f"{excerpt(text or '')!r} is no index: that is a number written in 0 to 9"
     )
-
-
-def _gaps(converter: WeightConverter, columns: Sequence[dict[int, str]]) -> Iterator[str]:
-    longest = max((max(column, default=-1) for column in columns), default=-1) + 1
-    for pattern, column in zip(converter.sources, columns, strict=True):
-        if not column:
-            if pattern in converter.optional:
-                continue
-            yield f"no key matches {pattern}"
-            continue
-        if INDEX not in compiled(pattern).groupindex:
-            continue
-        lacking = longest - len(column)
-        if lacking:
-            shown = islice((str(i) for i in range(longest) if i not in column), _SHOWN_GAPS)
-            more = f" and {lacking - _SHOWN_GAPS} more" if lacking > _SHOWN_GAPS else ""
-            yield f"{pattern} lacks {', '.join(shown)}{more} of 0 to {longest - 1}"

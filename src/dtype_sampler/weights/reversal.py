@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dtype_sampler.weights.operations import OperationError
-from dtype_sampler.weights.patterns import Atom, parse
 from dtype_sampler.weights.rules import (
     INDEX,
     ReversedRules,
@@ -24,6 +23,7 @@ from dtype_sampler.weights.rules import (
     listed,
     split,
 )
+from dtype_sampler.weights.syntax import Atom, parse
 
 _REFERENCE = re.compile(r"\\(?:g<([^>]*)>|([1-9][0-9]?)|(.))", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v", "a": "\a", "b": "\b"}

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from books import suites
-from dtype_sampler.ledger import outcomes, records
+from dtype_sampler.ledger import outcomes, records, tally
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.sampling import lanes
 from dtype_sampler.session import (
+    choosing,
     controller,
     draw,
     examples,
@@ -57,14 +58,14 @@ def _one_attempt(patch: pytest.MonkeyPatch) -> None:
 
 def _phases_begin_attempts(patch: pytest.MonkeyPatch) -> None:
     """A setup clears what was there, whichever attempt it belongs to."""
-    add = outcomes.Tally.add
+    add = tally.Tally.add
 
     def forgetful(self: Any, nodeid: str, observation: Any) -> Any:
         if observation.when == "setup":
             self.drop(nodeid)
         return add(self, nodeid, observation)
 
-    patch.setattr(outcomes.Tally, "add", forgetful)
+    patch.setattr(tally.Tally, "add", forgetful)
     # And the test's own report does not say again what its subtests said.
     patch.setattr(outcomes, "_with_lost", lambda observations, _: observations)
 
@@ -75,7 +76,7 @@ def _newest_view(patch: pytest.MonkeyPatch) -> None:
         return replace(newer, met_at=max(self.met_at, other.met_at))
 
     patch.setattr(records.TestRecord, "merged", merged)
-    patch.setattr(hooks.pytest_make_collect_report, "__wrapped__", lambda: None, raising=False)
+    patch.setattr(choosing.pytest_make_collect_report, "__wrapped__", lambda: None, raising=False)
 
 
 def _last_word(patch: pytest.MonkeyPatch) -> None:
@@ -83,7 +84,7 @@ def _last_word(patch: pytest.MonkeyPatch) -> None:
         self._cells.update(finished.cells)
         return finished
 
-    patch.setattr(outcomes.Tally, "_settle", settle)
+    patch.setattr(tally.Tally, "_settle", settle)
 
 
 def _no_traces(patch: pytest.MonkeyPatch) -> None:

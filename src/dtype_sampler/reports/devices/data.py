@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dtype_sampler.reports.ledger.data import iso
+from dtype_sampler.roundtrip.catalogue import ALL_KINDS, Trip
 from dtype_sampler.roundtrip.model import (
-    ALL_KINDS,
     BROKEN,
     CRASHED,
     FAULTS,
@@ -24,7 +24,6 @@ from dtype_sampler.roundtrip.model import (
     Outcome,
     Policy,
     Survey,
-    Trip,
 )
 
 FORMAT = 1

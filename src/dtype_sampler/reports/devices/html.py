@@ -15,7 +15,8 @@ from dtype_sampler.reports.devices.data import (
     sections,
 )
 from dtype_sampler.reports.ledger.data import iso
-from dtype_sampler.roundtrip.model import OK, UNSUPPORTED, Survey, Trip
+from dtype_sampler.roundtrip.catalogue import Trip
+from dtype_sampler.roundtrip.model import OK, UNSUPPORTED, Survey
 
 # A full stop sits too low in a box.
 _MARKS = {**MARKS, OK: "·"}

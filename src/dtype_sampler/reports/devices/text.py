@@ -14,6 +14,7 @@ from dtype_sampler.reports.devices.data import (
     in_order,
     sections,
 )
+from dtype_sampler.roundtrip.catalogue import Trip
 from dtype_sampler.roundtrip.model import (
     BROKEN,
     CRASHED,
@@ -23,7 +24,6 @@ from dtype_sampler.roundtrip.model import (
     UNSUPPORTED,
     UNTRIED,
     Survey,
-    Trip,
 )
 
 _COLOURS = {

@@ -13,7 +13,8 @@ from dtype_sampler.errors import nearest
 from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT
 from dtype_sampler.reports.ledger import table
 from dtype_sampler.reports.words import lasting
-from dtype_sampler.sampling.candidates import DTYPE_NAMES, exact_name
+from dtype_sampler.sampling.candidates import DTYPE_NAMES
+from dtype_sampler.sampling.naming import exact_name
 
 _FIGURES = (
     ("cells", "cells"),
