@@ -19,7 +19,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if "PYTEST_DEBUG_TEMPROOT" in os.environ or not os.access(MEMORY, os.W_OK):
         return
-    if shutil.disk_usage(MEMORY).free > 4 * 2**30:
+    # Tests start programs that they write.
+    may_not_run = os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
+    if not may_not_run and shutil.disk_usage(MEMORY).free > 4 * 2**30:
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
 
 

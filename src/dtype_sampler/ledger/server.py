@@ -1,8 +1,6 @@
 """What the owner of a ledger on a server does to it: make it, migrate it, drop what is old.
 
 All of it is asked for by a person. No run of tests makes or alters a table, and none deletes.
-
-Long, as making, migrating and forgetting share one way to be alone with a ledger.
 """
 
 from __future__ import annotations
