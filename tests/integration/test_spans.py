@@ -33,8 +33,9 @@ tracer = provider.get_tracer("conftest")
 def tracer_fixture():
     return tracer
 
-def pytest_sessionfinish():
-    process = os.environ.get("PYTEST_XDIST_WORKER", "main")
+def pytest_sessionfinish(session):
+    # Not by the environment: the suite may run in a worker itself.
+    process = getattr(session.config, "workerinput", {}).get("workerid", "main")
     spans = [
         {"name": span.name, "process": process, **dict(span.attributes),
          "events": [[event.name, event.timestamp, dict(event.attributes)] for event in span.events]}

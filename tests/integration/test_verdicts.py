@@ -137,7 +137,7 @@ def test_a_pass_in_another_worker_undoes_no_crash(project, way):
     (said,) = ledger(project, "test_it.py::test_it")
     assert said == {"a": "passed", "b": "crashed", "c": "passed"}
     assert verdicts(project, "test_it.py::test_it")["b"] == "crashed"
-    assert "failing: b" in report(project).stdout.str()
+    assert "crashed: b" in report(project).stdout.str()
 
 
 EVERY_SECOND_TIME = """

@@ -25,7 +25,7 @@ def pytest_unconfigure():
         [span.name, dict(span.attributes), [dict(event.attributes) for event in span.events]]
         for span in exporter.get_finished_spans()
     ]
-    process = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    process = getattr(session.config, "workerinput", {}).get("workerid", "main")
     Path(f"spans-{process}.json").write_text(json.dumps(spans))
 """
 SUITE = """

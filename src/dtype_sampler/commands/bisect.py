@@ -64,7 +64,7 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
         with Interrupts() as interrupts:
             repository = Repository(Path.cwd(), interrupts)
             found = _ends(case, repository, options)
-            place = _place(case, repository, found, options.ledger)
+            place = _place(case, repository, found, _beside(options))
             with worktree(repository, interrupts, found.bad.commit) as tree:
                 return _search(case, repository, interrupts, tree, found, place, options)
     except Terminated as end:
@@ -143,12 +143,23 @@ def _seed(case: Case, found: Ends, given: int | None) -> int:
     return failed[-1].run.seed
 
 
-def _place(case: Case, repository: Repository, found: Ends, ledger: Path | None) -> str:
+def _beside(options: argparse.Namespace) -> list[Path]:
+    """The folder of the ledger that was named, if it is a file: mostly pytest's root directory."""
+    from dtype_sampler.commands.opening import place_of_ledger
+    from dtype_sampler.ledger.places import FilePlace
+
+    if options.ledger is None:
+        return []
+    named = place_of_ledger(options.ledger, options.project)
+    return [named.path.parent] if isinstance(named, FilePlace) else []
+
+
+def _place(case: Case, repository: Repository, found: Ends, beside: list[Path]) -> str:
     """The folder of the tests, from the top of the repository: where their keys begin."""
     from dtype_sampler.paths import relative
 
     path = case.cell.key.partition("::")[0]
-    folders = [Path.cwd(), *([ledger.parent] if ledger is not None else []), repository.top]
+    folders = [Path.cwd(), *beside, repository.top]
     places = []
     for folder in folders:
         full = folder.resolve()
