@@ -20,12 +20,12 @@ def pytest_sessionstart():
     # It has set up the provider; where its spans go to is anybody's choice.
     trace.get_tracer_provider().add_span_processor(SimpleSpanProcessor(exporter))
 
-def pytest_unconfigure():
+def pytest_unconfigure(config):
     spans = [
         [span.name, dict(span.attributes), [dict(event.attributes) for event in span.events]]
         for span in exporter.get_finished_spans()
     ]
-    process = getattr(session.config, "workerinput", {}).get("workerid", "main")
+    process = getattr(config, "workerinput", {}).get("workerid", "main")
     Path(f"spans-{process}.json").write_text(json.dumps(spans))
 """
 SUITE = """
