@@ -301,15 +301,17 @@ def nobody_has_heard_of(monkeypatch):
     """Takes a dtype's name, and forgets it wherever names of dtypes are listed."""
     import dtype_sampler.roundtrip.formats as formats
     import dtype_sampler.sampling.candidates as candidates
+    import dtype_sampler.sampling.naming as naming
 
     def forget(*names):
         listed = tuple(name for name in candidates.DTYPE_NAMES if name not in names)
-        monkeypatch.setattr(candidates, "DTYPE_NAMES", listed)
+        for module in (candidates, naming):
+            monkeypatch.setattr(module, "DTYPE_NAMES", listed)
         pools = {
             pool: tuple(one for one in members if one not in names)
             for pool, members in candidates.POOLS.items()
         }
-        for module in (candidates, strategies_module()):
+        for module in (candidates, naming, strategies_module()):
             monkeypatch.setattr(module, "POOLS", pools)
         monkeypatch.setattr(candidates, "_FAMILIES", ())
         known = {name: form for name, form in formats.FORMATS.items() if name not in names}
