@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtype_sampler.commands.exits import FINE
+from dtype_sampler.commands.opening import spare
 from dtype_sampler.commands.output import binary, write_lines
 from dtype_sampler.errors import DtypeSamplerError
 
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
         if options.output is None and sys.stdout.isatty():
             raise DtypeSamplerError("Parquet is nothing for a terminal: give -o PATH, or a pipe")
     with closing(open_ledger()) as store:
-        _spare(store, options.output)
+        spare(options.output, getattr(store, "path", None))
         runs = store.runs()
         since = None
         if options.since is not None:
@@ -69,13 +70,6 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
     if not found.count:
         sys.stderr.write("dtype-sampler: there are no such rows in the runs that are whole\n")
     return FINE
-
-
-def _spare(store: Store, output: Path | None) -> None:
-    """Raise DtypeSamplerError where the output would take the place of the ledger."""
-    ledger: Path | None = getattr(store, "path", None)
-    if ledger is not None and output is not None and output.exists() and output.samefile(ledger):
-        raise DtypeSamplerError(f"-o {output}: is the ledger itself: write to another file")
 
 
 class _Counted:

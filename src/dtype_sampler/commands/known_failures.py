@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtype_sampler.commands.exits import FINE, GATE_MISSED
+from dtype_sampler.commands.opening import spare
 from dtype_sampler.commands.output import write
 from dtype_sampler.errors import DtypeSamplerError
 
@@ -51,15 +52,19 @@ def run(
     """
     from dtype_sampler.ledger.baseline import read_baseline
     from dtype_sampler.ledger.outcomes import PASSED, XPASSED
+    from dtype_sampler.ledger.places import FilePlace
     from dtype_sampler.reports import known_failures as shown
 
     if options.fail_on_mended and options.baseline is None:
         raise DtypeSamplerError("--fail-on-mended needs a list: give --baseline PATH|URL")
+    baseline = None if options.baseline is None else place_of(options.baseline)
     with closing(open_ledger()) as store:
+        theirs = baseline.path if isinstance(baseline, FilePlace) else None
+        spare(options.output, getattr(store, "path", None), theirs)
         known = store.known_failures()
         verdicts = {} if options.baseline is None else {o.cell: o.verdict for o in store.cells()}
-    if options.baseline is not None:
-        known = read_baseline(place_of(options.baseline))
+    if baseline is not None:
+        known = read_baseline(baseline)
     known = [
         one
         # In an order that does not change from run to run.

@@ -348,15 +348,15 @@ def _prune(options: argparse.Namespace) -> int:
         if options.unseen_for is not None:
             since = time.time() - options.unseen_for
             gone = [test for test in store.tests() if test.there_at < since]
-            for test in gone:
-                say(f"{would}forgotten: {test.key} ({test.device})\n")
             if not options.dry_run:
                 store.forget(gone)
+            for test in gone:
+                say(f"{would}forgotten: {test.key} ({test.device})\n")
         if options.keep_runs is not None:
             folded = store.foldable(options.keep_runs)
-            say(f"{would}folded away: {count_of(folded, 'run')}\n")
             if not options.dry_run:
                 store.fold(options.keep_runs)
+            say(f"{would}folded away: {count_of(folded, 'run')}\n")
     finally:
         store.close()
     return FINE

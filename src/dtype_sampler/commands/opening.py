@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.places import FilePlace, Place, place_of
 from dtype_sampler.paths import DEFAULT_LEDGER
+from dtype_sampler.reports.words import visible
 from dtype_sampler.session.settings import parse_project
 
 if TYPE_CHECKING:
@@ -48,6 +49,23 @@ def _project_name(given: str | None) -> str:
     return project_of(Path())
 
 
+def spare(output: Path | None, *ledgers: Path | None) -> None:
+    """Raise DtypeSamplerError where the output would take the place of a ledger, or of a file that
+    SQLite keeps beside one. None: there is no output, or no such file.
+    """
+    if output is None:
+        return
+    for ledger in ledgers:
+        if ledger is None:
+            continue
+        beside = {ledger.resolve().with_name(f"{ledger.name}{end}") for end in _ENDS}
+        if output.resolve() in beside or (output.exists() and output.samefile(ledger)):
+            raise DtypeSamplerError(f"-o {output}: is the ledger itself: write to another file")
+
+
+_ENDS = ("", "-wal", "-shm", "-journal")
+
+
 def open_ledger(options: argparse.Namespace) -> Store:
     """The ledger that a command's options name, or the default. Raises DtypeSamplerError."""
     from dtype_sampler.ledger.journal import recover
@@ -65,6 +83,11 @@ def open_ledger(options: argparse.Namespace) -> Store:
         if isinstance(place, FilePlace):
             for problem in recover(place.path, store, remove=True):
                 sys.stderr.write(f"dtype-sampler: {problem}\n")
+        elif not store.runs(newest=1):
+            sys.stderr.write(
+                f"dtype-sampler: {place}: has no run of the project {visible(place.project)}: name"
+                " another by --project or DTYPE_SAMPLER_PROJECT\n"
+            )
     except BaseException:
         store.close()
         raise

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.secrets import redacted_word
 from dtype_sampler.reports.words import visible
 
 
@@ -37,7 +38,7 @@ def write(shown: str, output: Path | None) -> None:
     try:
         output.write_text(shown, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        raise DtypeSamplerError(f"{output}: can't be written: {error.strerror}") from None
+        raise _unwritten(output, error) from None
 
 
 def write_lines(lines: Iterable[str], output: Path | None) -> None:
@@ -80,7 +81,13 @@ def binary(output: Path | None) -> Iterator[IO[bytes]]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise DtypeSamplerError(f"{output}: can't be written: {error.strerror or error}") from None
+        raise _unwritten(output, error) from None
+
+
+def _unwritten(output: Path, error: OSError) -> DtypeSamplerError:
+    # It may be a URL that was meant for another option.
+    name = redacted_word(str(output))
+    return DtypeSamplerError(f"{name}: can't be written: {error.strerror or type(error).__name__}")
 
 
 @contextmanager

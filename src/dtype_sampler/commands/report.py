@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.commands.exits import FINE, GATE_MISSED
+from dtype_sampler.commands.opening import spare
 from dtype_sampler.commands.output import can_write, write
 from dtype_sampler.ledger.outcomes import SUSPECT
 from dtype_sampler.ledger.records import FAILURES
@@ -32,6 +33,7 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
     now = time.time()
     store = open_ledger()
     try:
+        spare(options.output, getattr(store, "path", None))
         history = store.history(verdicts=False)
         coverage = assess(
             store.tests(),

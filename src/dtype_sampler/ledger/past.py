@@ -208,7 +208,7 @@ def find_run(runs: Sequence[RunRecord], word: str) -> RunRecord:
     numbers = [run.number for run in runs]
     least, most = min(numbers), max(numbers)
     last = f"the last one is run {runs[-1].number}, {_day(runs[-1])}"
-    if word.isdigit() and len(word) < 10 and int(word) < most:
+    if word.isascii() and word.isdigit() and len(word) < 10 and 0 < int(word) < most:
         raise DtypeSamplerError(
             "it is folded away, and nothing in the ledger speaks of it any more"
             f" (dtype_sampler_ledger_runs keeps the newest); {last}"

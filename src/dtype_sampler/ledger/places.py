@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
 # How a URL begins, of whatever kind. One letter before the colon is a drive.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+# What is meant for a URL and is none, as Python's paths would write it, or with quotes around it.
+_ALMOST = re.compile(r"\W*postgres(ql)?:", re.IGNORECASE)
+# One of libpq's own connection strings.
+_PAIRS = re.compile(r"(?:^|\s)(host|hostaddr|port|user|password|passfile|dbname|service)\s*=")
 # What says which database a URL means, and the variables that libpq asks where it says nothing.
 _WHICH = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "service": "PGSERVICE"}
 # Characters of a server's name in the name of a file.
@@ -170,7 +174,11 @@ Place = FilePlace | ServerPlace
 
 
 def check_place(text: str) -> None:
-    """Raise DtypeSamplerError if the text is meant for a URL, and is none of a ledger's."""
+    """Raise DtypeSamplerError if the text is meant for a URL, and is none of a ledger's.
+
+    As a path it would be shown, password and all, and be a file that somebody finds.
+    """
+    text = _meant(text)
     if is_url(text):
         scheme = text.partition("://")[0]
         if scheme not in ("postgresql", "postgres"):
@@ -181,6 +189,18 @@ def check_place(text: str) -> None:
             f"{match[1]}:// is nowhere that a ledger can be: name a file, or a URL that begins with"
             " postgresql://"
         )
+    elif _ALMOST.match(text):
+        raise DtypeSamplerError(
+            "is nearly a URL: write postgresql://USER@HOST/DATABASE, with two slashes and no quotes"
+        )
+    elif len(_PAIRS.findall(text)) > 1 or re.search(r"(^|\s)password\s*=", text):
+        raise DtypeSamplerError("is a connection string: write postgresql://USER@HOST/DATABASE")
+
+
+def _meant(text: str) -> str:
+    """A URL without what came along when it was pasted; a path may begin with a space."""
+    bare = text.strip("\ufeff \t\r\n")
+    return bare if is_url(bare) else text
 
 
 def place_of(text: str, folder: Path, project: Callable[[], str]) -> Place:
@@ -190,6 +210,7 @@ def place_of(text: str, folder: Path, project: Callable[[], str]) -> Place:
     file.
     """
     check_place(text)
+    text = _meant(text)
     return ServerPlace(text, project()) if is_url(text) else FilePlace(folder / text)
 
 

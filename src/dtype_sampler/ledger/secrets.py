@@ -29,6 +29,8 @@ _HARMLESS_BEFORE = frozenset(
 # In a text that goes on behind it, and where nothing else follows.
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^\s\"'<>`]*)")
 _WHOLE_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+# A URL that has been a path.
+_ALMOST_URL = re.compile(r"(postgres(?:ql)?:/?)(?!/)([^/\s:@]*):[^\s]*@", re.IGNORECASE)
 _PORT = re.compile(r"[0-9]*")
 _PARAMETER = re.compile(r"([?&;])([^=&;#\s]+)=([^&;#\s\"']*)")
 _PARAMETER_OF_LIBPQ = re.compile(r"([?&])([^=&]+)=([^&]*)")
@@ -64,7 +66,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     # The longest first: one may hold another.
     for secret in sorted({one for one in secrets if one}, key=lambda one: (-len(one), one)):
         text = text.replace(secret, HIDDEN)
-    text = _URL.sub(_hidden, text)
+    text = _ALMOST_URL.sub(rf"\1\2:{HIDDEN}@", _URL.sub(_hidden, text))
     return _PAIR.sub(rf"\1\2{HIDDEN}", text)
 
 

@@ -506,15 +506,15 @@ class Settings:
     argnames: tuple[str, ...] = ()
     reseed: bool = True
     attempt: int = 1
-    ledger: str | None = None
-    ledger_read: str | None = None
+    ledger: str | None = field(default=None, repr=False)
+    ledger_read: str | None = field(default=None, repr=False)
     project: str | None = None
     record: str = FULL
     no_ledger: bool = False
     ledger_runs: int = 200
     recheck_failed: bool = True
     fail_under: float | None = None
-    baseline: str | None = None
+    baseline: str | None = field(default=None, repr=False)
     fail_on_mended: bool = False
     known_issues: str | None = None
     step_summary: bool = False

@@ -30,7 +30,7 @@ def test_a_url_names_a_server(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["a.sqlite", "postgresql", "postgres:/x", "C:/x", "c:\\x", "/a/b", "a//b", "../x"]
+    "text", ["a.sqlite", "postgresql", " a", "user=3", "C:/x", "c:\\x", "/a/b", "a//b", "../x"]
 )
 def test_anything_else_names_a_file(text):
     def never():
@@ -39,9 +39,26 @@ def test_anything_else_names_a_file(text):
     assert place_of(text, Path("root"), never) == FilePlace(Path("root") / text)
 
 
+@pytest.mark.parametrize("around", [" {}", "{}\n", "\ufeff{}", "\t{} \r\n"])
+def test_what_came_along_when_a_url_was_pasted_is_no_part_of_it(around):
+    assert place(around.format(URL)) == place(URL)
+
+
+def test_settings_do_not_show_where_the_ledgers_are():
+    told = dict.fromkeys(("ledger", "ledger_read", "baseline"), URL)
+    assert "s3cret" not in repr(resolve(told, {}, {}))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (f'"{URL}"', "is nearly a URL"),
+        (f" '{URL}'", "is nearly a URL"),
+        ("postgres:/u:s3cret@h/x", "is nearly a URL"),
+        ("postgresql:u:s3cret@h/x", "is nearly a URL"),
+        ("host=h user=u password=s3cret dbname=x", "is a connection string"),
+        ("password=s3cret", "is a connection string"),
+        ("service=a host=b", "is a connection string"),
         ("mysql://u:s3cret@h/x", "mysql:// is nowhere that a ledger can be: name a file, or a URL"),
         ("postgresql+psycopg://u:s3cret@h/x", "postgresql+psycopg:// is nowhere"),
         ("sqlite:///x", "sqlite:// is nowhere"),

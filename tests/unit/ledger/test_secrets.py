@@ -125,6 +125,11 @@ def test_a_password_that_would_be_cut_in_two_is_refused_and_not_told(character, 
     assert "second" not in str(caught.value)
 
 
+def test_of_a_url_that_has_been_a_path_the_password_is_hidden():
+    told = redacted("a/ postgresql:/ci:s3cret@h/x: there is no file postgres:u:s3@cret@h")
+    assert told == "a/ postgresql:/ci:***@h/x: there is no file postgres:u:***@h"
+
+
 passwords = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
 

@@ -276,15 +276,28 @@ def test_one_clear_message(ledger, tmp_path, monkeypatch, capsys, arguments, mes
 
 def test_the_ledger_is_not_written_over(ledger, tmp_path, capsys):
     before = ledger.read_bytes()
+    other = tmp_path / "other.sqlite"
+    SqliteStore.open(other, create=True).close()
     link = tmp_path / "link"
     link.symlink_to(ledger)
-    for output in (ledger, link):
+    # Beside it SQLite may put such a file.
+    for output in (ledger, link, ledger.with_name(f"{ledger.name}-wal")):
         code, _, err = run(capsys, "-o", output)
         assert (code, err) == (
             1,
             f"dtype-sampler: -o {output}: is the ledger itself: write to another file\n",
         )
+    for command in ("report", "known-failures"):
+        assert main([command, "--ledger", str(ledger), "-o", str(ledger)]) == 1
+        assert "is the ledger itself" in capsys.readouterr().err
+    listed = ["--baseline", str(link), "-o", str(ledger)]
+    assert main(["known-failures", "--ledger", str(other), *listed]) == 1
     assert ledger.read_bytes() == before
+    assert main(["export", "--ledger", str(ledger), "--since", "²"]) == 1
+    assert "the ledger knows no such run" in capsys.readouterr().err
+    url = "postgresql://ci:s3cret@h/x"
+    assert main(["report", "--ledger", str(ledger), "-o", url]) == 1
+    assert "s3cret" not in capsys.readouterr().err
 
 
 class TestWithoutPyarrow:
