@@ -192,6 +192,7 @@ class TestHooksThatRaise:
         if outcome.label == "a": raise pytest.UsageError("wrong")
         if outcome.label == "b": pytest.fail("this")
         if outcome.label == "c": pytest.skip("that")
+        if outcome.label == "p": raise SystemExit("no postgresql://u:s3cret@h/x")
         1 / 0
         """
         result = self.runs_as_without(project, raising, "-rs", "--tb=no")
@@ -200,7 +201,8 @@ class TestHooksThatRaise:
                 "raised UsageError: wrong",
                 "raised Failed: this",
                 "raised Skipped: that",
-                "raised 3 times ZeroDivisionError: division by zero",
+                "raised SystemExit: no postgresql://u:***@h/x",
+                "raised 2 times ZeroDivisionError: division by zero",
             ],
             4,
         ):
