@@ -34,7 +34,8 @@ class Probe:
         manager = session.config.pluginmanager
         for name in ("pytest_generate_tests", "pytest_collection_modifyitems"):
             for implementation in getattr(manager.hook, name).get_hookimpls():
-                if implementation.plugin_name == PLUGIN:
+                # Of every room of it: some hooks are registered under names of their own.
+                if implementation.function.__module__.partition(".")[0] == PLUGIN:
                     timed = self._wrapper if implementation.wrapper else self._plain
                     implementation.function = timed(implementation.function)
         self.begin = perf_counter(), process_time()
