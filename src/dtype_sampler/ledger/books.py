@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dtype_sampler.ledger.apart import apart, as_trouble
 from dtype_sampler.ledger.costs import UNMEASURED, Costs
-from dtype_sampler.ledger.elsewhere import Elsewhere, ElsewhereError
+from dtype_sampler.ledger.elsewhere import Elsewhere, ElsewhereError, left_by
 from dtype_sampler.ledger.journal import Journal, recover
 from dtype_sampler.ledger.outcomes import VERDICTS, Cell
 from dtype_sampler.ledger.places import FilePlace, Place
@@ -164,11 +164,7 @@ class Books:
             self.problems += recover(self.path, store, remove=True)
             if self.source is not None:
                 return self._read_elsewhere(verdicts=verdicts, failing=failing, also=also)
-            if also is not None:
-                also(store)
-            history = store.history(verdicts=verdicts)
-            if failing:
-                self.failing = store.known_failures()
+            history, self.failing = left_by(store, verdicts=verdicts, failing=failing, also=also)
             return history
         finally:
             store.close()

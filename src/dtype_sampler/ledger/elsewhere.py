@@ -25,6 +25,18 @@ _HINT = "name a ledger, or leave it out"
 Past = list[tuple[Cell, CellRecord | None, RunRecord | None]]
 
 
+def left_by(
+    store: Store, *, verdicts: bool, failing: bool, also: Callable[[Store], object] | None
+) -> tuple[History, list[KnownFailure]]:
+    """What a ledger leaves to the next run, and, if asked for, in which way cells failed last.
+
+    also: asks the ledger what else is needed. Raises LedgerError.
+    """
+    if also is not None:
+        also(store)
+    return store.history(verdicts=verdicts), store.known_failures() if failing else []
+
+
 class ElsewhereError(LedgerError):
     """There is nothing that can be read where a person has said that it is."""
 
@@ -55,9 +67,7 @@ class Elsewhere:
 
         def look(store: Store) -> tuple[History, list[KnownFailure]]:
             with store.snapshot():
-                if also is not None:
-                    also(store)
-                return store.history(verdicts=verdicts), store.known_failures() if failing else []
+                return left_by(store, verdicts=verdicts, failing=failing, also=also)
 
         if self._link is not None:
             self._away = True

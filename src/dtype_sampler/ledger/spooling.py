@@ -30,6 +30,7 @@ from dtype_sampler.ledger.elsewhere import (
     AT_END,
     AT_START,
     Past,
+    left_by,
     passed_in,
     records_in,
 )
@@ -158,11 +159,9 @@ class ServerBooks(Books):
         with store.snapshot():
             self._newest = store.newest()
             if history is None:
-                if also is not None:
-                    also(store)
-                history = store.history(verdicts=verdicts)
-                if failing:
-                    self.failing = store.known_failures()
+                history, self.failing = left_by(
+                    store, verdicts=verdicts, failing=failing, also=also
+                )
         self._looked = history
         store.set_wait(AT_START)
         if claim is not None:
@@ -184,11 +183,10 @@ class ServerBooks(Books):
 
         def look(store: Store) -> History:
             with store.snapshot():
-                if also is not None:
-                    also(store)
-                if failing:
-                    self.failing = store.known_failures()
-                return store.history(verdicts=verdicts)
+                history, self.failing = left_by(
+                    store, verdicts=verdicts, failing=failing, also=also
+                )
+                return history
 
         try:
             return self._link.ask(look, seconds=AT_START)
