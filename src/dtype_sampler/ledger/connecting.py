@@ -136,6 +136,10 @@ class Place:
     def _text(self, error: BaseException) -> str:
         """What an error says, on one line and without secrets."""
         said = " ".join(redacted(str(error), self._secrets).split())
+        # What libpq asks back is no reason, and the line is long enough.
+        said = re.sub(r" Is the server running [^?]*\?", "", said).removeprefix(
+            "connection failed: "
+        )
         return "".join(one if one.isprintable() else " " for one in said[:300]) or "no reason given"
 
     def _quoted(self, error: BaseException) -> str:

@@ -32,6 +32,8 @@ _WHOLE_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 # A URL that has been a path.
 _ALMOST_URL = re.compile(r"(postgres(?:ql)?:/?)(?!/)([^/\s:@]*):[^\s]*@", re.IGNORECASE)
 _PORT = re.compile(r"[0-9]*")
+# Where the parameters begin: the shortest name that libpq knows has four letters.
+_PARAMETERS = re.compile(r"\?(?=[a-z0-9_%]{4,}=)", re.IGNORECASE)
 _PARAMETER = re.compile(r"([?&;])([^=&;#\s]+)=([^&;#\s\"']*)")
 _PARAMETER_OF_LIBPQ = re.compile(r"([?&])([^=&]+)=([^&]*)")
 # A connection string: `host=h password='a b'`. What libpq takes, by its names of secrets.
@@ -143,11 +145,15 @@ def _password(scheme: str, rest: str) -> tuple[int, int] | None:
     user, colon, _ = rest.partition(":")
     if not colon or any(one in user for one in "/@?#"):
         return None
-    # libpq takes `?` and `#` for characters of a password as well.
-    authority = re.split(r"/" if server else r"[/?#]", rest, maxsplit=1)[0]
-    start, end = len(user) + 1, authority.rfind("@")
-    if end < start:
+    start = len(user) + 1
+    if server:
+        # libpq takes `?` and `#` for characters of a password as well, and people forget to write
+        # others otherwise: all but what is surely a parameter may be one.
+        end = _PARAMETERS.split(rest, maxsplit=1)[0].rfind("@")
+    else:
+        authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+        end = authority.rfind("@")
         # What follows is a port, or a password with a character that should be written otherwise.
-        port = _PORT.fullmatch(authority[start:])
-        end = -1 if port and not server else rest.partition("?")[0].rfind("@")
+        if end < start and not _PORT.fullmatch(authority[start:]):
+            end = rest.partition("?")[0].rfind("@")
     return (start, end) if start < end else None

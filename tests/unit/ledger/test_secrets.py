@@ -71,6 +71,7 @@ def test_secrets_are_not_kept():
         ("postgresql://me:80/b@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a?b@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a#b@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:a?/b@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a b'c@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a:b@host/db", "postgresql://me:***@host/db"),
     ],
@@ -93,6 +94,7 @@ def test_a_password_is_hidden_and_the_rest_of_the_url_is_not(url, shown):
     [
         *("postgresql://", "postgresql:///db", "postgresql:///?service=ci", "postgresql://me@h/d"),
         *("postgresql://h:5432/db", "postgresql://h1:5432,h2:5433/db", "postgresql://[::1]:5432/d"),
+        *("postgresql://h:5432/d?user=me@tenant", "postgresql://h:/d?user=me@tenant"),
         *("postgresql://h/d?sslkey=k.pem&sslrootcert=r.crt", "https://host:80/x@y", "no url: a@b"),
     ],
 )
