@@ -74,6 +74,9 @@ def test_secrets_are_not_kept():
         ("postgresql://me:a?/b@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a b'c@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a:b@host/db", "postgresql://me:***@host/db"),
+        # So in other servers' URLs, unless it is a port's.
+        ("https://me:a/b@host/d", "https://me:***@host/d"),
+        ("https://me:a#b@host/d", "https://me:***@host/d"),
     ],
 )
 def test_a_password_is_hidden_and_the_rest_of_the_url_is_not(url, shown):
