@@ -69,8 +69,9 @@ class Outermost:
         if plan is None or (seen is None and not (plan.budget or plan.run)):
             return (yield)
         from dtype_sampler.session.deselection import Deselections
+        from dtype_sampler.session.grouping import group_items
         from dtype_sampler.session.marks import Marks
-        from dtype_sampler.session.parametrization import Parametrizations, group_items
+        from dtype_sampler.session.parametrization import Parametrizations
         from dtype_sampler.session.selection import everything, select
 
         seen = seen or Parametrizations()
