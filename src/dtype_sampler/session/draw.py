@@ -14,7 +14,7 @@ from dtype_sampler.roundtrip.support import (
     device_type,
     refusal,
 )
-from dtype_sampler.sampling.again import Past, take
+from dtype_sampler.sampling.again import NOTHING, Past, take
 from dtype_sampler.sampling.candidates import (
     DTYPE_NAMES,
     POOL_NAMES,
@@ -158,13 +158,12 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
-    history = (plan.verdicts, plan.recheck, plan.suspects, plan.alone, plan.hidden)
-    if any((*history, plan.known, plan.steered)):
+    history = plan.recheck or plan.suspects or plan.alone or plan.hidden
+    if history or plan.verdicts or plan.known or plan.steered:
         # The device decides whose history counts, and importing torch, as this does for a pool of
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
-    arguments = pool.arguments
     seed, order_key = order or (plan.seed, key)
     if plan.together and order_key == key:
         order_key = circle_of(pool.labels)
@@ -188,24 +187,24 @@ def draw(
             k=len(pool.labels) if everything else k,
             always=always,
             available=available,
-            verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,)),
-            arguments=arguments,
+            verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,))
+            if plan.verdicts
+            else None,
+            arguments=pool.arguments,
         )
 
-    def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
-        labels = past.get(where, {}).get(key, ())
-        return [label for label in labels if label in pool.labels and available(label)]
-
-    past = Past(known(plan.recheck), known(plan.hidden))
-    if left is None and not everything:
-        # A loop, which takes several in one go.
-        suspects, alone = known(plan.suspects), known(plan.alone)
-        past = replace(past, suspects=in_order(pool, suspects), alone=in_order(pool, alone))
-    # What steers has given all of that its part already.
-    having = past if steered is None else Past()
-    declared, by_past = take(chosen, pool.labels, having, seed=plan.seed, k=k, fixed=len(always))
+    past = NOTHING
+    if history:
+        past = _past(plan, where, key, pool, available, whole=left is None and not everything)
+    declared, by_past = chosen, False
+    if steered is not None or past is not NOTHING:
+        # What steers has given all of that its part already.
+        having = past if steered is None else NOTHING
+        declared, by_past = take(
+            chosen, pool.labels, having, seed=plan.seed, k=k, fixed=len(always)
+        )
     turns = declared
-    expected = tuple(plan.known.get(where, {}).get(key, ()))
+    expected = tuple(plan.known.get(where, {}).get(key, ())) if plan.known else ()
     if loop and plan.only:
         named = as_named(declared, plan.only)
         turns = in_turn(named, known=expected)
@@ -219,19 +218,44 @@ def draw(
         where,
         pool.labels,
         turns,
-        {label: unsupported[label] for label in pool.labels if label in unsupported},
+        {label: unsupported[label] for label in pool.labels if label in unsupported}
+        if unsupported
+        else {},
         k=k,
         always=always,
         left=_left(plan, pool, left),
-        skipped=dict(skipped or {}),
+        skipped=dict(skipped) if skipped else {},
         # With --dtype-only, the command line says all of it, but for what is known to fail.
         by_name=by_past
         or steered is not None
         or (turns != declared and not plan.only)
         or (plan.strategy == "oldest" and not everything),
         order=(seed, order_key),
-        arguments=arguments,
+        arguments=pool.arguments,
     )
+
+
+def _past(
+    plan: RunPlan,
+    where: str,
+    key: str,
+    pool: Pool,
+    available: Callable[[str], bool],
+    *,
+    whole: bool,
+) -> Past:
+    """What is known of a test, of what can run. whole: it is a loop, which is sampled."""
+
+    def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
+        labels = past.get(where, {}).get(key, ())
+        return [label for label in labels if label in pool.labels and available(label)]
+
+    past = Past(known(plan.recheck), known(plan.hidden))
+    if whole:
+        # A loop, which takes several in one go.
+        suspects, alone = known(plan.suspects), known(plan.alone)
+        past = replace(past, suspects=in_order(pool, suspects), alone=in_order(pool, alone))
+    return past
 
 
 def runnable(
@@ -324,11 +348,10 @@ def _left(plan: RunPlan, pool: Pool, left: Container[str] | None) -> tuple[str, 
     """What this selection leaves of a pool; None for all of it."""
     if left is None and not plan.only:
         return None
-    return tuple(
-        label
-        for label in pool.labels
-        if (left is None or label in left) and (not plan.only or is_wanted(plan.only, label))
-    )
+    labels = pool.labels if left is None else [label for label in pool.labels if label in left]
+    if plan.only:
+        labels = [label for label in labels if is_wanted(plan.only, label)]
+    return tuple(labels)
 
 
 def _verdicts(

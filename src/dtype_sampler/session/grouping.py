@@ -44,10 +44,12 @@ class _Function:
     full: bool
     order: str
     groups: dict[object, Group] = field(default_factory=dict)
-    # By the identity of the item.
-    members: dict[int, tuple[Group, str]] = field(default_factory=dict)
-    # By the identity of the value, as one object stands for a dtype in many items.
-    labels: dict[int, str] = field(default_factory=dict)
+    # By the identities of the other parameters: one object stands for a value in many items.
+    same: dict[tuple[int, ...], Group] = field(default_factory=dict)
+    # Likewise, by those of the dtypes: the label of an item, and what it stands for.
+    labels: dict[tuple[int, ...], tuple[str, object]] = field(default_factory=dict)
+    # By the identity of any parameter.
+    labels_of_params: dict[int, str] = field(default_factory=dict)
     unstable: int = 0
     one_each: bool = False
 
@@ -68,8 +70,18 @@ def group_items(
     its function was parametrized with, also where just some of that were asked for.
     """
     functions: dict[tuple[Hashable, ...], _Function | None] = {}
+    made: dict[int, dict[str, list[pytest.Function]]] = {}
+    # Of all that was made, also of what was not asked for.
+    members: dict[int, Group] = {}
     found: dict[int, Group] = {}
     for item in items:
+        # By identity: hashing an item hashes its whole node id.
+        number = id(item)
+        group = members.get(number)
+        if group is not None:
+            # As nearly always: a suite may have 100,000 of these.
+            found[number] = group
+            continue
         # An item of another plugin's may have a `callspec` too, which is no parametrization.
         if not isinstance(item, pytest.Function):
             continue
@@ -89,22 +101,20 @@ def group_items(
                 function = functions[where] = _function_of_variants(item, variant, plan, seen)
             else:
                 function = functions[where] = _function_of(item, row.params, plan, seen)
-            # All that it was parametrized with, in that order, whatever was asked for of it.
-            if function is not None:
-                for one in seen.made.get(where, ()):
-                    function.members[id(one)] = _member(function, one.callspec, seen)
+                if id(item.parent) not in made:
+                    made[id(item.parent)] = seen.made_by(item.parent)
+                # All that it was parametrized with, in that order, whatever was asked for of it.
+                if function is not None:
+                    for one in made[id(item.parent)].get(item.originalname, ()):
+                        members[id(one)] = _group_of(function, one, one.callspec, seen)
         if function is None:
             continue
-        # By identity: hashing an item hashes its whole node id.
-        number = id(item)
-        try:
-            group, label = function.members[number]
-        except KeyError:
-            group, label = _member(function, row, seen)
+        group = members.get(number)
+        if group is None:
+            group = _group_of(function, item, row, seen)
             if variant is None or (seen.variants and not seen.variants.has_noted(item)):
                 # Somebody else made it, who may have left out others.
                 group.whole = False
-        group.labels[number] = label
         found[number] = group
     # Of these, what was not asked for is needed no more.
     seen.made.clear()
@@ -112,23 +122,48 @@ def group_items(
     return found
 
 
-def _member(function: _Function, callspec: Any, seen: Parametrizations) -> tuple[Group, str]:
-    """The group of an item, and the label that it stands for."""
+def _group_of(
+    function: _Function, item: pytest.Item | None, callspec: Any, seen: Parametrizations
+) -> Group:
+    """The group of an item, which takes it in. item: None for one that is not there."""
     params = callspec.params
-    label = _label(function, params)
-    values = tuple([_identity(params[name]) for name in function.others])
+    # Of all items, so mostly by the identities of what they share.
+    dtypes = tuple([id(params[name]) for name in function.sampled])
+    others = tuple([id(params[name]) for name in function.others])
+    try:
+        label, candidate = function.labels[dtypes]
+    except KeyError:
+        label, candidate = function.labels[dtypes] = _label(function, params)
+    group = function.same.get(others)
+    if group is None:
+        group = function.same[others] = _group_of_equals(function, callspec, params, others, seen)
+    if label not in group.candidates:
+        group.candidates[label] = candidate
+    if item is not None:
+        group.labels[id(item)] = label
+    return group
+
+
+def _group_of_equals(
+    function: _Function,
+    callspec: Any,
+    params: dict[str, Any],
+    others: tuple[int, ...],
+    seen: Parametrizations,
+) -> Group:
+    """The group of the items whose other parameters are equal to these, if not the same.
+
+    others: the identities of these.
+    """
+    values: object = tuple([_identity(params[name]) for name in function.others])
     try:
         group = function.groups.get(values)
     except Exception:  # noqa: BLE001  # values of the suite's own are compared: any may come
-        values = tuple([id(params[name]) for name in function.others])
+        values = others
         group = function.groups.get(values)
     if group is None:
         group = function.groups[values] = _new_group(function, callspec, params, seen)
-    if label not in group.candidates:
-        candidates = [params[name] for name in function.sampled]
-        # A combination of dtypes is no dtype that a device could be asked for.
-        group.candidates[label] = candidates[0] if len(candidates) == 1 else tuple(candidates)
-    return group, label
+    return group
 
 
 def _function_of(
@@ -182,7 +217,7 @@ def _function_of_variants(
     )
     # All of them, in that order, whatever was asked for of them.
     for row in rows:
-        _member(function, _Row(row), seen)
+        _group_of(function, None, _Row(row), seen)
     return function
 
 
@@ -205,16 +240,18 @@ def _is_empty(value: object) -> bool:
     return kind.__name__ == "NotSetType" and kind.__module__.startswith("_pytest.")
 
 
-def _label(function: _Function, params: dict[str, Any]) -> str:
-    """The label of an item; of a test over several dtypes, all of theirs, with commas."""
+def _label(function: _Function, params: dict[str, Any]) -> tuple[str, object]:
+    """The label of an item, and what it stands for; of a test over several dtypes, of all."""
     names = function.sampled
     if len(names) > 1:
-        return joined([_label_of_param(function, name, params[name]) for name in names])
-    return _label_of_param(function, names[0], params[names[0]])
+        # A combination of dtypes is no dtype that a device could be asked for.
+        labels = [_label_of_param(function, name, params[name]) for name in names]
+        return joined(labels), tuple([params[name] for name in names])
+    return _label_of_param(function, names[0], params[names[0]]), params[names[0]]
 
 
 def _label_of_param(function: _Function, name: str, value: object) -> str:
-    label = function.labels.get(id(value))
+    label = function.labels_of_params.get(id(value))
     if label is None:
         try:
             label = label_of(value)
@@ -222,7 +259,7 @@ def _label_of_param(function: _Function, name: str, value: object) -> str:
             # A suite that is not to be edited can't mend it: number such values, as pytest's ids.
             label = f"{name}{function.unstable}"
             function.unstable += 1
-        function.labels[id(value)] = label
+        function.labels_of_params[id(value)] = label
     return label
 
 

@@ -5,7 +5,7 @@ The pytest side of what `grouping` makes groups of: reads markers and `Metafunc`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -26,27 +26,32 @@ class Parametrizations:
 
     calls: the argument names of each `parametrize` call, in order: one part of an item's id each.
     requests: by argument name. arguments: the names of all arguments of tests, and whether a test
-    is parametrized over it. made: the items that a module or class (by its identity, which lasts as
-    long as they do) has made of a function, before any was left out. variants: the tests that the
-    package `parameterized` had made of others before; None where it is not in use.
+    is parametrized over it. made: what a collector (by its identity, which lasts as long as these
+    do) has made, before any of it was left out. variants: the tests that the package
+    `parameterized` had made of others before; None where it is not in use.
     """
 
     calls: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
     requests: dict[str, dict[str, MarkerRequest]] = field(default_factory=dict)
     arguments: dict[str, bool] = field(default_factory=dict)
-    made: dict[tuple[Hashable, ...], list[Any]] = field(default_factory=dict)
+    made: dict[int, list[object]] = field(default_factory=dict)
     variants: Variants | None = None
 
     def note(self, collector: pytest.Collector, nodes: Sequence[object], plan: RunPlan) -> None:
-        """Keep the parametrized items that a collector has made."""
+        """Keep what a collector has made."""
         if plan.argnames and in_use():
             if self.variants is None:
                 self.variants = Variants(lambda name: is_sampled(name, plan.argnames))
             self.variants.note(collector, nodes)
-        for node in nodes:
-            if getattr(node, "callspec", None) is not None:
-                where = id(collector), node.originalname  # type: ignore[attr-defined]  # Function's
-                self.made.setdefault(where, []).append(node)
+        self.made.setdefault(id(collector), []).extend(nodes)
+
+    def made_by(self, collector: object) -> dict[str, list[pytest.Function]]:
+        """The parametrized items that a collector has made, by the name of their function."""
+        found: dict[str, list[pytest.Function]] = {}
+        for node in self.made.get(id(collector), ()):
+            if isinstance(node, pytest.Function) and getattr(node, "callspec", None) is not None:
+                found.setdefault(node.originalname, []).append(node)
+        return found
 
 
 def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -> None:

@@ -22,13 +22,13 @@ class Group:
     function: the node id that selects all items of the test; one_each: there is none, as each item
     has a name of its own. candidates: label -> candidate, of all
     items that the test was parametrized into. whole: whether these are known to be all. labels:
-    `id(item)` -> the label it stands for, of the items that were asked for.
+    `id(item)` -> the label it stands for, of all items that were made.
     pool: what the test declares; None means just these candidates. k: None means the run's.
     probe: whether to ask the device which dtypes it supports. order: the key that orders the
     candidates, of a fixture that many tests share; empty means the test key.
 
-    What `select` fills in: left, the labels that other selections have left; skipped, why marks of
-    the suite's own skip some of these; live, the labels with an item that they don't skip; record,
+    What `select` fills in: left, the labels that other selections have left, and whether one has an
+    item that marks of the suite's own don't skip; skipped, why they skip the others; record,
     the sample; chosen, the labels whose items stay; skip, why those can't run, if they can't.
     together: the node ids of what stays, where no other one selects it; its maker fills it in.
     """
@@ -46,18 +46,22 @@ class Group:
     probe: bool = True
     order: str = ""
     one_each: bool = False
-    left: dict[str, None] = field(default_factory=dict)
+    left: dict[str, bool] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-    live: set[str] = field(default_factory=set)
     record: SampleRecord | None = None
     chosen: frozenset[str] = frozenset()
     together: list[str] = field(default_factory=list)
     skip: str | None = None
 
-    @property
-    def all_of_it(self) -> Pool:
-        """What the test declares."""
-        return self.pool or Pool.of_labels(self.candidates)
+    def all_of_it(self, known: dict[object, Pool]) -> Pool:
+        """What the test declares. known: pools of other tests, as many declare the same."""
+        if self.pool is not None:
+            return self.pool
+        same = tuple(self.candidates), tuple(map(id, self.candidates.values()))
+        pool = known.get(same)
+        if pool is None:
+            pool = known[same] = Pool.of_labels(self.candidates)
+        return pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +99,21 @@ def select(
             if not group.left:
                 groups.append(group)
             label = group.labels[id(item)]
-            group.left[label] = None
             if reason := why_skipped(item):
                 group.skipped.setdefault(label, reason)
+                group.left.setdefault(label, False)
             else:
-                group.live.add(label)
+                group.left[label] = True
+    known: dict[object, Pool] = {}
+    pools = [group.all_of_it(known) for group in groups]
     sharing: dict[str, list[str]] = {}
-    for group in groups:
+    for group, pool in zip(groups, pools, strict=True):
         if plan.together:
-            group.order = circle_of(group.all_of_it.labels)
+            group.order = circle_of(pool.labels)
         if group.order:
             sharing.setdefault(group.order, []).append(group.key)
-    for group in groups:
-        _decide(plan, group, sharing.get(group.order, ()))
+    for group, pool in zip(groups, pools, strict=True):
+        _decide(plan, group, pool, sharing.get(group.order, ()))
     kept = frozenset(plan.kept)
     selection: Selection[ItemT] = Selection([], [], [])
     for item, group in zip(items, places, strict=True):
@@ -145,14 +151,13 @@ def everything(
     return selection
 
 
-def _decide(plan: RunPlan, group: Group, sharing: Sequence[str]) -> None:
+def _decide(plan: RunPlan, group: Group, pool: Pool, sharing: Sequence[str]) -> None:
     """Fill in a group's sample, the labels whose items stay, and the reason to skip those.
 
-    sharing: the test keys of all groups that have this one's order.
+    pool: what the test declares. sharing: the test keys of all groups that have this one's order.
     """
-    pool = group.all_of_it
-    for label in group.live:
-        group.skipped.pop(label, None)
+    for label in [one for one in group.skipped if group.left[one]]:
+        del group.skipped[label]
     record = group.record = draw(
         plan,
         group.key,
