@@ -183,15 +183,17 @@ class Pool:
     """A test's candidates, in declared order and without repeats.
 
     labels: in declared order. families: of each. arguments: how many the candidates are
-    combinations of, more than 1 for tuples. A pool made from a name knows its labels without torch,
-    and asks torch for a dtype only when `candidate` is called.
+    combinations of, more than 1 for tuples. dtypes: whether any is a `torch.dtype`. A pool made
+    from a name knows its labels without torch, and asks torch for a dtype only when `candidate` is
+    called.
     """
 
-    __slots__ = ("_given", "arguments", "families", "labels")
+    __slots__ = ("_given", "arguments", "dtypes", "families", "labels")
 
     def __init__(self, labels: Sequence[str], given: Mapping[str, Any] | None) -> None:
         self.labels = tuple(labels)
         self._given = given
+        self.dtypes = any(map(self.is_dtype, labels))
         self.families = tuple(map(self._family, labels))
         self.arguments = (
             1 if given is None else count_of_arguments(labels, [given[label] for label in labels])

@@ -41,24 +41,36 @@ def keyed_hash(*fields: str) -> int:
     return int.from_bytes(_digest(_HASHER, fields), "big")
 
 
+@lru_cache(maxsize=8)
+def _begun(what: str) -> blake2b:
+    """The hasher for orders, after the first field, which says what is drawn."""
+    return _fed(_WIDE_HASHER, (what,))
+
+
 def _digest(hasher: blake2b, fields: Sequence[str]) -> bytes:
+    return _fed(hasher, fields).digest()
+
+
+def _fed(hasher: blake2b, fields: Sequence[str]) -> blake2b:
+    """A copy of the hasher, after these fields too."""
     hasher = hasher.copy()
     for field in fields:
         # Node ids may carry lone surrogates, from file names that are not UTF-8.
         data = field.encode("utf-8", "surrogatepass")
         hasher.update(len(data).to_bytes(8, "big") + data)
-    return hasher.digest()
+    return hasher
 
 
-def _hash_for_orders(n: int, *fields: str) -> int:
-    """Hash *fields* to an integer large enough to draw the order of n things from.
+def _hash_for_orders(n: int, what: str, *fields: str) -> int:
+    """Hash these fields to an integer large enough to draw the order of n things from.
 
     One hash for all of a test's labels, as a suite may have 100,000 of them.
     """
     # An order of n things, in families, needs less than 2 n log2(n) bits; 64 more make all orders
     # equally likely but for one part in 2**64.
     blocks = -(-(2 * n * n.bit_length() + 64) // 512)
-    digests = [_digest(_WIDE_HASHER, (*fields, str(block))) for block in range(blocks)]
+    begun = _begun(what)
+    digests = [_digest(begun, (*fields, str(block))) for block in range(blocks)]
     return int.from_bytes(b"".join(digests), "big")
 
 
@@ -251,13 +263,16 @@ def choose(
         _shuffle(walk, _hash_for_orders(len(walk), "draw", str(seed), key))
     else:
         raise DtypeSamplerError(unknown("strategy", strategy, STRATEGIES))
-    chosen: set[str] = set()
-    wanted = max(k, len(fixed))
-    for label in (*fixed, *walk):
-        if len(chosen) == wanted:
-            break
-        if available is None or available(label):
-            chosen.add(label)
+    if available is None:
+        chosen = {*fixed, *walk[: max(k - len(fixed), 0)]}
+    else:
+        chosen = set()
+        wanted = max(k, len(fixed))
+        for label in (*fixed, *walk):
+            if len(chosen) == wanted:
+                break
+            if available(label):
+                chosen.add(label)
     return tuple([label for label in labels if label in chosen])
 
 

@@ -158,6 +158,9 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
+    kept = _left(plan, pool, left)
+    # Of most tests there is nothing to ask label by label.
+    asks = pool.dtypes or bool(absent or skipped) or kept not in (None, pool.labels)
     history = plan.recheck or plan.suspects or plan.alone or plan.hidden
     if history or plan.verdicts or plan.known or plan.steered:
         # The device decides whose history counts, and importing torch, as this does for a pool of
@@ -186,7 +189,7 @@ def draw(
             # Dtypes that were asked for by name all run: an explicit wish is not cut down to k.
             k=len(pool.labels) if everything else k,
             always=always,
-            available=available,
+            available=available if asks else None,
             verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,))
             if plan.verdicts
             else None,
@@ -223,7 +226,7 @@ def draw(
         else {},
         k=k,
         always=always,
-        left=_left(plan, pool, left),
+        left=kept,
         skipped=dict(skipped) if skipped else {},
         # With --dtype-only, the command line says all of it, but for what is known to fail.
         by_name=by_past

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from dtype_sampler.session.nodeids import stable_nodeid
 from dtype_sampler.session.parametrization import Parametrizations, is_sampled
 from dtype_sampler.session.repetition import is_repetition
 from dtype_sampler.session.scopes import shared_order
-from dtype_sampler.session.selection import Group
+from dtype_sampler.session.selection import Group, Member
 
 
 @dataclass(slots=True)
@@ -43,6 +44,8 @@ class _Function:
     device_arg: bool
     full: bool
     order: str
+    # What the parameters of an item are, the sampled ones first.
+    values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
     groups: dict[object, Group] = field(default_factory=dict)
     # By the identities of the other parameters: one object stands for a value in many items.
     same: dict[tuple[int, ...], Group] = field(default_factory=dict)
@@ -62,25 +65,20 @@ class _Row:
 
 
 def group_items(
-    items: Iterable[pytest.Item], plan: RunPlan, seen: Parametrizations
-) -> dict[int, Group]:
-    """`id(item)` -> its group, for every item that stands for a dtype.
+    items: Sequence[pytest.Item], plan: RunPlan, seen: Parametrizations
+) -> dict[int, Member]:
+    """`id(item)` -> its group and its label, for every item that stands for a dtype.
 
     A group is the items of one test that agree in all other parameters. What it declares is what
     its function was parametrized with, also where just some of that were asked for.
     """
     functions: dict[tuple[Hashable, ...], _Function | None] = {}
     made: dict[int, dict[str, list[pytest.Function]]] = {}
-    # Of all that was made, also of what was not asked for.
-    members: dict[int, Group] = {}
-    found: dict[int, Group] = {}
+    # By identity: hashing an item hashes its whole node id. Of all that was made, asked for or not.
+    members: dict[int, Member] = {}
     for item in items:
-        # By identity: hashing an item hashes its whole node id.
-        number = id(item)
-        group = members.get(number)
-        if group is not None:
-            # As nearly always: a suite may have 100,000 of these.
-            found[number] = group
+        # As nearly always: a suite may have 100,000 of these.
+        if id(item) in members:
             continue
         # An item of another plugin's may have a `callspec` too, which is no parametrization.
         if not isinstance(item, pytest.Function):
@@ -106,30 +104,26 @@ def group_items(
                 # All that it was parametrized with, in that order, whatever was asked for of it.
                 if function is not None:
                     for one in made[id(item.parent)].get(item.originalname, ()):
-                        members[id(one)] = _group_of(function, one, one.callspec, seen)
-        if function is None:
+                        members[id(one)] = _member(function, one.callspec, seen)
+        if function is None or id(item) in members:
             continue
-        group = members.get(number)
-        if group is None:
-            group = _group_of(function, item, row, seen)
-            if variant is None or (seen.variants and not seen.variants.has_noted(item)):
-                # Somebody else made it, who may have left out others.
-                group.whole = False
-        found[number] = group
+        group, _ = members[id(item)] = _member(function, row, seen)
+        if variant is None or (seen.variants and not seen.variants.has_noted(item)):
+            # Somebody else made it, who may have left out others.
+            group.whole = False
     # Of these, what was not asked for is needed no more.
     seen.made.clear()
     seen.variants = None
-    return found
+    return {id(item): members[id(item)] for item in items if id(item) in members}
 
 
-def _group_of(
-    function: _Function, item: pytest.Item | None, callspec: Any, seen: Parametrizations
-) -> Group:
-    """The group of an item, which takes it in. item: None for one that is not there."""
+def _member(function: _Function, callspec: Any, seen: Parametrizations) -> Member:
+    """The group of an item, and the label that it stands for."""
     params = callspec.params
     # Of all items, so mostly by the identities of what they share.
-    dtypes = tuple([id(params[name]) for name in function.sampled])
-    others = tuple([id(params[name]) for name in function.others])
+    identities = tuple(map(id, function.values(params)))
+    number = len(function.sampled)
+    dtypes, others = identities[:number], identities[number:]
     try:
         label, candidate = function.labels[dtypes]
     except KeyError:
@@ -139,9 +133,14 @@ def _group_of(
         group = function.same[others] = _group_of_equals(function, callspec, params, others, seen)
     if label not in group.candidates:
         group.candidates[label] = candidate
-    if item is not None:
-        group.labels[id(item)] = label
-    return group
+    return group, label
+
+
+def _values_of(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    if len(names) > 1:
+        return itemgetter(*names)
+    (only,) = names
+    return lambda params: (params[only],)
 
 
 def _group_of_equals(
@@ -192,7 +191,8 @@ def _function_of(
     ]
     full = item.get_closest_marker(FULL_MARKER) is not None
     order = shared_order(item, sampled)
-    return _Function(nodeid, sampled, others, calls, "device" in others, full, order)
+    values = _values_of([*sampled, *others])
+    return _Function(nodeid, sampled, others, calls, "device" in others, full, order, values)
 
 
 def _function_of_variants(
@@ -212,12 +212,13 @@ def _function_of_variants(
     order = ""
     if all(name in shared for name in sampled):
         order = ",".join(f"{variant.nodeid.rpartition('::')[0]}::{name}" for name in sampled)
+    values = _values_of([*sampled, *others])
     function = _Function(
-        variant.nodeid, sampled, others, [], "device" in others, full, order, one_each=True
+        variant.nodeid, sampled, others, [], "device" in others, full, order, values, one_each=True
     )
     # All of them, in that order, whatever was asked for of them.
     for row in rows:
-        _group_of(function, None, _Row(row), seen)
+        _member(function, _Row(row), seen)
     return function
 
 

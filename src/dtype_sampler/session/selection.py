@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from dtype_sampler.sampling.candidates import Pool, is_wanted, number_of
 from dtype_sampler.sampling.plan import RunPlan
@@ -21,8 +21,7 @@ class Group:
 
     function: the node id that selects all items of the test; one_each: there is none, as each item
     has a name of its own. candidates: label -> candidate, of all
-    items that the test was parametrized into. whole: whether these are known to be all. labels:
-    `id(item)` -> the label it stands for, of all items that were made.
+    items that the test was parametrized into. whole: whether these are known to be all.
     pool: what the test declares; None means just these candidates. k: None means the run's.
     probe: whether to ask the device which dtypes it supports. order: the key that orders the
     candidates, of a fixture that many tests share; empty means the test key.
@@ -37,7 +36,6 @@ class Group:
     function: str
     candidates: dict[str, object] = field(default_factory=dict)
     whole: bool = True
-    labels: dict[int, str] = field(default_factory=dict)
     pool: Pool | None = None
     k: int | None = None
     always: tuple[str, ...] = ()
@@ -64,6 +62,10 @@ class Group:
         return pool
 
 
+# The group of an item, and the label that it stands for there.
+Member: TypeAlias = tuple[Group, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Selection(Generic[ItemT]):
     """The items that stay, those that are left out, and of the former those to skip, with why."""
@@ -76,7 +78,7 @@ class Selection(Generic[ItemT]):
 def select(
     plan: RunPlan,
     items: Sequence[ItemT],
-    members: Mapping[int, Group],
+    members: Mapping[int, Member],
     nodeid_of: Callable[[ItemT], str],
     why_skipped: Callable[[ItemT], str | None] = lambda _: None,
     *,
@@ -85,20 +87,22 @@ def select(
     """Choose among the items that other selections have left; their order is kept.
 
     left: the items to take the samples from, of which some may run elsewhere; None means *items*.
-    members: `id(item)` -> its group; an item that is in no group stays. An item that the plan keeps
-    (`RunPlan.kept`) stays whatever the sample is. Of a group of which no dtype can run, one item
-    stays to be skipped. why_skipped: the reason why an item is known to be skipped already, by
-    marks of the suite's own; such an item takes no place of a sample.
+    members: `id(item)` -> its group and its label; an item that is in no group stays. An item that
+    the plan keeps (`RunPlan.kept`) stays whatever the sample is. Of a group of which no dtype can
+    run, one item stays to be skipped. why_skipped: the reason why an item is known to be skipped
+    already, by marks of the suite's own; such an item takes no place of a sample.
     """
-    # A suite may have 100,000 items: nothing is made here for each of them that a list can hold.
-    places = [members.get(id(item)) for item in items]
+    # A suite may have 100,000 items: each is looked up once.
+    here = [members.get(id(item)) for item in items]
+    asked, of_asked = items, here
+    if left is not None and left is not items:
+        asked, of_asked = left, [members.get(id(item)) for item in left]
     groups = []
-    for item in items if left is None else left:
-        group = members.get(id(item))
-        if group is not None:
+    for item, member in zip(asked, of_asked, strict=True):
+        if member is not None:
+            group, label = member
             if not group.left:
                 groups.append(group)
-            label = group.labels[id(item)]
             if reason := why_skipped(item):
                 group.skipped.setdefault(label, reason)
                 group.left.setdefault(label, False)
@@ -116,10 +120,12 @@ def select(
         _decide(plan, group, pool, sharing.get(group.order, ()))
     kept = frozenset(plan.kept)
     selection: Selection[ItemT] = Selection([], [], [])
-    for item, group in zip(items, places, strict=True):
-        if group is None or (kept and nodeid_of(item) in kept):
+    for item, member in zip(items, here, strict=True):
+        if member is None or (kept and nodeid_of(item) in kept):
             selection.staying.append(item)
-        elif group.labels[id(item)] not in group.chosen:
+            continue
+        group, label = member
+        if label not in group.chosen:
             selection.out.append(item)
         else:
             selection.staying.append(item)
@@ -131,7 +137,7 @@ def select(
 def everything(
     plan: RunPlan,
     items: Sequence[ItemT],
-    members: Mapping[int, Group],
+    members: Mapping[int, Member],
     nodeid_of: Callable[[ItemT], str],
     why_skipped: Callable[[ItemT], str | None] = lambda _: None,  # noqa: ARG001  # as `select`
     *,
@@ -141,11 +147,9 @@ def everything(
     selection: Selection[ItemT] = Selection([], [], [])
     kept = frozenset(plan.kept)
     for item in items:
-        group = members.get(id(item)) if plan.only else None
+        member = members.get(id(item)) if plan.only else None
         stays = (
-            group is None
-            or is_wanted(plan.only, group.labels[id(item)])
-            or (kept and nodeid_of(item) in kept)
+            member is None or is_wanted(plan.only, member[1]) or (kept and nodeid_of(item) in kept)
         )
         (selection.staying if stays else selection.out).append(item)
     return selection

@@ -20,9 +20,7 @@ def entries(a_group, labels=LABELS):
 
 
 def choose_items(plan, items):
-    members = {id(item): a_group for item, a_group, _ in items}
-    for item, a_group, label in items:
-        a_group.labels[id(item)] = label
+    members = {id(item): (a_group, label) for item, a_group, label in items}
     names = [item for item, _, _ in items]
     return select(plan, names, members, lambda item: f"t.py::t[{item.lower()}]")
 
