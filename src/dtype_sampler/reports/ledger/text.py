@@ -79,9 +79,19 @@ def _dearest(coverage: Coverage, costs: Costs, width: int | None) -> Iterable[st
 def _key(state: TestState, width: int | None) -> str:
     """A test's name, as far as there is room."""
     key = f"{state.test.key} ({state.test.device})"
-    # The end of a test key says more than its beginning.
     room = len(key) if width is None else max(width - 10, 20)
-    return key if len(key) <= room else f"...{key[3 - room :]}"
+    if len(key) <= room:
+        return key
+    module, colons, test = key.partition("::")
+    # Tests of one name in several modules can be told apart: a long one leaves half to the module.
+    half = min(len(module), (room - len(colons)) // 2)
+    test = _end(test, room - len(colons) - half)
+    return _end(module, room - len(colons) - len(test)) + colons + test
+
+
+def _end(name: str, room: int) -> str:
+    """A part of a name that fits: the end says more than the beginning."""
+    return name if len(name) <= room else f"...{name[3 - room :]}"
 
 
 def markdown(
