@@ -500,7 +500,17 @@ def test_combine(ledger, cli, tmp_path):
         assert cli("combine", *shards[:5], into, "--into", into)[0] == 0
         _, out, _ = cli("report", "--ledger", into, "--format", "json")
         reports.add(out[out.index('"summary"') :])
+    # As a shell on Windows hands it on; what is called so is that file.
+    into = tmp_path / "all.sqlite"
+    assert cli("combine", tmp_path / "shard-[0-9]*.sqlite", "--into", into)[0] == 0
+    _, out, _ = cli("report", "--ledger", into, "--format", "json")
+    reports.add(out[out.index('"summary"') :])
     assert len(reports) == 1
+    strange = shards[0].rename(tmp_path / "shard-[1].sqlite")
+    assert f"{strange}: taken over" in cli("combine", strange, "--into", into)[1]
+    strange.rename(shards[0])
+    code, _, err = cli("combine", tmp_path / "none-*", "--into", into)
+    assert (code, f"skipped: {tmp_path / 'none-*'}: " in err) == (1, True)
     assert sorted(contents) == sorted(shard.read_bytes() for shard in shards)
 
 
