@@ -16,7 +16,7 @@ from dtype_sampler.commands.exits import FINE, GATE_MISSED
 from dtype_sampler.commands.opening import spare
 from dtype_sampler.commands.output import can_write, write
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.outcomes import SUSPECT
+from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT
 from dtype_sampler.ledger.records import FAILURES
 from dtype_sampler.ledger.secrets import redacted_word
 from dtype_sampler.reports.words import visible
@@ -44,7 +44,7 @@ def run(
     open_ledger: opens the one that the options name, or the default. place_of: where a ledger is
     that a text names; of None, the default.
     """
-    from dtype_sampler.ledger.coverage import assess
+    from dtype_sampler.ledger.coverage import MISSING, assess
     from dtype_sampler.reports.ledger import data, table, text, totals
 
     now = time.time()
@@ -156,6 +156,8 @@ def run(
     sys.stderr.writelines(f"  {visible(line)}\n" for line in missing[:SHOWN_MISSING])
     if more > 0:
         sys.stderr.write(f"  ... and {more} more: --format=json has them all\n")
+    if options.skipped == MISSING and any(line.endswith(f": {SKIPPED}") for line in missing):
+        sys.stderr.write("  (what every run so far has skipped, --skipped=apart leaves out)\n")
     return GATE_MISSED
 
 

@@ -152,10 +152,15 @@ def _summary_line(coverage: Coverage, summary: Mapping[str, Any]) -> str:
     crashed, suspect = coverage.crashed, summary["suspect"]
     compared = summary.get("baseline")
     known = "" if compared is None else f" ({compared['known']} of them known)"
+    skipped, stale = coverage.count(SKIPPED) - coverage.apart(SKIPPED), coverage.count(STALE)
     return (
         f"{summary['covered']} of {count_of(summary['cells'], 'cell')} covered"
         f" ({summary['percent']:.2f} %),"
-        f" {summary['never_ran']} never ran, {summary['failing'] - crashed} failing{known}"
+        f" {summary['never_ran']} never ran,"
+        # With these, the numbers add up.
+        + f" {skipped} skipped," * bool(skipped)
+        + f" {stale} too old," * bool(stale)
+        + f" {summary['failing'] - crashed} failing{known}"
         + f", {crashed} crashed" * bool(crashed)
         + f", {suspect} suspect" * bool(suspect)
     )
