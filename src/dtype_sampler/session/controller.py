@@ -281,7 +281,7 @@ class Controller:
             self._strategy,
             self._steered,
         )
-        self._standing.look({cell.device for cell in self.tally.cells()})
+        self._standing.look({cell.device for cell in self.tally.cells()}, self._compared)
         if self._standing.misses_gate and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.ledger.coverage import Coverage
     from dtype_sampler.ledger.records import RunRecord
+    from dtype_sampler.session.known import Compared
 
 # So many tests with cells that never ran are looked at for the steps that their seeds go in.
 _LOOKED_AT = 200
@@ -48,8 +49,9 @@ class Standing:
         self.coverage: Coverage | None = None
         self.ahead: list[terminal.Line] = []
 
-    def look(self, devices: Collection[str]) -> None:
+    def look(self, devices: Collection[str], compared: Compared | None = None) -> None:
         """Ask the ledger. devices: the types of device that this run had; of none, it asks of all.
+        compared: what the run comes to against its baseline.
 
         Writes the summary of GitHub's step, where that is wanted.
         """
@@ -57,7 +59,7 @@ class Standing:
         if self.coverage is None:
             return
         if self._settings.step_summary:
-            self._write_step_summary(self.coverage, runs)
+            self._write_step_summary(self.coverage, runs, compared)
         if self._books.run is not None:
             self.ahead = self._look_ahead(self.coverage, self._books.run, runs)
 
@@ -106,7 +108,9 @@ class Standing:
             ahead = replace(ahead, runs=None)
         return terminal.looking_ahead(ahead, stuck, first, in_series=run.in_series)
 
-    def _write_step_summary(self, coverage: Coverage, runs: Sequence[RunRecord]) -> None:
+    def _write_step_summary(
+        self, coverage: Coverage, runs: Sequence[RunRecord], compared: Compared | None
+    ) -> None:
         path = os.environ.get("GITHUB_STEP_SUMMARY")
         if not path:
             return
@@ -115,10 +119,14 @@ class Standing:
         now = self._books.now()
         costs = self._books.costs()
         summary = data.summary(coverage, runs, costs)
+        # Of this run alone: the rest of the ledger it did not compare.
+        notes = [] if compared is None else [f"this run against its baseline: {compared.line}"]
         try:
             with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
                 room = text.STEP_SUMMARY_LIMIT - file.tell()
-                shown = text.markdown(coverage, summary, now=now, limit=room, costs=costs)
+                shown = text.markdown(
+                    coverage, summary, now=now, limit=room, costs=costs, notes=notes
+                )
                 file.write(shown)
         except OSError as error:
             self._books.problems.append(f"{path}: can't be written: {error.strerror}")
