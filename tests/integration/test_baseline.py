@@ -1041,3 +1041,9 @@ def test_the_list_of_known_failures(suite, capsys):
     code, shown = command("--baseline=nothing.sqlite")
     assert code == 1
     assert shown.err.startswith("dtype-sampler: nothing.sqlite: there is no such file: name ")
+    # What that message offers.
+    for word in ("ledger", "none"):
+        code, shown = command(f"--baseline={word}", "--fail-on-mended")
+        assert (code, shown.out.splitlines()[-1]) == (0, command()[1].out.splitlines()[-1])
+    code, shown = command("--baseline= ")
+    assert (code, shown.err.startswith("dtype-sampler: --baseline= : it is empty")) == (1, True)
