@@ -76,7 +76,7 @@ class Outermost:
 
         seen = seen or Parametrizations()
         if plan.argnames:
-            from dtype_sampler.session.controller import ARGUMENTS, ARGUMENTS_WIRE
+            from dtype_sampler.session.unmatched import ARGUMENTS, ARGUMENTS_WIRE
 
             getattr(config, "workeroutput", {})[ARGUMENTS_WIRE] = seen.arguments
             config.stash[ARGUMENTS] = seen.arguments
@@ -88,7 +88,7 @@ class Outermost:
             named = _named_one_by_one(config, items, members)
             plan = config.stash[PLAN] = replace(plan, kept=(*plan.kept, *named))
         if plan.only:
-            from dtype_sampler.session.controller import DECLARED
+            from dtype_sampler.session.unmatched import DECLARED
 
             labels = list({one: None for group, _ in members.values() for one in group.candidates})
             getattr(config, "workeroutput", {})[WIRE] = labels
