@@ -300,6 +300,7 @@ class RunningTest:
         request = (pool.labels, fixed, k, named, order)
         with self._lock:
             record = self._made.get(request)
+            is_new = record is None
             if record is None:
                 record = draw(
                     plan,
@@ -315,11 +316,13 @@ class RunningTest:
                 )
                 self._made[request] = record
                 self._records.append(record)
-                self._candidates.update((label, pool.candidate(label)) for label in record.chosen)
+            candidates = [pool.candidate(label) for label in record.chosen]
+            if is_new:
+                self._candidates.update(zip(record.chosen, candidates, strict=True))
         if not record.chosen:
             self._skip(why_nothing(record, self.plan))
         return DtypeSample(
-            [pool.candidate(label) for label in record.chosen],
+            candidates,
             record.chosen,
             seed=self.plan.seed,
             hand_out=self._hand_out_of(record),

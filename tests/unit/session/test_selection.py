@@ -109,3 +109,27 @@ def test_one_item_stands_for_a_test_that_cannot_run(monkeypatch):
     assert "cpu supports none" in reason
     # A group that is not to be asked about keeps its items.
     assert len(selected(probe=False).staying) == 2
+
+
+def test_what_runs_elsewhere_takes_part_in_the_sample():
+    whole = split(RunPlan(5, "random"), entries(group()))[0]
+    a_group = group()
+    everywhere = [label.upper() for label in LABELS]
+    members = {id(one): (a_group, one.lower()) for one in everywhere}
+    here = everywhere[:4]
+    selection = select(RunPlan(5, "random"), here, members, str, left=everywhere)
+    assert selection.staying == [one for one in here if one in whole]
+
+
+def test_a_label_of_which_one_item_can_run_is_skipped_for_none():
+    a_group = group()
+    items = ["skipped", "A", *(label.upper() for label in LABELS[1:])]
+    labels = ["a", *LABELS]
+    members = {id(one): (a_group, label) for one, label in zip(items, labels, strict=True)}
+
+    def why(item):
+        return "a mark" if item == "skipped" else None
+
+    select(RunPlan(5, "random"), items, members, str, why)
+    assert a_group.skipped == {}
+    assert a_group.left == dict.fromkeys(LABELS, True)
