@@ -133,3 +133,16 @@ def test_a_label_of_which_one_item_can_run_is_skipped_for_none():
     select(RunPlan(5, "random"), items, members, str, why)
     assert a_group.skipped == {}
     assert a_group.left == dict.fromkeys(LABELS, True)
+
+
+def test_tests_that_declare_the_same_have_each_their_own_sample():
+    plan = RunPlan(5, "random")
+    groups = [Group(f"t.py::t{n}", f"t.py::t{n}", dict.fromkeys(LABELS, "x")) for n in range(20)]
+    for a_group in groups:
+        select(plan, LABELS, {id(one): (a_group, one) for one in LABELS}, str)
+    alone = [a_group.chosen for a_group in groups]
+    again = [Group(one.key, one.function, dict.fromkeys(LABELS, "x")) for one in groups]
+    items = [(one, label) for one in again for label in LABELS]
+    select(plan, items, {id(item): item for item in items}, str)
+    assert [a_group.chosen for a_group in again] == alone
+    assert len({*alone}) > 1
