@@ -137,6 +137,7 @@ def _member(function: _Function, callspec: Any, seen: Parametrizations) -> Membe
 
 
 def _values_of(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """What reads the parameters of these names, in this order."""
     if len(names) > 1:
         return itemgetter(*names)
     (only,) = names

@@ -20,9 +20,9 @@ class Group:
     """The items that differ in their dtype alone: one test key.
 
     function: the node id that selects all items of the test; one_each: there is none, as each item
-    has a name of its own. candidates: label -> candidate, of all
-    items that the test was parametrized into. whole: whether these are known to be all.
-    pool: what the test declares; None means just these candidates. k: None means the run's.
+    has a name of its own. candidates: label -> candidate, of all items that the test was
+    parametrized into. whole: whether these are known to be all. pool: what the test declares; None
+    means just these candidates. k: None means the run's.
     probe: whether to ask the device which dtypes it supports. order: the key that orders the
     candidates, of a fixture that many tests share; empty means the test key.
 
