@@ -13,7 +13,7 @@ from dtype_sampler.sampling.candidates import Pool, each_of, label_of
 from dtype_sampler.sampling.naming import ids_of
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import check_always
-from dtype_sampler.session.draw import make_request, own_device
+from dtype_sampler.session.request import make_request, own_device
 
 if TYPE_CHECKING:
     from _pytest.mark.structures import ParameterSet

@@ -22,12 +22,11 @@ from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.draw import (
     draw,
     draw_within,
-    make_request,
-    own_device,
     own_of,
     why_nothing,
 )
 from dtype_sampler.session.examples import Examples
+from dtype_sampler.session.request import make_request, own_device
 from dtype_sampler.session.seeding import Seeding, draws_again, reseed, save, value_of
 
 if TYPE_CHECKING:
