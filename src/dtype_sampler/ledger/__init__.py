@@ -13,6 +13,6 @@ may do is bounded by `guard`, and what it holds that none can is found by `damag
 `books` writes a run down as it goes on, with a `journal` of what has just ended, and keeps what
 goes wrong `apart` from the tests; `spooling` does so where the ledger is on a server, which `link`
 speaks to and `shipper` ships to; `elsewhere` reads another ledger than the run's own. `origin` says
-where a run comes from. `coverage` says what all of it comes to, and `outlook` what the next runs
-will come to.
+where a run comes from. `coverage` says what all of it comes to, `samples` what a test takes with
+the next seeds, and `outlook` what the next runs will come to.
 """
