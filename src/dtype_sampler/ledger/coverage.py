@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import NamedTuple
 
 from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import CRASHED, SKIPPED, SUSPECT, UNSUPPORTED, Cell
@@ -19,8 +22,7 @@ NEVER = "never ran"
 APART, MISSING = "apart", "missing"
 
 
-@dataclass(frozen=True, slots=True)
-class CellState:
+class CellState(NamedTuple):
     """A declared cell. state: covered, stale (its last verdict is too old), suspect (one of several
     of which one did not pass, it is not known which), skipped, unsupported, or never ran. record:
     None if it has no outcome at all. counts: whether it is one of those that can be covered.
@@ -32,6 +34,8 @@ class CellState:
     record: CellRecord | None
     counts: bool = True
     failure: Failure | None = None
+
+    # A tuple, for the same reason as `CellRecord`.
 
     @property
     def covered(self) -> bool:
@@ -131,26 +135,58 @@ class TestState:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """Tests of which it is enough to know how many cells are in which state.
+
+    devices: types of device that they are on. states: how many of their cells are in each state,
+    and whether these can be covered. failing, crashed: how many are. oldest: as `Coverage.oldest`.
+    """
+
+    devices: frozenset[str] = frozenset()
+    states: Mapping[tuple[str, bool], int] = field(default_factory=dict)
+    failing: int = 0
+    crashed: int = 0
+    oldest: CellState | None = None
+
+
+@dataclass(frozen=True)
 class Coverage:
-    """The state of every test. Cells that can't be covered are counted apart."""
+    """The state of every test. Cells that can't be covered are counted apart.
+
+    counted: what there is besides `tests`.
+    """
 
     tests: tuple[TestState, ...]
+    counted: Counted = Counted()
 
     def _cells(self) -> Iterator[CellState]:
         return (one for test in self.tests for one in test.cells)
 
+    # Asked for again and again, and a suite has 200,000 cells.
+    @cached_property
+    def _states(self) -> Counter[tuple[str, bool]]:
+        """How many cells are in each state, and whether these can be covered."""
+        found = Counter((one.state, one.counts) for one in self._cells())
+        found.update(self.counted.states)
+        return found
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """The types of device that there are tests on."""
+        return self.counted.devices.union(state.test.device for state in self.tests)
+
     def count(self, state: str) -> int:
         """How many cells are in this state."""
-        return sum(one.state == state for one in self._cells())
+        return self._states[state, True] + self._states[state, False]
 
     @property
     def cells(self) -> int:
         """How many cells can be covered: all but those kept apart."""
-        return sum(one.counts for one in self._cells())
+        return sum(number for (_, counts), number in self._states.items() if counts)
 
     def apart(self, state: str) -> int:
         """How many cells in this state are not among those that can be covered."""
-        return sum(one.state == state and not one.counts for one in self._cells())
+        return self._states[state, False]
 
     @property
     def covered(self) -> int:
@@ -173,12 +209,12 @@ class Coverage:
     @property
     def failing(self) -> int:
         """How many cells failed at their last verdict, those that crashed among them."""
-        return sum(one.failing for one in self._cells())
+        return self.counted.failing + sum(one.failing for one in self._cells())
 
     @property
     def crashed(self) -> int:
         """How many of these crashed."""
-        return sum(one.crashed for one in self._cells())
+        return self.counted.crashed + sum(one.crashed for one in self._cells())
 
     @property
     def percent(self) -> float:
@@ -196,15 +232,14 @@ class Coverage:
         A gate that finds less than it was asked about is a mistake in the asking. devices, pattern,
         modules: as `assess` was given them.
         """
-        known = {test.test.device for test in self.tests}
-        missing = sorted(set(devices or ()) - known)
+        missing = sorted(set(devices or ()) - self.devices)
         matching = f" that matches {pattern}" if pattern is not None else ""
         for module in modules or ():
             if not any(in_module(test.test.key, module) for test in self.tests):
                 return f"the ledger knows no test{matching} in a module {module}"
         if missing:
             return f"the ledger knows no test{matching} on {', '.join(missing)}"
-        if not self.tests:
+        if not self.devices:
             return f"the ledger knows no test{matching}"
         if not self.cells:
             if self.apart(SKIPPED):
@@ -220,8 +255,12 @@ class Coverage:
     @property
     def oldest(self) -> CellState | None:
         """The covered cell whose last verdict is oldest."""
-        covered = [one for one in self._cells() if one.covered]
-        return min(covered, key=lambda one: one.verdict_at or 0.0, default=None)
+        covered = (one for one in self._cells() if one.covered)
+        found = min(covered, key=_verdict_at, default=None)
+        if found is None or self.counted.oldest is None:
+            return found or self.counted.oldest
+        # Of two at one moment that of the test that comes first, wherever it is.
+        return min(found, self.counted.oldest, key=lambda one: (_verdict_at(one), *_name(one.cell)))
 
     def worst_first(self) -> list[TestState]:
         """The tests in the order in which they want attention."""
@@ -277,10 +316,10 @@ def assess(
             continue
         of_test = known.get((test.key, test.device), {})
         found = tuple(
-            [_state(test, label, of_test.get(label), since, skipped) for label in test.declared]
+            [cell_state(test, label, of_test.get(label), since, skipped) for label in test.declared]
         )
         if ways and not ways.keys().isdisjoint(one.cell for one in found):
-            found = tuple(replace(one, failure=_last(one, ways)) for one in found)
+            found = tuple([one._replace(failure=_last(one, ways)) for one in found])
         lone = (alone or {}).get(test.device, {}).get(test.key, ())
         states.append(TestState(test, found, tuple(one for one in test.declared if one in lone)))
     return Coverage(tuple(states))
@@ -305,24 +344,49 @@ def _last(state: CellState, ways: Mapping[Cell, Mapping[str, FailureRecord]]) ->
     return None if way is None else way.failure
 
 
-def _state(
-    test: TestRecord, label: str, record: CellRecord | None, since: float | None, skipped: str
+def cell_state(
+    test: TestRecord,
+    label: str,
+    record: CellRecord | None,
+    since: float | None = None,
+    skipped: str = MISSING,
 ) -> CellState:
+    """The state of one cell that a test declares. since, skipped: as for `assess`."""
     if record is None:
         return CellState(Cell(test.key, label, test.device), NEVER, None)
-    cell, verdict = record.cell, record.verdict
-    if verdict is not None:
-        if verdict.outcome == SUSPECT:
-            # Whatever came since, a skip for one, has not cleared it.
-            return CellState(cell, SUSPECT, record)
-        if since is None or verdict.at >= since:
-            return CellState(cell, COVERED, record)
-    if record.last.outcome in (SKIPPED, UNSUPPORTED):
-        state = record.last.outcome
+    verdict = record.verdict
+    old = verdict is not None and since is not None and verdict.at < since
+    outcome = None if verdict is None else verdict.outcome
+    state, counts = state_of(record.last.outcome, outcome, old=old, skipped=skipped)
+    return CellState(record.cell, state, record, counts)
+
+
+def state_of(
+    last: str, verdict: str | None, *, old: bool = False, skipped: str = MISSING
+) -> tuple[str, bool]:
+    """The state of a cell that has an outcome, and whether it is one of those that can be covered.
+
+    last, verdict: its last outcome, and its last verdict, if it has any. old: whether that is too
+    old to count. skipped: as for `assess`.
+    """
+    if verdict == SUSPECT:
+        # Whatever came since, a skip for one, has not cleared it.
+        return SUSPECT, True
+    if verdict is not None and not old:
+        return COVERED, True
+    if last in (SKIPPED, UNSUPPORTED):
         # What has had a verdict once can have one again.
         always = verdict is None and skipped == APART
-        return CellState(cell, state, record, state == SKIPPED and not always)
-    return CellState(cell, NEVER if verdict is None else STALE, record)
+        return last, last == SKIPPED and not always
+    return NEVER if verdict is None else STALE, True
+
+
+def _verdict_at(state: CellState) -> float:
+    return state.verdict_at or 0.0
+
+
+def _name(cell: Cell) -> tuple[str, str]:
+    return cell.key, cell.device
 
 
 def _percent(part: int, whole: int) -> float:

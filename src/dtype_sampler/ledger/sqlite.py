@@ -54,6 +54,12 @@ class SqliteEngine(Engine):
                 # A command line or a file name that is no text, as Python hands it on.
                 return self._sqlite.execute(sql, _readable(values)).fetchall()
 
+    def each(self, sql: str, *values: object) -> Iterator[Any]:
+        """The same rows one after another."""
+        self._steps.begin()
+        with self._told():
+            yield from self._sqlite.execute(sql, values)
+
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run one statement for each of *rows*, within a transaction."""
         self._steps.begin()

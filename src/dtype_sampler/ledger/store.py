@@ -13,6 +13,7 @@ from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.costs import Costs
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import (
+    Brief,
     CellRecord,
     FailureRecord,
     KnownFailure,
@@ -65,8 +66,14 @@ class Store(Protocol):
     def tests(self) -> list[TestRecord]:
         """The tests that are known, by key and device."""
 
-    def cells(self, key: str | None = None) -> list[CellRecord]:
-        """The cells that have an outcome, of one test or of all."""
+    def cells(self, key: str | None = None, *, costs: bool = True) -> list[CellRecord]:
+        """The cells that have an outcome, of one test or of all. costs: with their durations."""
+
+    def briefs(self) -> Iterator[tuple[TestRecord, Mapping[str, Brief]]]:
+        """The tests that are known, each with what came last of its cells, by label.
+
+        In no order that means anything. All of them are to be taken.
+        """
 
     def observations(self, uid: str, key: str | None = None) -> list[Observed]:
         """What came of a run's cells, of one test or of all, if the run is not folded away."""
