@@ -9,7 +9,7 @@ how its writers take turns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -72,9 +72,9 @@ class Engine(Protocol):
         None; text that can't be written is written as `errors="backslashreplace"` has it.
         """
 
-    def each(self, sql: str, *values: object) -> Iterator[Any]:
-        """The same rows one after another, where they are too many to be held at once. All of them
-        are to be taken.
+    def each(self, sql: str, *values: object) -> Generator[Any, None, None]:
+        """The same rows one after another, where they are too many to be held at once. To be closed
+        by who does not take them all.
         """
 
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:

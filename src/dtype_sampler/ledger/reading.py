@@ -7,7 +7,7 @@ same. Text is compared by its bytes: SQLite does so, and the columns of a server
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -60,6 +60,8 @@ from dtype_sampler.sampling.plan import History
 from dtype_sampler.sampling.rule import MAX_SEED
 
 T = TypeVar("T")
+# Values of one statement; older SQLites take 999.
+_AT_ONCE = 500
 NEWEST_RUNS = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 # The newest run of each lane.
 NEWEST_OF_LANES = (
@@ -67,6 +69,11 @@ NEWEST_OF_LANES = (
     " (PARTITION BY lane, part ORDER BY started DESC, uid DESC) AS place FROM runs"
     " WHERE in_series = 1 AND lane IS NOT NULL) AS ranked"
     " WHERE place = 1 ORDER BY started DESC, uid DESC LIMIT 1000"
+)
+# As `brief_of` takes them.
+_BRIEFS = (
+    "SELECT test, label, last_at, last_run, last, verdict_at, verdict_run, verdict,"
+    " CASE WHEN nodeid = '' THEN 0 ELSE 1 END FROM cells ORDER BY test, label"
 )
 # What a cell has that was never measured.
 _NO_COSTS = "'[]'"
@@ -164,6 +171,17 @@ class SqlReader:
         )
         return self._all(run_of, reversed(rows))
 
+    def runs_of(self, uids: Iterable[str]) -> dict[str, RunRecord]:
+        """Those of these runs that are known, by uid."""
+        wanted, found = list(dict.fromkeys(uids)), []
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            places = ", ".join("?" * len(some))
+            found += self._rows(
+                f"SELECT {', '.join(RUN_COLUMNS)} FROM runs WHERE uid IN ({places})", *some
+            )
+        return {run.uid: run for run in self._all(run_of, found)}
+
     def tests(self) -> list[TestRecord]:
         """The tests that are known, by key and device."""
         rows = self._rows(f"SELECT {', '.join(TEST_COLUMNS)} FROM tests ORDER BY key, device")
@@ -180,17 +198,17 @@ class SqlReader:
             uids = self._uids()
             if key is not None:
                 where = " WHERE test IN (SELECT id FROM tests WHERE key = ?)"
-            rows = self.engine.each(
+            sql = (
                 f"SELECT test, label, nodeid, {'costs' if costs else _NO_COSTS},"
-                f" {', '.join(MARK_COLUMNS)} FROM cells{where} ORDER BY test, label",
-                *values,
+                f" {', '.join(MARK_COLUMNS)} FROM cells{where} ORDER BY test, label"
             )
-            found = {
-                test_id: self._checked(_cells_of, of_test, of_tests[test_id], uids)
-                for test_id, of_test in groupby(rows, itemgetter(0))
-                # Of a test that is not there nobody asks.
-                if test_id in of_tests
-            }
+            with closing(self.engine.each(sql, *values)) as rows:
+                found = {
+                    test_id: self._checked(_cells_of, of_test, of_tests[test_id], uids)
+                    for test_id, of_test in groupby(rows, itemgetter(0))
+                    # Of a test that is not there nobody asks.
+                    if test_id in of_tests
+                }
         return [record for test_id in of_tests for record in found.get(test_id, ())]
 
     def briefs(self) -> Iterator[tuple[TestRecord, dict[str, Brief]]]:
@@ -204,14 +222,11 @@ class SqlReader:
                 for row in self._rows(f"SELECT id, {', '.join(TEST_COLUMNS)} FROM tests")
             }
             uids = self._uids()
-            rows = self.engine.each(
-                "SELECT test, label, last_at, last_run, last, verdict_at, verdict_run, verdict,"
-                " CASE WHEN nodeid = '' THEN 0 ELSE 1 END FROM cells ORDER BY test, label"
-            )
-            for test_id, of_test in groupby(rows, itemgetter(0)):
-                # Of a test that is not there nobody asks.
-                if (test := tests.pop(test_id, None)) is not None:
-                    yield test, self._checked(_briefs_of, of_test, uids)
+            with closing(self.engine.each(_BRIEFS)) as rows:
+                for test_id, of_test in groupby(rows, itemgetter(0)):
+                    # Of a test that is not there nobody asks.
+                    if (test := tests.pop(test_id, None)) is not None:
+                        yield test, self._checked(_briefs_of, of_test, uids)
             for test in tests.values():
                 yield test, {}
 

@@ -5,7 +5,7 @@ A store in tables is `sql.SqlStore`; one file per machine is what there is (`sql
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -45,8 +45,12 @@ class Store(Protocol):
     def open_run(self, run: RunRecord) -> RunRecord:
         """Write down that a run begins; returns it with its number."""
 
-    def append(self, uid: str, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
-        """Add to a run what tests declared and what came of their cells."""
+    def append(
+        self, uid: str, tests: Sequence[TestRecord], seen: Sequence[Observed]
+    ) -> Collection[Cell]:
+        """Add to a run what tests declared and what came of their cells; returns those of the cells
+        that had a verdict before, none that a suspicion has made void.
+        """
 
     def close_run(self, run: RunRecord, keep: int) -> None:
         """Write down that a run has ended, and fold away all but the newest *keep* runs."""
@@ -62,6 +66,9 @@ class Store(Protocol):
 
     def runs(self, newest: int | None = None) -> list[RunRecord]:
         """The runs that are known, oldest first. newest: only so many, those that began last."""
+
+    def runs_of(self, uids: Iterable[str]) -> dict[str, RunRecord]:
+        """Those of these runs that are known, by uid."""
 
     def tests(self) -> list[TestRecord]:
         """The tests that are known, by key and device."""
