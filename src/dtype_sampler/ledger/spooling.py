@@ -311,12 +311,15 @@ class ServerBooks(Books):
             self._journal = None
 
     def _finish(self, store: Store, *, run: RunRecord, there: Collection[str]) -> None:
-        while self._queue:
+        while len(self._queue) > _AT_ONCE:
             self._deliver(store)
-        if self._opened is None:
-            self._opened = store.open_run(run)
-        store.still_there(there, run.started)
-        store.close_run(replace(run, number=self._opened.number), self.keep)
+        with store.together():
+            if self._queue:
+                self._deliver(store)
+            if self._opened is None:
+                self._opened = store.open_run(run)
+            store.still_there(there, run.started)
+            store.close_run(replace(run, number=self._opened.number), self.keep)
         self._take_over(store)
 
     def _tell_start(self) -> None:

@@ -6,7 +6,8 @@ is known can be read, merged as `records` merges, and written.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 from dtype_sampler.ledger.costs import Name
@@ -144,7 +145,11 @@ class SqlStore(SqlWriter, Store):
             self._rows(f"DELETE FROM tests WHERE id IN {of_test}")
             self._forget_kinds()
 
-    def still_there(self, nodeids: Container[str], at: float) -> None:
+    def together(self) -> AbstractContextManager[None]:
+        """Within it, what is written is as few transactions as can be: here, each is its own."""
+        return nullcontext()
+
+    def still_there(self, nodeids: Collection[str], at: float) -> None:
         """At that moment there are those tests whose key, or whose items, are among *nodeids*."""
         with self.engine.transaction():
             older = self._rows(

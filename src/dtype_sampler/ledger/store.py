@@ -5,7 +5,7 @@ A store in tables is `sql.SqlStore`; one file per machine is what there is (`sql
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -118,7 +118,10 @@ class Store(Protocol):
     def merge(self, other: Store, keep: int) -> None:
         """Take over all that *other* knows, and fold away all but the newest *keep* runs."""
 
-    def still_there(self, nodeids: Container[str], at: float) -> None:
+    def together(self) -> AbstractContextManager[None]:
+        """Within it, what is written is as few transactions as can be."""
+
+    def still_there(self, nodeids: Collection[str], at: float) -> None:
         """At that moment there are those tests whose key, or whose items, are among *nodeids*."""
 
     def foldable(self, keep: int) -> int:
