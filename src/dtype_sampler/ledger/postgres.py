@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from dtype_sampler.ledger.postgres_engine import PostgresEngine
 from dtype_sampler.ledger.reading import NEWEST_OF_LANES
 from dtype_sampler.ledger.records import TestRecord
-from dtype_sampler.ledger.rows import number, text
+from dtype_sampler.ledger.rows import moment, number, text
 from dtype_sampler.ledger.sql import SqlStore
 from dtype_sampler.ledger.store import LedgerError
 from dtype_sampler.ledger.upserts import TEST_IDS
@@ -19,6 +20,9 @@ from dtype_sampler.sampling.rule import MAX_SEED
 STATEMENT = 60.0
 # Of each part of a lane, and of any; what was handed out last comes first.
 _HANDED_OF_LANE = "SELECT lane, part, seed FROM seeds WHERE lane = ? ORDER BY at DESC, part"
+_NEWEST_RUNS = (
+    "(SELECT started, ended FROM runs ORDER BY started DESC, uid DESC LIMIT 1000) AS newest"
+)
 _HANDED_LAST = "SELECT lane, part, seed FROM seeds ORDER BY at DESC, seed DESC LIMIT 1"
 
 
@@ -30,7 +34,8 @@ class PostgresStore(SqlStore):
     # lane goes on from is in `seeds`.
     newest_of_lanes = NEWEST_OF_LANES.replace(
         "FROM runs WHERE in_series = 1 AND lane IS NOT NULL",
-        "FROM (SELECT * FROM runs WHERE in_series = 1 AND lane IS NOT NULL"
+        "FROM (SELECT id, lane, part, seed, started, uid FROM runs"
+        " WHERE in_series = 1 AND lane IS NOT NULL"
         " ORDER BY in_series DESC, started DESC, uid DESC LIMIT 5000) AS newest",
     )
 
@@ -62,6 +67,42 @@ class PostgresStore(SqlStore):
     def release(self) -> None:
         """Let go of the connection until there is something to say again: servers have few."""
         self.engine.release()
+
+    def together(self) -> AbstractContextManager[None]:
+        """Within it, all that is written is one transaction: the server waits for its disk once."""
+        return self.engine.transaction()
+
+    def newest(self) -> float:
+        """The latest moment that anything here speaks of; 0 if there is nothing.
+
+        Of the runs, those that began last are looked at: what ends long after these have begun is
+        still writing, and told by its cells.
+        """
+        moments = " UNION ALL ".join(
+            f"SELECT max(greatest({columns})) AS at FROM {table}"
+            for table, columns in (
+                (_NEWEST_RUNS, "started, ended"),
+                ("tests", "seen_at, met_at, whole_at"),
+                ("cells", "last_at, verdict_at"),
+            )
+        )
+        ((at,),) = self._rows(f"SELECT max(at) FROM ({moments}) AS moments")
+        return 0.0 if at is None else self._checked(moment, at, "the newest time")
+
+    def still_there(self, nodeids: Collection[str], at: float) -> None:
+        """At that moment there are those tests whose key, or whose items, are among *nodeids*."""
+        older = "seen_at < ? AND met_at < ?"
+        with self.engine.transaction():
+            # Most runs have seen all tests that are known.
+            if not self._rows(f"SELECT 1 FROM tests WHERE {older} LIMIT 1", at, at):
+                return
+            self._give_names((name, "") for name in nodeids)
+            self._rows(
+                f"UPDATE tests SET met_at = ? WHERE {older}"
+                " AND (key IN (SELECT key FROM given_names)"
+                " OR id IN (SELECT test FROM cells WHERE nodeid IN (SELECT key FROM given_names)))",
+                *(at, at, at),
+            )
 
     def claim_seed(self, lane: Lane, fresh: int) -> int:
         """The next seed of a lane, which no other run is given.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LOOKED_AT = 200
 
 
-class Standing:
+class Afterwards:
     """How a ledger stands after a run.
 
     reach: by test key and device, the labels that the run's selection leaves of each test it takes.
@@ -53,11 +53,12 @@ class Standing:
 
         Writes the summary of GitHub's step, where that is wanted.
         """
-        self.coverage, runs = self._books.state(devices or None)
+        summary = os.environ.get("GITHUB_STEP_SUMMARY") if self._settings.step_summary else None
+        self.coverage, runs = self._books.state(devices or None, whole=bool(summary))
         if self.coverage is None:
             return
-        if self._settings.step_summary:
-            self._write_step_summary(self.coverage, runs)
+        if summary:
+            self._write_step_summary(Path(summary), self.coverage, runs)
         if self._books.run is not None:
             self.ahead = self._look_ahead(self.coverage, self._books.run, runs)
 
@@ -106,17 +107,16 @@ class Standing:
             ahead = replace(ahead, runs=None)
         return terminal.looking_ahead(ahead, stuck, first, in_series=run.in_series)
 
-    def _write_step_summary(self, coverage: Coverage, runs: Sequence[RunRecord]) -> None:
-        path = os.environ.get("GITHUB_STEP_SUMMARY")
-        if not path:
-            return
+    def _write_step_summary(
+        self, path: Path, coverage: Coverage, runs: Sequence[RunRecord]
+    ) -> None:
         from dtype_sampler.reports.ledger import data, text
 
         now = self._books.now()
         costs = self._books.costs()
         summary = data.summary(coverage, runs, costs)
         try:
-            with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 room = text.STEP_SUMMARY_LIMIT - file.tell()
                 shown = text.markdown(coverage, summary, now=now, limit=room, costs=costs)
                 file.write(shown)
