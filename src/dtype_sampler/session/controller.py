@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.outcomes import blamed
 from dtype_sampler.ledger.secrets import redacted_word
 from dtype_sampler.ledger.tally import Finished, Tally
@@ -281,7 +282,8 @@ class Controller:
             self._strategy,
             self._steered,
         )
-        self._afterwards.look({cell.device for cell in self.tally.cells()})
+        with uncollected():
+            self._afterwards.look(self.tally.devices)
         if self._afterwards.misses_gate and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -316,6 +318,8 @@ class Controller:
                 looked = self._afterwards
                 coverage, ahead = (None, []) if looked is None else (looked.coverage, looked.ahead)
                 told_of = terminal.ledger_summary(self.books, coverage, self.settings, ahead)
+                # It is large, and pytest has Python look for garbage when all is over.
+                self._afterwards = None
                 for line, colour in told_of:
                     if colour == terminal.RED or not brief:
                         terminalreporter.write_line(line, **_markup(colour))
