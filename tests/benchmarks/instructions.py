@@ -1,4 +1,4 @@
-"""What the ledger costs a trivial test, in instructions: no other load of a machine changes these."""
+"""What the ledger costs a trivial test in instructions, which nothing else on a machine changes."""
 
 from __future__ import annotations
 
