@@ -28,29 +28,23 @@ TellerT = TypeVar("TellerT", bound=Teller)
 Method = Callable[Concatenate[TellerT, P], T]
 
 
-def apart(
-    otherwise: Callable[[], Any], *, warns: bool = True
-) -> Callable[[Method[TellerT, P, T]], Method[TellerT, P, T]]:
+def apart(otherwise: Callable[[], Any]) -> Callable[[Method[TellerT, P, T]], Method[TellerT, P, T]]:
     """A method that keeps to itself whatever goes wrong in it: the tests are not to hear of it.
 
-    So with warnings, as a suite that turns these into errors means its own. otherwise: what is
-    returned then. warns: whether there may be any; to look out for them takes microseconds, and has
-    Python forget which of the suite's own it has shown.
+    A suite that turns warnings into errors means its own. otherwise: what is returned then.
     """
 
     def decorate(method: Method[TellerT, P, T]) -> Method[TellerT, P, T]:
         @wraps(method)
         def kept_apart(self: TellerT, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            try:
-                if not warns:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
                     return method(self, *args, **kwargs)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    return method(self, *args, **kwargs)
-            except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
-                self.problems.append(str(as_trouble(self.name, error)))
-                result: T = otherwise()
-                return result
+                except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
+                    self.problems.append(str(as_trouble(self.name, error)))
+                    result: T = otherwise()
+                    return result
 
         return kept_apart
 

@@ -108,7 +108,7 @@ class Books(ConsultedLedger):
         """Seconds since 1970, never before what the ledger knows of other machines."""
         return self._clock() + self._ahead
 
-    @apart(lambda: None, warns=False)
+    @apart(lambda: None)
     def record(self, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
         """Write down what a test declared and what came of it.
 
@@ -152,7 +152,6 @@ class Books(ConsultedLedger):
         for one in seen:
             self._before.setdefault(one.cell, one.cell in judged)
 
-    @apart(lambda: None)
     def _write(self) -> None:
         if self._store is None or self.run is None:
             return
