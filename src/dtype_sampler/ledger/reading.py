@@ -150,17 +150,17 @@ class SqlReader:
 
     def newest(self) -> float:
         """The latest moment that anything here speaks of; 0 if there is nothing."""
-        moments = " UNION ALL ".join(
-            f"SELECT max({column}) AS at FROM {table}"
-            for table, columns in (
-                ("runs", ("started", "ended")),
-                ("tests", ("seen_at", "met_at", "whole_at")),
-                ("cells", ("last_at", "verdict_at")),
-            )
-            for column in columns
-        )
-        ((at,),) = self._rows(f"SELECT max(at) FROM ({moments}) AS moments")
-        return 0.0 if at is None else self._checked(moment, at, "the newest time")
+        moments: list[Any] = []
+        for table, columns in (
+            ("runs", ("started", "ended")),
+            ("tests", ("seen_at", "met_at", "whole_at")),
+            ("cells", ("last_at", "verdict_at")),
+        ):
+            # All columns of a table in one look at each row.
+            most = ", ".join(f"max({column})" for column in columns)
+            moments += self._rows(f"SELECT {most} FROM {table}")[0]
+        known = [self._checked(moment, at, "the newest time") for at in moments if at is not None]
+        return max(known, default=0.0)
 
     def runs(self, newest: int | None = None) -> list[RunRecord]:
         """The runs that are known, oldest first. newest: only so many, those that began last."""
