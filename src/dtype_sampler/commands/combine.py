@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from glob import glob
 
 from dtype_sampler.commands.exits import ERROR, FINE
 from dtype_sampler.commands.output import say
@@ -26,7 +28,7 @@ def run(options: argparse.Namespace, place_of: Callable[[str | None], Place]) ->
     from dtype_sampler.ledger.opening import BY
 
     into = place_of(options.into)
-    sources = [place_of(text) for text in options.sources]
+    sources = [place_of(one) for text in options.sources for one in _matching(text)]
     code = FINE
     try:
         opened = into.open(create=True, wait=_WAIT)
@@ -49,6 +51,17 @@ def run(options: argparse.Namespace, place_of: Callable[[str | None], Place]) ->
         runs, cells = len(target.runs()), len(target.cells())
     say(f"{into}: {count_of(runs, 'run')}, {count_of(cells, 'cell')} with an outcome\n")
     return code
+
+
+def _matching(text: str) -> list[str]:
+    """The files that a pattern means which no shell has expanded, as those of Windows do not; the
+    text itself where it is none, or where there is no such file.
+    """
+    # As texts: a URL may be longer than a path can be, where pathlib raises, whose patterns are
+    # relative besides.
+    if os.path.exists(text) or not any(character in text for character in "*?["):  # noqa: PTH110
+        return [text]
+    return sorted(glob(text, include_hidden=True)) or [text]  # noqa: PTH207
 
 
 def _take(source: Place, target: Store, keep: int) -> list[str]:

@@ -23,8 +23,9 @@ from dtype_sampler.ledger.outlook import (
     next_sample,
     seed_following,
 )
-from dtype_sampler.ledger.records import Mark, Observed, RunRecord
+from dtype_sampler.ledger.records import KnownFailure, Mark, Observed, RunRecord
 from dtype_sampler.reports.ledger.costs import every_cell, figures, name_of, rounded
+from dtype_sampler.reports.ledger.known import Comparison, worst_first
 
 FORMAT = 1
 
@@ -44,8 +45,11 @@ def summary(
     runs: Sequence[RunRecord],
     costs: Costs = UNMEASURED,
     hidden: Hidden = MappingProxyType({}),
+    comparison: Comparison | None = None,
 ) -> dict[str, Any]:
-    """What every report begins with. runs: oldest first. hidden: as `History` has it."""
+    """What every report begins with. runs: oldest first. hidden: as `History` has it. comparison:
+    with the baseline; None if there is none.
+    """
     # Of the selection that ran last; each goes through the seeds by itself.
     last = newest_in_series(runs)
     ahead = foresee_all(coverage, runs)
@@ -67,6 +71,7 @@ def summary(
         "left_out": ahead.outside,
         **figures(coverage, costs, next_sample(coverage, runs, hidden)),
         **({"single_dtypes": singles} if there else {}),
+        **({} if comparison is None else {"baseline": comparison.counts()}),
     }
 
 
@@ -79,12 +84,13 @@ def report(
     now: float,
     costs: Costs = UNMEASURED,
     hidden: Hidden = MappingProxyType({}),
+    comparison: Comparison | None = None,
 ) -> dict[str, Any]:
     """Everything that a report shows, the tests that want attention first.
 
     runs: oldest first. activity: as `Store.activity` gives it. recent: the observations of the runs
     whose outcomes are to be shown one by one, by the run's uid; may be empty. hidden: as `History`
-    has it.
+    has it. comparison: with the baseline, of whose failures each cell then says if it is one.
     """
     known = list(runs)
     by_uid = {run.uid: run for run in known}
@@ -95,7 +101,7 @@ def report(
     return {
         "format": FORMAT,
         "generated": iso(now),
-        "summary": summary(coverage, known, costs, hidden),
+        "summary": summary(coverage, known, costs, hidden, comparison),
         "tests": [
             {
                 "key": state.test.key,
@@ -111,14 +117,35 @@ def report(
                         histories.get(cell.cell, []),
                         one_of.get(cell.cell, []),
                     )
+                    | _known(cell, comparison)
                     for cell in state.cells
                 ],
                 **_arguments(state),
             }
-            for state in coverage.worst_first()
+            for state in worst_first(coverage, comparison)
             for one_of in (_one_of(state),)
         ],
         "runs": _runs(coverage, known, activity),
+    }
+
+
+def _known(cell: CellState, comparison: Comparison | None) -> dict[str, Any]:
+    """What a cell has besides where there is a baseline."""
+    if comparison is None:
+        return {}
+    known = comparison.known.get(cell.cell)
+    return {"known": None if known is None else known_since(known)}
+
+
+def known_since(known: KnownFailure) -> dict[str, Any]:
+    """Since when a cell is known to fail."""
+    run = known.since
+    return {
+        "run": run.number,
+        "uid": run.uid,
+        "at": iso(run.started),
+        "commit": run.commit or None,
+        "exact": known.exact,
     }
 
 
