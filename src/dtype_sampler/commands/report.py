@@ -16,6 +16,7 @@ from dtype_sampler.commands.exits import FINE, GATE_MISSED
 from dtype_sampler.commands.opening import spare
 from dtype_sampler.commands.output import can_write, write, write_lines
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT
 from dtype_sampler.ledger.records import FAILURES
 from dtype_sampler.ledger.secrets import redacted_word
@@ -34,6 +35,7 @@ SHOWN_RUNS = 30
 SHOWN_MISSING = 20
 
 
+@uncollected()  # records by the hundred thousand
 def run(
     options: argparse.Namespace,
     open_ledger: Callable[[], Store],

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -30,6 +31,7 @@ from dtype_sampler.ledger.records import (
     FailureRecord,
     KnownFailure,
     Mark,
+    Numbers,
     Observed,
     RunRecord,
     TestRecord,
@@ -41,7 +43,9 @@ from dtype_sampler.ledger.rows import (
     NUMBERS,
     RUN_COLUMNS,
     TEST_COLUMNS,
+    ages_of,
     brief_of,
+    check_numbers,
     failed_of,
     failure_of,
     lasted_of,
@@ -127,7 +131,7 @@ class SqlReader:
         hidden: dict[str, dict[str, list[str]]] = {}
         alone: dict[str, dict[str, list[str]]] = {}
         suspect: dict[str, dict[str, list[str]]] = {}
-        ages: dict[str, dict[str, dict[str, float]]] = {}
+        ages: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
         rows = self._rows(WORRYING)
         for device, key, label, verdict, tried, lone in self._all(_worrying_of, rows):
             if verdict in FAILURES:
@@ -140,13 +144,21 @@ class SqlReader:
         for device, key, label in self._all(_names_of, self._rows(HIDDEN, NOT_REACHED)):
             hidden.setdefault(device, {}).setdefault(key, []).append(label)
         if verdicts:
-            sql = (
-                "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
-                " WHERE verdict != ?"
-            )
-            for device, key, label, at in self._all(_verdict_of, self._rows(sql, SUSPECT)):
-                ages.setdefault(device, {}).setdefault(key, {})[label] = at
+            ages = self._verdicts()
         return History(seed, failing, ages, suspect, alone, hidden, lanes)
+
+    def _verdicts(self) -> dict[str, dict[str, dict[str, float]]]:
+        """When the last verdict of each cell was, as `History` has it."""
+        names = self._rows("SELECT id, key, device FROM tests")
+        of_tests = {test_id: self._checked(_name_of, *name) for test_id, *name in names}
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        sql = "SELECT test, label, verdict_at FROM cells WHERE verdict <> ? ORDER BY test, label"
+        with closing(self.engine.each(sql, SUSPECT)) as rows:
+            for test_id, of_test in groupby(rows, itemgetter(0)):
+                if test_id in of_tests:
+                    key, device = of_tests[test_id]
+                    found.setdefault(device, {})[key] = self._checked(ages_of, of_test)
+        return found
 
     def newest(self) -> float:
         """The latest moment that anything here speaks of; 0 if there is nothing."""
@@ -247,6 +259,24 @@ class SqlReader:
             *values,
         )
         return self._all(lambda row: observed_of(row, NUMBERED), rows)
+
+    def cell_ids(self) -> dict[int, Cell]:
+        """The cells that have an outcome, by their ids."""
+        names = self._rows("SELECT id, key, device FROM tests")
+        of_tests = {test_id: self._checked(_name_of, *name) for test_id, *name in names}
+        rows = self._rows("SELECT id, test, label FROM cells")
+        return dict(self._all(partial(_named, of_tests), rows))
+
+    def numbers(self, run: RunRecord) -> list[Numbers]:
+        """As `observations`, in the numbers that the ledger keeps: there may be millions."""
+        rows = self._rows(
+            "SELECT cell, outcome, at, duration FROM observations"
+            " WHERE run = (SELECT id FROM runs WHERE uid = ?) ORDER BY cell",
+            run.uid,
+        )
+        if rows:
+            self._checked(check_numbers, run.started, *zip(*rows, strict=True))
+        return rows
 
     def pages(self, uid: str, most: int) -> Iterator[list[Observed]]:
         """What came of a run's cells, and in which way they failed, at most *most* at a time.
@@ -359,6 +389,14 @@ class SqlReader:
         return self._all(_seed_of, reversed(rows))
 
 
+def _named(of_tests: Mapping[int, Name], row: Sequence[Any]) -> tuple[int, Cell]:
+    cell_id, test_id, label = row
+    if test_id not in of_tests:
+        raise ValueError("cells speaks of a test that is not there")
+    key, device = of_tests[test_id]
+    return cell_id, Cell(key, text(label, "cells.label"), device)
+
+
 def _name_of(key: object, device: object) -> Name:
     return text(key, "tests.key"), text(device, "tests.device")
 
@@ -418,16 +456,6 @@ def _lane_of(row: Sequence[Any]) -> tuple[Lane, int]:
     _, lane, part, seed = row
     told = Lane(text(lane, "runs.lane"), text(part, "runs.part"))
     return told, number(seed, "runs.seed", MAX_SEED)
-
-
-def _verdict_of(row: Sequence[Any]) -> tuple[str, str, str, float]:
-    device, key, label, at = row
-    return (
-        text(device, "tests.device"),
-        text(key, "tests.key"),
-        text(label, "cells.label"),
-        moment(at, "cells.verdict_at"),
-    )
 
 
 def _worrying_of(row: Sequence[Any]) -> tuple[str, str, str, str, bool, bool]:

@@ -117,8 +117,13 @@ class SqlStore(SqlWriter, Store):
             # A damaged file may say one thing by one way, and another by another.
             raise self._damaged_source(other, "cells speaks of a test that is not there")
         self._put_known(cells, ids, run_ids, _values(ids, new))
+        here = self._cells_by_name()
+        same = {
+            cell_id: here[ids[cell.key, cell.device], cell.label]
+            for cell_id, cell in other.cell_ids().items()
+        }
         for run in runs:
-            self._put_observations(run_ids[run.uid], run.started, ids, other.observations(run.uid))
+            self._put_numbers(run_ids[run.uid], same, other.numbers(run))
         started = {run.uid: run.started for run in runs}
         known = {record.cell for record in cells}
         failed = []
