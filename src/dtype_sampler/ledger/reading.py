@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from dtype_sampler.ledger.costs import Costs, Name, estimate
 from dtype_sampler.ledger.engine import Engine
+from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.outcomes import (
     FAILED,
     NOT_REACHED,
@@ -43,9 +44,9 @@ from dtype_sampler.ledger.rows import (
     NUMBERS,
     RUN_COLUMNS,
     TEST_COLUMNS,
-    ages_of,
     brief_of,
     check_numbers,
+    checked_moments,
     failed_of,
     failure_of,
     lasted_of,
@@ -144,20 +145,23 @@ class SqlReader:
         for device, key, label in self._all(_names_of, self._rows(HIDDEN, NOT_REACHED)):
             hidden.setdefault(device, {}).setdefault(key, []).append(label)
         if verdicts:
-            ages = self._verdicts()
+            with uncollected():
+                ages = self._verdicts()
         return History(seed, failing, ages, suspect, alone, hidden, lanes)
 
     def _verdicts(self) -> dict[str, dict[str, dict[str, float]]]:
         """When the last verdict of each cell was, as `History` has it."""
         names = self._rows("SELECT id, key, device FROM tests")
         of_tests = {test_id: self._checked(_name_of, *name) for test_id, *name in names}
+        rows = self._rows("SELECT test, label, verdict_at FROM cells WHERE verdict <> ?", SUSPECT)
+        ages: dict[int, dict[str, float]] = {test_id: {} for test_id in of_tests}
+        for test_id, label, at in self._checked(checked_moments, rows):
+            if test_id in ages:
+                ages[test_id][label] = at
         found: dict[str, dict[str, dict[str, float]]] = {}
-        sql = "SELECT test, label, verdict_at FROM cells WHERE verdict <> ? ORDER BY test, label"
-        with closing(self.engine.each(sql, SUSPECT)) as rows:
-            for test_id, of_test in groupby(rows, itemgetter(0)):
-                if test_id in of_tests:
-                    key, device = of_tests[test_id]
-                    found.setdefault(device, {})[key] = self._checked(ages_of, of_test)
+        for test_id, (key, device) in of_tests.items():
+            if of_test := ages[test_id]:
+                found.setdefault(device, {})[key] = of_test
         return found
 
     def newest(self) -> float:
