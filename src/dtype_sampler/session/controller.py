@@ -288,7 +288,7 @@ class Controller:
             self._steered,
         )
         with uncollected():
-            self._afterwards.look(self.tally.devices)
+            self._afterwards.look(self.tally.devices, self._compared)
         if self._afterwards.misses_gate and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
