@@ -251,8 +251,8 @@ def test_of(
 ) -> TestRecord:
     """declared, always, times, rests: a list, or the JSON of one."""
     told = labels(declared, "tests.declared")
-    # Most have none: of each label it is known that it was seen with the others.
-    found = () if times == "[]" else _json(times, "tests.times")
+    # As nearly always: all that a test declares was seen at once.
+    found = [] if times == "[]" else _json(times, "tests.times")
     if not isinstance(found, list | tuple) or len(found) not in (0, len(told)):
         raise ValueError("tests.times are no times of its labels")
     pairs = []
