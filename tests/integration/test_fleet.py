@@ -153,6 +153,32 @@ def test_a_server_that_is_away(fleet, database, proxy, capsys):
     assert spools(fleet) == []
 
 
+def test_a_spool_for_a_server_whose_name_was_mistyped(fleet, database, proxy, capsys):
+    """No run with the right name takes it over: it says so, with the line that ships it."""
+    fleet.run(f"--dtype-ledger={re.sub(r':[0-9]+/', ':1/', proxy.url)}")
+    (spool,) = spools(fleet)
+    name, shown = project_of(fleet.pytester.path), proxy.url.replace(PASSWORD, "***")
+    line = f"dtype-sampler combine {spool} --into '{shown}' --project {name}"
+    assert told(fleet.run())[-1].startswith(
+        f"dtype-sampler: ledger: {spool}: a run waits there for another server or project: ship it"
+        f" with {line} "
+    )
+    capsys.readouterr()
+    assert main(["ledger", "check", proxy.url]) == 0
+    (check,) = (one for one in capsys.readouterr().out.splitlines() if "waits here" in one)
+    assert check.startswith(f"waits here: {spool}: a run of ")
+    assert check.endswith(
+        f", 8 outcomes; the next run of the same URL and project takes it over,"
+        f" or: dtype-sampler combine {spool} --into '{shown}'"
+    )
+    assert main(["combine", str(spool), "--into", proxy.url]) == 0
+    assert f"{spool}: taken over, and can be removed\n" in capsys.readouterr().out
+    is_whole(fleet, database, 2)
+    spool.unlink()
+    assert not any("waits" in one for one in told(fleet.run()))
+    is_whole(fleet, database, 3)
+
+
 class Meanwhile:
     """Does something once the first tests of a run have come to the server."""
 
@@ -315,6 +341,9 @@ def test_roles_that_may_not_write(fleet, server, database, proxy, monkeypatch):
             assert result.ret == 0
             assert re.search(f"--dtype-seed=.*{seeds}", "\n".join(result.outlines))
             assert "this run is kept in" in told(result)[0]
+            # It is not told to do what it may not.
+            assert "takes it over" not in told(result)[0]
+            assert ": who may only read gives the URL as --dtype-ledger-read; " in told(result)[0]
     finally:
         server.execute("DROP OWNED BY fleet_reader, fleet_nobody", database=name)
         server.execute("DROP ROLE IF EXISTS fleet_reader; DROP ROLE IF EXISTS fleet_nobody")

@@ -39,7 +39,8 @@ def run(options: argparse.Namespace, place_of: Callable[[str | None], Place]) ->
                 continue
             try:
                 problems = _take(source, target, options.keep_runs)
-                say(f"{source}: taken over\n")
+                spool = isinstance(source, FilePlace) and is_journal(source.path)
+                say(f"{source}: taken over{', and can be removed' if spool else ''}\n")
             except LedgerError as error:
                 # Sources are named by no option.
                 problems = [str(error).replace(f": name another, {BY}", "").replace(f", {BY}", "")]
