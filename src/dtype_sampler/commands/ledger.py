@@ -208,7 +208,8 @@ def _combine(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from dtype_sampler.ledger import outlook
-    from dtype_sampler.ledger.coverage import assess, samples_of
+    from dtype_sampler.ledger.coverage import assess
+    from dtype_sampler.ledger.samples import samples_of
     from dtype_sampler.reports.ledger.costs import every_cell
     from dtype_sampler.reports.ledger.text import combined
     from dtype_sampler.reports.words import lasting

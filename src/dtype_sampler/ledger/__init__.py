@@ -10,9 +10,10 @@ may do is bounded by `guard`, and what it holds that none can is found by `damag
 `server_schema` has its tables, and `server` makes them and looks after them, in a `server_session`.
 `places` says where a ledger is, and `secrets` keeps passwords out of all that is told.
 `outcomes` says what one test's reports come to, cell by cell, and `tally` those of a run.
-`books` writes a run down as it goes on, with a `journal` of what has just ended, and keeps what
-goes wrong `apart` from the tests; `spooling` does so where the ledger is on a server, which `link`
-speaks to and `shipper` ships to; `elsewhere` reads another ledger than the run's own. `origin` says
-where a run comes from. `coverage` says what all of it comes to, and `outlook` what the next runs
-will come to.
+`books` writes a run down as it goes on, with a `journal` of what has just ended; `spooling` does so
+where the ledger is on a server, which `link` speaks to and `shipper` ships to. `consulting` is what
+a run asks of its ledger, `elsewhere` of another one than its own; what goes wrong in any of it is
+kept `apart` from the tests. `origin` says where a run comes from. `coverage` says what all of it
+comes to, `standing` the same in brief, `samples` what a test takes with the next seeds, and
+`outlook` what the next runs will come to.
 """

@@ -10,18 +10,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import gcd
 
-from dtype_sampler.ledger.coverage import (
-    NEVER,
-    Coverage,
-    TestState,
-    can_run,
-    circle_of,
-    k_of,
-    sample_of,
-    samples_of,
-)
+from dtype_sampler.ledger.coverage import NEVER, Coverage, TestState
 from dtype_sampler.ledger.outcomes import NOT_REACHED, SKIPPED, UNSUPPORTED
 from dtype_sampler.ledger.records import RunRecord
+from dtype_sampler.ledger.samples import can_run, circle_of, k_of, sample_of, samples_of
 from dtype_sampler.sampling.lanes import Lane, next_seed
 from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES, runs_to_cover, seed_after
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,11 @@ class PostgresEngine(Engine):
                 sql, used = self._sent[sql, name]
                 before += [columns[place] for place in used]
         return self._execute(_translated(sql), [*before, *map(_plain, values)])
+
+    def each(self, sql: str, *values: object) -> Generator[Any, None, None]:
+        """The same rows one after another."""
+        # They come over the network at once: what waits for them there would block others.
+        yield from self.rows(sql, *values)
 
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run one statement for each of *rows*, within a transaction."""

@@ -6,9 +6,11 @@ same. Text is compared by its bytes: SQLite does so, and the columns of a server
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from dtype_sampler.ledger.costs import Costs, Name, estimate
@@ -23,9 +25,11 @@ from dtype_sampler.ledger.outcomes import (
 from dtype_sampler.ledger.questions import FAILING, HIDDEN, NAMED, WORRYING
 from dtype_sampler.ledger.records import (
     FAILURES,
+    Brief,
     CellRecord,
     FailureRecord,
     KnownFailure,
+    Mark,
     Observed,
     RunRecord,
     TestRecord,
@@ -37,10 +41,11 @@ from dtype_sampler.ledger.rows import (
     NUMBERS,
     RUN_COLUMNS,
     TEST_COLUMNS,
-    cell_of,
+    brief_of,
     failed_of,
     failure_of,
     lasted_of,
+    marks_of,
     moment,
     number,
     observed_of,
@@ -55,6 +60,8 @@ from dtype_sampler.sampling.plan import History
 from dtype_sampler.sampling.rule import MAX_SEED
 
 T = TypeVar("T")
+# Values of one statement; older SQLites take 999.
+_AT_ONCE = 500
 NEWEST_RUNS = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 # The newest run of each lane.
 NEWEST_OF_LANES = (
@@ -63,6 +70,13 @@ NEWEST_OF_LANES = (
     " WHERE in_series = 1 AND lane IS NOT NULL) AS ranked"
     " WHERE place = 1 ORDER BY started DESC, uid DESC LIMIT 1000"
 )
+# As `brief_of` takes them.
+_BRIEFS = (
+    "SELECT test, label, last_at, last_run, last, verdict_at, verdict_run, verdict,"
+    " CASE WHEN nodeid = '' THEN 0 ELSE 1 END FROM cells ORDER BY test, label"
+)
+# What a cell has that was never measured.
+_NO_COSTS = "'[]'"
 # Of a run, in the order of its cells, from behind one on.
 _PAGE = (
     "SELECT observations.cell, key, label, tests.device, nodeid, outcome, started, observations.at,"
@@ -157,23 +171,69 @@ class SqlReader:
         )
         return self._all(run_of, reversed(rows))
 
+    def runs_of(self, uids: Iterable[str]) -> dict[str, RunRecord]:
+        """Those of these runs that are known, by uid."""
+        wanted, found = list(dict.fromkeys(uids)), []
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            places = ", ".join("?" * len(some))
+            found += self._rows(
+                f"SELECT {', '.join(RUN_COLUMNS)} FROM runs WHERE uid IN ({places})", *some
+            )
+        return {run.uid: run for run in self._all(run_of, found)}
+
     def tests(self) -> list[TestRecord]:
         """The tests that are known, by key and device."""
         rows = self._rows(f"SELECT {', '.join(TEST_COLUMNS)} FROM tests ORDER BY key, device")
         return self._all(lambda row: test_of(*row), rows)
 
-    def cells(self, key: str | None = None) -> list[CellRecord]:
-        """The cells that have an outcome, of one test or of all."""
+    def cells(self, key: str | None = None, *, costs: bool = True) -> list[CellRecord]:
+        """The cells that have an outcome, of one test or of all. costs: with their durations."""
         where, values = ("", ()) if key is None else (" WHERE key = ?", (key,))
         with self.snapshot():
-            rows = self._rows(
-                f"SELECT key, label, device, nodeid, costs, {', '.join(MARK_COLUMNS)} FROM cells"
-                f" JOIN tests ON tests.id = test{where} ORDER BY key, device, label",
-                *values,
+            names = self._rows(
+                f"SELECT id, key, device FROM tests{where} ORDER BY key, device", *values
             )
-            known = self._rows("SELECT id, uid FROM runs")
-        uids = dict(self._all(lambda row: (row[0], text(row[1], "runs.uid")), known))
-        return self._all(lambda row: cell_of(row, uids), rows)
+            of_tests = {test_id: self._checked(_name_of, *name) for test_id, *name in names}
+            uids = self._uids()
+            if key is not None:
+                where = " WHERE test IN (SELECT id FROM tests WHERE key = ?)"
+            sql = (
+                f"SELECT test, label, nodeid, {'costs' if costs else _NO_COSTS},"
+                f" {', '.join(MARK_COLUMNS)} FROM cells{where} ORDER BY test, label"
+            )
+            with closing(self.engine.each(sql, *values)) as rows:
+                found = {
+                    test_id: self._checked(_cells_of, of_test, of_tests[test_id], uids)
+                    for test_id, of_test in groupby(rows, itemgetter(0))
+                    # Of a test that is not there nobody asks.
+                    if test_id in of_tests
+                }
+        return [record for test_id in of_tests for record in found.get(test_id, ())]
+
+    def briefs(self) -> Iterator[tuple[TestRecord, dict[str, Brief]]]:
+        """The tests that are known, each with what came last of its cells, by label.
+
+        In no order that means anything. All of them are to be taken.
+        """
+        with self.snapshot():
+            tests = {
+                row[0]: self._checked(test_of, *row[1:])
+                for row in self._rows(f"SELECT id, {', '.join(TEST_COLUMNS)} FROM tests")
+            }
+            uids = self._uids()
+            with closing(self.engine.each(_BRIEFS)) as rows:
+                for test_id, of_test in groupby(rows, itemgetter(0)):
+                    # Of a test that is not there nobody asks.
+                    if (test := tests.pop(test_id, None)) is not None:
+                        yield test, self._checked(_briefs_of, of_test, uids)
+            for test in tests.values():
+                yield test, {}
+
+    def _uids(self) -> dict[int, str]:
+        """The uids of runs, by id."""
+        known = self._rows("SELECT id, uid FROM runs")
+        return dict(self._all(lambda row: (row[0], text(row[1], "runs.uid")), known))
 
     def observations(self, uid: str, key: str | None = None) -> list[Observed]:
         """What came of a run's cells, of one test or of all, if the run is not folded away."""
@@ -297,6 +357,44 @@ class SqlReader:
             *(key, device, newest),
         )
         return self._all(_seed_of, reversed(rows))
+
+
+def _name_of(key: object, device: object) -> Name:
+    return text(key, "tests.key"), text(device, "tests.device")
+
+
+def _cells_of(
+    rows: Iterable[Sequence[Any]], name: Name, uids: Mapping[int, str]
+) -> list[CellRecord]:
+    """The cells of one test. rows: its id; then label, node id, costs, and marks of each."""
+    key, device = name
+    found = []
+    # What a test runs together has one moment: few of its cells have marks of their own.
+    known: dict[Sequence[Any], tuple[Mark, Mark | None, Mark | None, Mark | None]] = {}
+    for row in rows:
+        _, label, nodeid, costs = row[:4]
+        told = row[4:]
+        marks = known.get(told)
+        if marks is None:
+            marks = known[told] = marks_of(told, uids)
+        cell = Cell(key, text(label, "cells.label"), device)
+        # One text for both, where it is a loop's.
+        nodeid = key if nodeid == key else text(nodeid, "cells.nodeid")
+        found.append(CellRecord(cell, nodeid, *marks, lasted_of(costs, "cells.costs")))
+    return found
+
+
+def _briefs_of(rows: Iterable[Sequence[Any]], uids: Mapping[int, str]) -> dict[str, Brief]:
+    """What is known of one test's cells, by label. rows: its id, a label, what `brief_of` takes."""
+    found = {}
+    known: dict[Sequence[Any], Brief] = {}
+    for row in rows:
+        told = row[2:]
+        brief = known.get(told)
+        if brief is None:
+            brief = known[told] = brief_of(told, uids)
+        found[row[1]] = brief
+    return found
 
 
 def _observed_of(row: Sequence[Any]) -> Observed:

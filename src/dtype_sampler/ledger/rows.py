@@ -30,7 +30,7 @@ from dtype_sampler.ledger.outcomes import (
 from dtype_sampler.ledger.records import (
     DECISIVE,
     FAILURES,
-    CellRecord,
+    Brief,
     FailureRecord,
     Mark,
     Observed,
@@ -292,21 +292,46 @@ def _json_of_labels(some: tuple[str, ...]) -> str:
 test_of.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it where it is imported
 
 
-def cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
-    """row: key, label, device, node id, costs; then when, in which run and what, of each mark."""
-    key, label, device, nodeid, costs, *marks = row
-    cell = Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device"))
-    first = marks[:3]
-    last = _mark(first, OUTCOMES, uids)
+def marks_of(
+    told: Sequence[Any], uids: Mapping[int, str]
+) -> tuple[Mark, Mark | None, Mark | None, Mark | None]:
+    """A cell's marks, in the order of `MARKS`. told: when, in which run and what, of each."""
+    first = told[:3]
+    last = _first_mark(first, uids)
+    verdict, passed, failed = [
+        _next_mark(told[place : place + 3], meant, uids, first, last)
+        for place, meant in zip((3, 6, 9), MARKS_MEAN[1:], strict=True)
+    ]
+    return last, verdict, passed, failed
+
+
+def brief_of(told: Sequence[Any], uids: Mapping[int, str]) -> Brief:
+    """told: when, in which run and what, of the last outcome and of the last verdict; then whether
+    the cell has a node id.
+    """
+    first = told[:3]
+    last = _first_mark(first, uids)
+    return Brief(last, _next_mark(told[3:6], DECISIVE, uids, first, last), bool(told[6]))
+
+
+def _first_mark(told: Sequence[Any], uids: Mapping[int, str]) -> Mark:
+    last = _mark(told, OUTCOMES, uids)
     if last is None:
         raise ValueError("cells.last_at is no time")
-    verdict, passed, failed = [
-        # The rule: what was last was a verdict too, and a pass.
-        last if told == first and last.outcome in meant else _mark(told, meant, uids)
-        for told, meant in zip((marks[3:6], marks[6:9], marks[9:]), MARKS_MEAN[1:], strict=True)
-    ]
-    nodeid, costs = text(nodeid, "cells.nodeid"), lasted_of(costs, "cells.costs")
-    return CellRecord(cell, nodeid, last, verdict, passed, failed, costs)
+    return last
+
+
+def _next_mark(
+    told: Sequence[Any],
+    meant: frozenset[str],
+    uids: Mapping[int, str],
+    first: Sequence[Any],
+    last: Mark,
+) -> Mark | None:
+    if told[0] is None:
+        return None
+    # The rule: what was last was a verdict too, and a pass.
+    return last if told == first and last.outcome in meant else _mark(told, meant, uids)
 
 
 def _mark(told: Sequence[Any], meant: frozenset[str], uids: Mapping[int, str]) -> Mark | None:

@@ -81,7 +81,6 @@ class ServerBooks(Books):
         self._guard = Lock()
         self._queue: deque[Ended] = deque()
         self._was: dict[Cell, CellRecord | None] = {}
-        self._asked = False
         self._opened: RunRecord | None = None
         self._newest = 0.0
         self._looked: History | None = None
@@ -252,7 +251,7 @@ class ServerBooks(Books):
         self._note(store, seen)
         if self._opened is None:
             self._opened = store.open_run(self.run)
-        store.append(self.run.uid, tests, seen)
+        self._written_in(store.append(self.run.uid, tests, seen), seen)
         with self._guard:
             for _ in some:
                 self._queue.popleft()
@@ -264,13 +263,10 @@ class ServerBooks(Books):
             for one in seen
             if one.outcome in _DID_NOT_PASS and one.cell not in self._was and self.source is None
         ]
-        if self._asked and not cells:
+        if not cells:
             return
         with store.snapshot():
-            if not self._asked:
-                self._before = store.history(verdicts=True).verdicts
-                self._asked = True
-            known = records_in(store, cells) if cells else {}
+            known = records_in(store, cells)
         self._was |= {cell: known.get(cell) for cell in cells}
 
     @apart(list)
@@ -281,7 +277,9 @@ class ServerBooks(Books):
         told = [cell for cell in cells if cell in self._was]
         if not told or self._gone:
             return []
-        runs = {run.uid: run for run in self._ask(lambda store: store.runs())}
+        known = (self._was[cell] for cell in told)
+        uids = [one.passed.run for one in known if one is not None and one.passed is not None]
+        runs = self._ask(lambda store: store.runs_of(uids))
         return [(cell, self._was[cell], passed_in(self._was[cell], runs)) for cell in told]
 
     @property

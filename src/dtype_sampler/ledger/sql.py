@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from dtype_sampler.ledger.costs import Name
 from dtype_sampler.ledger.engine import Engine
+from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.reading import NEWEST_OF_LANES, NEWEST_RUNS
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.rows import (
@@ -64,8 +65,10 @@ class SqlStore(SqlWriter, Store):
         self._opened[run.uid] = run
         return run
 
-    def append(self, uid: str, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
-        """Add to a run what tests declared and what came of their cells."""
+    def append(self, uid: str, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> set[Cell]:
+        """Add to a run what tests declared and what came of their cells; returns those of the cells
+        that had a verdict before, none that a suspicion has made void.
+        """
         with self.engine.transaction():
             known = "SELECT id, started FROM runs WHERE uid = ?"
             if not self._rows(known, uid):
@@ -77,7 +80,11 @@ class SqlStore(SqlWriter, Store):
             started = self._checked(moment, started, "runs.started")
             new = self._put_tests(tests)
             ids = self._ids((one.cell.key, one.cell.device) for one in seen)
-            self._put_seen(run_id, started, ids, seen, _values(ids, new))
+            judged = self._put_seen(run_id, started, ids, seen, _values(ids, new))
+        if not judged:
+            return set()
+        cells = (one.cell for one in seen)
+        return {cell for cell in cells if (ids[cell.key, cell.device], cell.label) in judged}
 
     def close_run(self, run: RunRecord, keep: int) -> None:
         """Write down that a run has ended, and fold away all but the newest *keep* runs."""

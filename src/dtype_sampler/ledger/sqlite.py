@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,16 @@ class SqliteEngine(Engine):
             except UnicodeEncodeError:
                 # A command line or a file name that is no text, as Python hands it on.
                 return self._sqlite.execute(sql, _readable(values)).fetchall()
+
+    def each(self, sql: str, *values: object) -> Generator[Any, None, None]:
+        """The same rows one after another."""
+        self._steps.begin()
+        with self._told():
+            try:
+                rows = self._sqlite.execute(sql, values)
+            except UnicodeEncodeError:
+                rows = self._sqlite.execute(sql, _readable(values))
+            yield from rows
 
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run one statement for each of *rows*, within a transaction."""

@@ -63,9 +63,9 @@ KNOWN_TESTS = (
     f"SELECT place, {', '.join(f'tests.{name}' for name in TEST_COLUMNS)} {_TESTS_BY_NAME}"
 )
 TEST_IDS = f"SELECT place, id {_TESTS_BY_NAME}"
-KNOWN_COSTS = (
-    "SELECT place, costs FROM given_keys CROSS JOIN cells WHERE cells.test = given_keys.test"
-    " AND cells.label = given_keys.label AND costs <> '[]' ORDER BY place"
+KNOWN_CELLS = (
+    "SELECT place, costs, verdict FROM given_keys CROSS JOIN cells"
+    " WHERE cells.test = given_keys.test AND cells.label = given_keys.label ORDER BY place"
 )
 
 

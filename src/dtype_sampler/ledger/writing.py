@@ -10,7 +10,7 @@ from dtype_sampler.ledger import upserts
 from dtype_sampler.ledger.costs import Lasted, Name, lasted, newest
 from dtype_sampler.ledger.engine import Engine
 from dtype_sampler.ledger.failures import Failure
-from dtype_sampler.ledger.outcomes import PASSED
+from dtype_sampler.ledger.outcomes import PASSED, VERDICTS
 from dtype_sampler.ledger.reading import SqlReader
 from dtype_sampler.ledger.records import DECISIVE, FAILURES, CellRecord, Observed, TestRecord
 from dtype_sampler.ledger.rows import (
@@ -114,8 +114,9 @@ class SqlWriter(SqlReader):
         ids: Mapping[Name, int],
         seen: Iterable[Observed],
         new: Collection[int],
-    ) -> None:
-        """Add what came of cells in one run, and what that says of them for ever.
+    ) -> set[tuple[int, str]]:
+        """Add what came of cells in one run, and what that says of them for ever; returns test and
+        label of those that had a verdict before.
 
         started: of the run. ids: of the tests. new: those that have no cells yet.
         """
@@ -137,13 +138,17 @@ class SqlWriter(SqlReader):
             rows.append(CellRow(test, label, costs, values))
             if one.failure is not None:
                 failed.append((test, label, run_id, at, one.failure))
+        before: set[tuple[int, str]] | None = None
         for some in _once(rows, 2):
+            judged: set[tuple[int, str]] = set()
             for few in _chunks(some):
-                self._put_cells(few, new)
+                judged |= self._put_cells(few, new)
                 self._rows(self._add_observed)
             # From now on they may have some.
             new = ()
+            before = judged if before is None else before
         self._put_failures(failed)
+        return before or set()
 
     def _put_known(
         self,
@@ -164,15 +169,20 @@ class SqlWriter(SqlReader):
                 rows.append(CellRow(ids[cell.key, cell.device], cell.label, record.costs, values))
             self._put_cells(rows, new)
 
-    def _put_cells(self, rows: Sequence[CellRow], new: Collection[int]) -> None:
+    def _put_cells(self, rows: Sequence[CellRow], new: Collection[int]) -> set[tuple[int, str]]:
+        """Add to what is known of cells; returns test and label of those that had a verdict."""
+        judged = set()
         if known := [(place, *row[:2]) for place, row in enumerate(rows) if row.test not in new]:
             self.engine.give(upserts.KEYS, known)
-            for place, costs in self._rows(upserts.KNOWN_COSTS):
+            for place, costs, verdict in self._rows(upserts.KNOWN_CELLS):
                 row = rows[place]
+                if verdict in VERDICTS:
+                    judged.add(row[:2])
                 row.values[1] = self._checked(merged_durations, row.costs, costs, "cells.costs")
         given = [(place, row.test, row.label, *row.values) for place, row in enumerate(rows)]
         self.engine.give(upserts.CELLS, given)
         self._rows(self._add_cells)
+        return judged
 
     def _put_observations(
         self, run_id: int, started: float, ids: Mapping[Name, int], seen: Iterable[Observed]

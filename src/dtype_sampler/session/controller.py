@@ -442,8 +442,9 @@ class Controller:
             return
         # A gate over a run without samples is about all that is known: it must not pass unseen.
         devices = {cell.device for cell in self.tally.cells()} or None
-        self._coverage, runs = self.books.state(devices)
-        if self._coverage is not None and self.settings.step_summary:
+        summary = self.settings.step_summary and os.environ.get("GITHUB_STEP_SUMMARY")
+        self._coverage, runs = self.books.state(devices, whole=bool(summary))
+        if self._coverage is not None and summary:
             self._write_step_summary(self._coverage, runs)
         if self._coverage is not None and self.books.run is not None:
             self._ahead = self._look_ahead(self._coverage, self.books.run, runs)

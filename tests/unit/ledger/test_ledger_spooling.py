@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from itertools import product
 from threading import Event
@@ -58,6 +59,8 @@ class Connection:
             self._server.called(name, self._server.before)
             with closing(SqliteStore.open(self._server.path, create=True)) as store:
                 result = getattr(store, name)(*args, **kwargs)
+                if isinstance(result, Iterator):
+                    result = iter(list(result))
             self._server.called(name, self._server.after)
             return result
 
