@@ -15,14 +15,14 @@ import tempfile
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dtype_sampler.ledger.apart import apart, as_trouble
 from dtype_sampler.ledger.books import Books
@@ -33,6 +33,7 @@ from dtype_sampler.ledger.elsewhere import (
     left_by,
     passed_in,
     records_in,
+    standing_in,
 )
 from dtype_sampler.ledger.journal import Journal, journals, read_journal, take_over
 from dtype_sampler.ledger.link import Link
@@ -43,6 +44,9 @@ from dtype_sampler.ledger.shipper import Shipper
 from dtype_sampler.ledger.store import LedgerError, RefusedError, Store
 from dtype_sampler.sampling.plan import History
 
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.coverage import Coverage
+
 T = TypeVar("T")
 # Seconds between two shippings while tests run; more, up to the latter, while the server is away.
 EVERY, AT_MOST = 5.0, 60.0
@@ -50,6 +54,8 @@ EVERY, AT_MOST = 5.0, 60.0
 _MEANWHILE = 30.0
 # Seconds, of those that the session waits for, in which earlier runs are taken over.
 _FOR_OTHERS = 1.5
+# So many runs are enough to tell which seed comes next: this one is the newest of its lane.
+_NEWEST = 1000
 # So many tests make one transaction.
 _AT_ONCE = 2000
 _DID_NOT_PASS = frozenset({FAILED, CRASHED, SUSPECT})
@@ -281,6 +287,18 @@ class ServerBooks(Books):
         uids = [one.passed.run for one in known if one is not None and one.passed is not None]
         runs = self._ask(lambda store: store.runs_of(uids))
         return [(cell, self._was[cell], passed_in(self._was[cell], runs)) for cell in told]
+
+    @apart(lambda: (None, []))
+    def state(
+        self, devices: Iterable[str] | None, *, whole: bool = False
+    ) -> tuple[Coverage | None, Sequence[RunRecord]]:
+        """As a file's; but unless the whole is wanted, only the newest runs: a server has those of
+        a year, and the session waits.
+        """
+        if not self._can_tell:
+            return None, []
+        newest = None if whole else _NEWEST
+        return self._ask(partial(standing_in, devices=devices, whole=whole, newest=newest))
 
     @property
     def number(self) -> int | None:
