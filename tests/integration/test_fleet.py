@@ -104,6 +104,29 @@ def test_runs_go_on_from_each_other_wherever_they_run(fleet, database, capsys):
     assert "16 of 16 cells covered" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_has_one_connection_at_a_time_of_its_controller(
+    fleet, database, proxy, monkeypatch, workers
+):
+    pytest.importorskip("xdist")
+    connect, made, open_at_once = psycopg.connect, [], []
+
+    def counted(**parameters):
+        open_at_once.append(sum(not one.closed for one in made))
+        made.append(connect(**parameters))
+        return made[-1]
+
+    monkeypatch.setattr(psycopg, "connect", counted)
+    # As often as it can be.
+    monkeypatch.setattr(spooling, "EVERY", 0.0)
+    fleet.run("-n", workers)
+    is_whole(fleet, database, 1)
+    assert open_at_once[:2] == [0, 0]
+    assert set(open_at_once) == {0}
+    # Those that `is_whole` made go by no proxy; nor does a worker speak to the server.
+    assert proxy.came == len(made) - 1
+
+
 def test_a_failure_is_told_its_history(fleet, database):
     fleet.run("--all-dtypes")
     fleet.file("test_it", TESTS.replace("pass", "assert one != 'b' or n"))
@@ -399,7 +422,7 @@ def test_a_test_that_forks_is_not_warned_of_our_thread(fleet, database, monkeypa
     is_whole(fleet, database, 1)
 
 
-def test_no_password_reaches_anybody(fleet, server, database, proxy, monkeypatch):
+def test_no_password_reaches_anybody(fleet, server, database, proxy, monkeypatch, capsys):
     """With one that has characters that a URL has to write otherwise."""
     monkeypatch.delenv("DTYPE_SAMPLER_LEDGER")
     secret = "p@ss:w/rd #1"
@@ -426,6 +449,12 @@ def test_no_password_reaches_anybody(fleet, server, database, proxy, monkeypatch
         str(row) for row in server.execute("SELECT * FROM dtype_sampler.all_runs", database=name)
     ]
     shown += [path.read_text() for path in (junit, *spools(fleet))]
+    for form in ("text", "markdown", "json", "html"):
+        main(["report", f"--ledger={url}", f"--format={form}"])
+    for command in (["ledger", "check", url], ["history", "test_it.py::test_loop[0]"]):
+        monkeypatch.setenv("DTYPE_SAMPLER_LEDGER", url)
+        main(command)
+    shown += capsys.readouterr()
     text = "\n".join(shown)
     assert "***" in text
     assert "all_runs" not in text
