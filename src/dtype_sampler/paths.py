@@ -10,6 +10,14 @@ from pathlib import Path
 DEFAULT_LEDGER = ".dtype-ledger.sqlite"
 
 
+def with_slashes(name: str, separator: str = os.sep) -> str:
+    """A node id, a path, or a pattern of them, as it is written in a ledger: a shell on Windows
+    completes it with another separator.
+    """
+    path, colons, rest = name.partition("::")
+    return path.replace(separator, "/") + colons + rest
+
+
 def relative(path: Path, start: Path) -> str:
     """*path* as seen from *start*, with `/`; as it is where no way leads, as between drives."""
     full = os.path.normpath(path)

@@ -505,3 +505,18 @@ def test_the_panel_says_what_a_cell_takes(opened):
     page.click("#close")
     row.locator(".cell").nth(0).click()
     assert "Takes120 ms" in page.locator("#panel .facts").text_content()
+
+
+def test_what_takes_next_to_nothing_fits_into_its_cell(opened):
+    report = made_report(1, 3)
+    for test in report["tests"]:
+        for one in test["cells"]:
+            one["seconds"] = 0.00004
+    page = opened(report, "colour=cost", width=400)
+    cells = page.locator("#rows .cell")
+    assert set(cells.locator(".age").all_text_contents()) == {"< 0.1 ms"}
+    over = """(all) => all.map((one) => {
+      const [cell, mark, age] = [one, ...one.children].map((part) => part.getBoundingClientRect());
+      return Math.max(cell.left - mark.left, age.right - cell.right);
+    })"""
+    assert max(cells.evaluate_all(over)) <= 0

@@ -343,3 +343,17 @@ def test_links_lead_somewhere(path):
     links = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", source)
     links += re.findall(r'(?:src|srcset)="(?!https?:)([^"]+)"', source)
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("start", ["README.md", "docs/index.md"])
+def test_two_clicks_lead_everywhere(start):
+    """Also where nobody has built the site, whose sidebar leads everywhere at once."""
+    near = {ROOT / start}
+    for _ in range(2):
+        near |= {
+            (path.parent / link).resolve()
+            for path in near
+            if path.suffix == ".md"
+            for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", path.read_text(encoding="utf-8"))
+        }
+    assert [path for path in PAGES[1:] if path not in near] == []

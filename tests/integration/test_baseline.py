@@ -922,6 +922,67 @@ def test_it_is_told_in_histories_and_reports(suite, capsys):
     assert "In which way" in capsys.readouterr().out
 
 
+def test_reports_tell_what_is_known_as_the_run_did(suite, capsys, monkeypatch):
+    suite.shape("marker")
+    suite.baseline(b="V", c="V", d="V")
+    told(suite.run("--dtype-baseline=base.sqlite", "--tb=no", b="V", c="T"), 1, 1, 1)
+    suite.project.pytester.chdir()
+    (suite.path / "base.sqlite").chmod(0o400)
+
+    def report(*args):
+        capsys.readouterr()
+        code = main(["report", *args])
+        return code, *capsys.readouterr()
+
+    _, plain, _ = report()
+    code, shown, _ = report("--baseline=base.sqlite")
+    assert code == 0
+    lines = shown.splitlines()
+    assert lines[0].endswith(", 2 failing (1 of them known)")
+    assert lines[1] == "baseline base.sqlite: 1 known failure, 1 new, 1 mended"
+    assert "         failing: c" in lines
+    assert "           b: ValueError: no b; since run 1, " in shown
+    assert not list(suite.path.glob("base.sqlite?*"))
+    # As pytest takes it from the environment, and both can be told that there is none.
+    monkeypatch.setenv("DTYPE_SAMPLER_BASELINE", "base.sqlite")
+    assert report()[1].splitlines()[1] == lines[1]
+    assert report("--baseline=none")[1].splitlines()[:1] == plain.splitlines()[:1]
+    monkeypatch.setenv("DTYPE_SAMPLER_BASELINE", "gone.sqlite")
+    code, _, err = report()
+    assert (code, err.startswith("dtype-sampler: DTYPE_SAMPLER_BASELINE=gone.sqlite: ")) == (
+        1,
+        True,
+    )
+    monkeypatch.delenv("DTYPE_SAMPLER_BASELINE")
+    for text, message in (
+        ("", "--baseline=: it is empty: name a ledger"),
+        ("https://x/y", "is nowhere that a ledger can be"),
+        ("how.json", "--baseline=how.json: "),
+        ("postgresql://u:hidden@h/d?x=1", "--baseline=postgresql://"),
+    ):
+        code, out, err = report(f"--baseline={text}")
+        assert (code, out) == (1, "")
+        assert message in err
+        assert "hidden" not in err
+    # It is not written over.
+    code, _, err = report("--baseline=base.sqlite", "-o", "base.sqlite")
+    assert (code, "is the ledger itself" in err) == (1, True)
+
+    # The ledger's own: what it knew before each cell ran last, by name or by path.
+    told(suite.run("--dtype-baseline=ledger", "--tb=no", b="V", c="V"), 1, 1)
+    for name in ("ledger", LEDGER):
+        _, shown, _ = report(f"--baseline={name}")
+        assert shown.splitlines()[1] == f"baseline {name}: 1 known failure, 1 new"
+
+    # A gate is for what is covered, and says so.
+    suite.run("--dtype-ledger=part.sqlite", "--dtype-only=a,b")
+    part = "--ledger=part.sqlite", "--fail-under=100"
+    code, _, err = report(*part, "--baseline=base.sqlite")
+    assert code == 2
+    assert "50.00 % of the cells are covered (what fails is covered, known or not), which" in err
+    assert "known" not in report(*part)[2]
+
+
 def test_the_list_of_known_failures(suite, capsys):
     suite.write(SHAPES["marker"], SHAPES["loop"].replace("test_it", "test_loop"))
     suite.run("--tb=no", b="V", d="T")

@@ -7,9 +7,11 @@ import os
 import random
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -228,7 +230,11 @@ def test_the_gate(ledger, cli):
     assert cli("report", "--fail-under", "1", "--tests", "no such*")[0] == 2
     assert cli("report", "--fail-under", "1", "--device", "cuda")[0] == 2
     items = ("--max-age", "14d", "--tests", "*::test_items")
-    assert cli("report", *items)[0] == 2
+    code, out, err = cli("report", *items)
+    assert code == 2
+    # The numbers of the first line add up, and the way out of a gate that stays red is named.
+    assert "2 of 3 cells covered (66.67 %), 0 never ran, 1 skipped, 0 failing" in out
+    assert "so far has skipped, --skipped=apart leaves out" in err
     assert cli("report", *items, "--skipped=apart")[0] == 0
     assert cli("report", "--fail-under", "0")[0] == 0
 
@@ -304,6 +310,8 @@ def test_max_age(ledger, cli):
     code, out, err = cli("report", "--max-age", "9d", "--tests", "*items")
     assert code == 2
     assert "too old: x" in out
+    assert "0 never ran, 1 skipped, 1 too old, 0 failing" in out
+    assert "skipped=apart" in err
     assert "test_items x (cpu): stale" in err
     assert "too old" not in cli("report", "--max-age", "2w", "--tests", "*items")[1]
 
@@ -500,8 +508,61 @@ def test_combine(ledger, cli, tmp_path):
         assert cli("combine", *shards[:5], into, "--into", into)[0] == 0
         _, out, _ = cli("report", "--ledger", into, "--format", "json")
         reports.add(out[out.index('"summary"') :])
+    # As a shell on Windows hands it on; what is called so is that file.
+    into = tmp_path / "all.sqlite"
+    assert cli("combine", tmp_path / "shard-[0-9]*.sqlite", "--into", into)[0] == 0
+    _, out, _ = cli("report", "--ledger", into, "--format", "json")
+    reports.add(out[out.index('"summary"') :])
     assert len(reports) == 1
+    strange = shards[0].rename(tmp_path / "shard-[1].sqlite")
+    assert f"{strange}: taken over" in cli("combine", strange, "--into", into)[1]
+    strange.rename(shards[0])
+    code, _, err = cli("combine", tmp_path / "none-*", "--into", into)
+    assert (code, f"skipped: {tmp_path / 'none-*'}: " in err) == (1, True)
     assert sorted(contents) == sorted(shard.read_bytes() for shard in shards)
+
+
+def test_combine_leaves_no_file_where_there_is_nothing_to_be_taken_over(
+    ledger, cli, tmp_path, monkeypatch
+):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    into, bad = folder / "x.sqlite", tmp_path / "bad.sqlite"
+    bad.write_text("no ledger at all")
+    code, out, err = cli("combine", bad, tmp_path / "none", "--into", into)
+    assert (code, err.count("skipped: ")) == (1, 2)
+    assert out == f"{into}: not made, as there is nothing to be taken over\n"
+    assert list(folder.iterdir()) == []
+    # Nor where the source says nothing until it is read to its end.
+    shutil.copy(ledger, bad)
+    with closing(sqlite3.connect(bad)) as damaged, damaged:
+        damaged.execute("UPDATE cells SET costs = '[[1,-1]]'")
+    code, out, err = cli("combine", bad, "--into", into)
+    assert code == 1
+    assert err.startswith(f"dtype-sampler: skipped: {bad}: is damaged")
+    assert list(folder.iterdir()) == []
+    # What is there stays, whatever comes of it.
+    assert cli("combine", ledger, "--into", into)[0] == 0
+    before = into.read_bytes()
+    assert cli("combine", bad, "--into", into)[0] == 1
+    assert into.read_bytes() == before
+
+    # Somebody else was quicker, or there are no links on this file system.
+    def refused(source, target):
+        raise OSError("no links")
+
+    monkeypatch.setattr(os, "link", refused)
+    other = folder / "y.sqlite"
+    code, out, err = cli("combine", ledger, "--into", other)
+    assert (code, err) == (0, "")
+    assert out.count("taken over") == 1
+    assert sorted(path.name for path in folder.iterdir()) == ["x.sqlite", "y.sqlite"]
+    assert cli("history", "test_it.py::test_loop", "--ledger", other)[0] == 0
+    # A place that can be no file is called by its own name.
+    code, _, err = cli("combine", ledger, "--into", tmp_path / "no" / "z.sqlite")
+    assert code == 1
+    assert err.startswith(f"dtype-sampler: {tmp_path / 'no' / 'z.sqlite'}: ")
+    assert ".part" not in err
 
 
 def test_combine_goes_on_without_what_it_can_not_read(ledger, cli, tmp_path):

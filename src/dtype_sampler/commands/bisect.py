@@ -16,6 +16,7 @@ from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.culprits import End, Ends, Sighting, Turn, ends, turn
 from dtype_sampler.ledger.outcomes import CRASHED, PASSED
 from dtype_sampler.ledger.records import RunRecord
+from dtype_sampler.paths import with_slashes
 from dtype_sampler.reports.words import count_of, visible
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ _SHOWN = 15
 
 def add_arguments(parser: argparse.ArgumentParser, seed: Callable[[str], int]) -> None:
     """What can be said on the command line, besides the ledger. seed: parses one."""
-    parser.add_argument("key", metavar="TEST", help="a test key, as the report shows it")
+    parser.add_argument(
+        "key", type=with_slashes, metavar="TEST", help="a test key, as the report shows it"
+    )
     parser.add_argument("--dtype", metavar="LABEL", help="which dtype; default: the one that fails")
     parser.add_argument(
         "--device", metavar="TYPE", help="which type of device; default: the one it fails on"

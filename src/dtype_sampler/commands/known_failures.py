@@ -15,6 +15,7 @@ from dtype_sampler.commands.exits import FINE, GATE_MISSED
 from dtype_sampler.commands.opening import spare
 from dtype_sampler.commands.output import write
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.paths import with_slashes
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.places import Place
@@ -26,7 +27,12 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--format", choices=("text", "json", "nodeids"), default="text")
     sub.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it there")
     sub.add_argument("--device", action="append", metavar="TYPE", help="just this type of device")
-    sub.add_argument("--tests", metavar="GLOB", help="just test keys that match, as a shell would")
+    sub.add_argument(
+        "--tests",
+        type=with_slashes,
+        metavar="GLOB",
+        help="just test keys that match, as a shell would",
+    )
     sub.add_argument(
         "--baseline",
         metavar="PATH|URL",

@@ -20,7 +20,7 @@ from dtype_sampler.commands.opening import add_project, open_ledger, place_of_le
 from dtype_sampler.commands.output import say
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.coverage import APART, MISSING
-from dtype_sampler.paths import DEFAULT_LEDGER
+from dtype_sampler.paths import DEFAULT_LEDGER, with_slashes
 from dtype_sampler.reports.words import count_of, visible
 from dtype_sampler.session.settings import parse_percent, parse_runs, parse_seed
 
@@ -44,7 +44,11 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
 
     sub = command(
         "report",
-        lambda options: report.run(options, lambda: open_ledger(options)),
+        lambda options: report.run(
+            options,
+            lambda: open_ledger(options),
+            lambda text: place_of_ledger(text, options.project),
+        ),
         "show which dtypes ran, and which never did",
         "dtype-sampler report --fail-under 95 --max-age 14d",
     )
@@ -52,9 +56,15 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--format", choices=("text", "markdown", "json", "html"), default="text")
     sub.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it there")
     sub.add_argument("--device", action="append", metavar="TYPE", help="just this type of device")
-    sub.add_argument("--tests", metavar="GLOB", help="just test keys that match, as a shell would")
+    sub.add_argument(
+        "--tests",
+        type=with_slashes,
+        metavar="GLOB",
+        help="just test keys that match, as a shell would",
+    )
     sub.add_argument(
         "--module",
+        type=with_slashes,
         action="append",
         default=[],
         metavar="GLOB",
@@ -66,6 +76,13 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         help="just the tests that fail, and in which dtypes; a gate is for all of them",
     )
     sub.add_argument(
+        "--baseline",
+        metavar="PATH|URL",
+        help="tell failures that this ledger knows from new ones, as pytest's --dtype-baseline"
+        " does; `ledger` is the one that is shown, as it was before each cell ran last; `none` is"
+        " none; default: DTYPE_SAMPLER_BASELINE, or none",
+    )
+    sub.add_argument(
         "--by",
         choices=("module", "folder"),
         help="a table of modules or folders by dtypes, such as for a README; in html it comes"
@@ -75,7 +92,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--fail-under",
         type=_of(parse_percent),
         metavar="PCT",
-        help="exit with 2 if less is covered, naming what is missing",
+        help="exit with 2 if less is covered, naming what is missing; what fails is covered, known"
+        " or not",
     )
     sub.add_argument(
         "--max-age",
@@ -119,7 +137,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     runs = _of(partial(parse_runs, what="how many runs"))
     sub.add_argument("--runs", type=runs, default=1, metavar="N", help="default: 1")
-    sub.add_argument("--tests", metavar="GLOB", help="just test keys that match")
+    sub.add_argument("--tests", type=with_slashes, metavar="GLOB", help="just test keys that match")
     sub = command(
         "history",
         _history,
@@ -127,7 +145,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         "dtype-sampler history tests/test_layers.py::test_gelu",
     )
     ledger(sub)
-    sub.add_argument("key", metavar="TESTKEY", help="a test key, as the report shows it")
+    sub.add_argument(
+        "key", type=with_slashes, metavar="TESTKEY", help="a test key, as the report shows it"
+    )
     sub = command(
         "known-failures",
         _known_failures,

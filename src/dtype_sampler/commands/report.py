@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.commands.exits import FINE, GATE_MISSED
 from dtype_sampler.commands.opening import spare
-from dtype_sampler.commands.output import can_write, write
-from dtype_sampler.ledger.outcomes import SUSPECT
+from dtype_sampler.commands.output import can_write, write, write_lines
+from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.garbage import uncollected
+from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT
 from dtype_sampler.ledger.records import FAILURES
+from dtype_sampler.ledger.secrets import redacted_word
 from dtype_sampler.reports.words import visible
+from dtype_sampler.session.settings import NO_BASELINE, OWN_BASELINE, parse_baseline
 
 if TYPE_CHECKING:
+    from dtype_sampler.ledger.coverage import Coverage
+    from dtype_sampler.ledger.places import Place
     from dtype_sampler.ledger.store import Store
+    from dtype_sampler.reports.ledger.known import Comparison
 
 # So many runs are shown one by one in the HTML page, which holds them all.
 SHOWN_RUNS = 30
@@ -25,19 +35,33 @@ SHOWN_RUNS = 30
 SHOWN_MISSING = 20
 
 
-def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
-    """Show the report; returns the exit code. Raises DtypeSamplerError."""
-    from dtype_sampler.ledger.coverage import assess
+@uncollected()  # records by the hundred thousand
+def run(
+    options: argparse.Namespace,
+    open_ledger: Callable[[], Store],
+    place_of: Callable[[str | None], Place],
+) -> int:
+    """Show the report; returns the exit code. Raises DtypeSamplerError.
+
+    open_ledger: opens the one that the options name, or the default. place_of: where a ledger is
+    that a text names; of None, the default.
+    """
+    from dtype_sampler.ledger.coverage import MISSING, assess
     from dtype_sampler.reports.ledger import data, table, text, totals
 
     now = time.time()
+    baseline = _Baseline.of(options, place_of)
     store = open_ledger()
     try:
-        spare(options.output, getattr(store, "path", None))
+        spare(
+            options.output,
+            getattr(store, "path", None),
+            None if baseline is None else baseline.path,
+        )
         history = store.history(verdicts=False)
         coverage = assess(
             store.tests(),
-            store.cells(),
+            store.cells(costs=False),
             device=options.device,
             pattern=options.tests,
             modules=options.module,
@@ -51,22 +75,35 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
         shown_runs = runs[-SHOWN_RUNS:] if options.format == "html" else []
         recent = {run.uid: store.observations(run.uid) for run in shown_runs}
         costs, hidden = store.costs(), history.hidden
+        comparison = None if baseline is None else baseline.compared_with(coverage, store)
     finally:
         store.close()
     looked_at = options.output is None and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if looked_at else None
     plain = not can_write(options.output, "✓✗")
     report: dict[str, Any] = {}
+    # As JSON, tests are written one by one: all of them together may be of 500 MB.
+    lazily = options.format == "json" and options.by is None
     if options.by is not None or options.format in ("json", "html"):
-        report = data.report(coverage, runs, activity, recent, now=now, costs=costs, hidden=hidden)
+        report = data.report(
+            coverage,
+            runs,
+            activity,
+            recent,
+            now=now,
+            costs=costs,
+            hidden=hidden,
+            comparison=comparison,
+            lazily=lazily,
+        )
     if options.failing and report:
-        report["tests"] = [test for test in report["tests"] if _fails(test)]
+        failing = filter(_fails, report["tests"])
+        report["tests"] = failing if lazily else list(failing)
     if options.by is not None:
         report["by"] = table.support_table(report["tests"], options.by)
+    shown = ""
     if options.format == "json":
-        import json
-
-        shown = json.dumps(report) + "\n"
+        write_lines(data.pieces(report), options.output)
     elif options.format == "html":
         from dtype_sampler.reports.ledger.html import render
 
@@ -76,20 +113,29 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
     elif options.by is not None:
         shown = table.text(report["by"], width=width, ascii_only=plain)
     elif options.format == "markdown":
-        summary = data.summary(coverage, runs, costs, hidden)
-        shown = text.markdown(coverage, summary, now=now, costs=costs, failing=options.failing)
+        summary = data.summary(coverage, runs, costs, hidden, comparison)
+        shown = text.markdown(
+            coverage,
+            summary,
+            now=now,
+            costs=costs,
+            failing=options.failing,
+            comparison=comparison,
+        )
     else:
-        summary = data.summary(coverage, runs, costs, hidden)
+        summary = data.summary(coverage, runs, costs, hidden, comparison)
         shown = text.text(
             coverage,
             summary,
             now=now,
             width=width,
             costs=costs,
-            totals=totals.totals(coverage, width),
+            totals=totals.totals(coverage, width, None if comparison is None else comparison.known),
             failing=options.failing,
+            comparison=comparison,
         )
-    write(shown, options.output)
+    if shown:
+        write(shown, options.output)
     asked = options.device, options.tests, options.module
     if not coverage.tests and any(asked):
         nothing = coverage.nothing_to_judge(*asked)
@@ -106,15 +152,70 @@ def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:
         return FINE
     missing = text.missing_lines(coverage)
     more = len(missing) - SHOWN_MISSING
+    # Who has a baseline may think that it has a part in this.
+    counted = "" if comparison is None else " (what fails is covered, known or not)"
     sys.stderr.write(
-        f"dtype-sampler: {coverage.percent:.2f} % of the cells are covered, which is less than"
-        f" {wanted:g} %; {len(missing)} {'is' if len(missing) == 1 else 'are'}"
+        f"dtype-sampler: {coverage.percent:.2f} % of the cells are covered{counted}, which is less"
+        f" than {wanted:g} %; {len(missing)} {'is' if len(missing) == 1 else 'are'}"
         f" missing{', the worst of them' * (more > 0)}:\n"
     )
     sys.stderr.writelines(f"  {visible(line)}\n" for line in missing[:SHOWN_MISSING])
     if more > 0:
         sys.stderr.write(f"  ... and {more} more: --format=json has them all\n")
+    if options.skipped == MISSING and any(line.endswith(f": {SKIPPED}") for line in missing):
+        sys.stderr.write("  (what every run so far has skipped, --skipped=apart leaves out)\n")
     return GATE_MISSED
+
+
+@dataclass(frozen=True, slots=True)
+class _Baseline:
+    """What a report is compared with. place: None for the ledger that is shown."""
+
+    name: str
+    how: str
+    place: Place | None
+
+    @classmethod
+    def of(
+        cls, options: argparse.Namespace, place_of: Callable[[str | None], Place]
+    ) -> _Baseline | None:
+        """The one that the options or the environment name, as pytest takes it; None if none is.
+
+        Raises DtypeSamplerError.
+        """
+        how, text = "--baseline", options.baseline
+        if text is None:
+            how, text = "DTYPE_SAMPLER_BASELINE", os.environ.get("DTYPE_SAMPLER_BASELINE") or None
+        if text is None or text == NO_BASELINE:
+            return None
+        name = redacted_word(text)
+        try:
+            place = None if parse_baseline(text) == OWN_BASELINE else place_of(text)
+        except DtypeSamplerError as error:
+            raise DtypeSamplerError(f"{how}={name}: {error}") from None
+        if place is not None and place.is_same(place_of(options.ledger)):
+            place = None
+        return cls(name, how, place)
+
+    @property
+    def path(self) -> Path | None:
+        """Its file, if it is one and not the one that is shown."""
+        from dtype_sampler.ledger.places import FilePlace
+
+        return self.place.path if isinstance(self.place, FilePlace) else None
+
+    def compared_with(self, coverage: Coverage, store: Store) -> Comparison:
+        """A report's failures against it. Raises DtypeSamplerError. store: what is shown."""
+        from dtype_sampler.ledger.baseline import read_baseline
+        from dtype_sampler.reports.ledger import known
+
+        if self.place is None:
+            before = known.before_the_last(coverage, store.known_failures(), store.failures())
+            return known.against(coverage, before, self.name, own=True)
+        try:
+            return known.against(coverage, read_baseline(self.place), self.name)
+        except DtypeSamplerError as error:
+            raise DtypeSamplerError(f"{self.how}={self.name}: {error}") from None
 
 
 def _fails(test: dict[str, Any]) -> bool:

@@ -28,23 +28,29 @@ TellerT = TypeVar("TellerT", bound=Teller)
 Method = Callable[Concatenate[TellerT, P], T]
 
 
-def apart(otherwise: Callable[[], Any]) -> Callable[[Method[TellerT, P, T]], Method[TellerT, P, T]]:
+def apart(
+    otherwise: Callable[[], Any], *, warns: bool = True
+) -> Callable[[Method[TellerT, P, T]], Method[TellerT, P, T]]:
     """A method that keeps to itself whatever goes wrong in it: the tests are not to hear of it.
 
-    A suite that turns warnings into errors means its own. otherwise: what is returned then.
+    So with warnings, as a suite that turns these into errors means its own. otherwise: what is
+    returned then. warns: whether there may be any; to look out for them takes microseconds, and has
+    Python forget which of the suite's own it has shown.
     """
 
     def decorate(method: Method[TellerT, P, T]) -> Method[TellerT, P, T]:
         @wraps(method)
         def kept_apart(self: TellerT, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                try:
+            try:
+                if not warns:
                     return method(self, *args, **kwargs)
-                except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
-                    self.problems.append(str(as_trouble(self.name, error)))
-                    result: T = otherwise()
-                    return result
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    return method(self, *args, **kwargs)
+            except Exception as error:  # noqa: BLE001  # whatever it is, the session goes on
+                self.problems.append(str(as_trouble(self.name, error)))
+                result: T = otherwise()
+                return result
 
         return kept_apart
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dtype_sampler.ledger.apart import apart, as_trouble
 from dtype_sampler.ledger.consulting import LAST_WAIT, ConsultedLedger
+from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.journal import Journal
 from dtype_sampler.ledger.outcomes import VERDICTS, Cell
 from dtype_sampler.ledger.places import Place
@@ -107,19 +108,20 @@ class Books(ConsultedLedger):
         """Seconds since 1970, never before what the ledger knows of other machines."""
         return self._clock() + self._ahead
 
-    @apart(lambda: None)
+    @apart(lambda: None, warns=False)
     def record(self, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
         """Write down what a test declared and what came of it.
 
         What is said of a cell again in one run replaces what was said before, whatever the clock.
         """
+        outcomes, said_at = self.outcomes, self._said_at
         for place, one in enumerate(seen):
-            before = self._said_at.get(one.cell)
+            before = said_at.get(one.cell)
             if before is not None and one.at < before + _APART:
                 one = replace(one, at=before + _APART)
                 seen = [*seen[:place], one, *seen[place + 1 :]]
-            self._said_at[one.cell] = one.at
-        self.outcomes.update((one.cell, one.outcome) for one in seen)
+            said_at[one.cell] = one.at
+            outcomes[one.cell] = one.outcome
         self._take(tests, seen)
 
     def _take(self, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
@@ -142,13 +144,15 @@ class Books(ConsultedLedger):
     def _append(self, store: Store, run: RunRecord) -> None:
         """Write what a run has waiting."""
         tests, seen = self._waiting
-        self._written_in(store.append(run.uid, tests, seen), seen)
+        with uncollected():
+            self._written_in(store.append(run.uid, tests, seen), seen)
 
     def _written_in(self, judged: Collection[Cell], seen: Iterable[Observed]) -> None:
         """Note which cells had a verdict before this run. judged: as `Store.append` says it."""
         for one in seen:
             self._before.setdefault(one.cell, one.cell in judged)
 
+    @apart(lambda: None)
     def _write(self) -> None:
         if self._store is None or self.run is None:
             return

@@ -213,10 +213,13 @@ def _surest_first(some: Iterable[Sighting]) -> list[Sighting]:
 def _why_unusable(verb: str, one: Sighting, commits: Commits) -> str:
     """Why the commit of a sighting can't be gone to, up to the option that names another one."""
     if not one.commit:
-        return (
-            f"it {verb} in {one}, and the ledger does not say at which commit:"
-            " git was not there; name one"
+        # A run whose ledger is told everything says how pytest was called.
+        why = (
+            "git was not there"
+            if one.run.command
+            else "it was recorded with dtype_sampler_record = minimal, which leaves that out"
         )
+        return f"it {verb} in {one}, and the ledger does not say at which commit: {why}; name one"
     how = "git fetch --unshallow" if commits.shallow else "git fetch --all"
     return f"it {verb} in {one}, which is not in this clone: get it by {how}, or name another one"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -98,21 +98,6 @@ class PostgresStore(SqlStore):
             f" FROM cells CROSS JOIN LATERAL (VALUES {marks}) AS told (run){of_test})"
         )
         return self._uids_of(self._rows(sql, *([] if key is None else [key])))
-
-    def still_there(self, nodeids: Collection[str], at: float) -> None:
-        """At that moment there are those tests whose key, or whose items, are among *nodeids*."""
-        older = "seen_at < ? AND met_at < ?"
-        with self.engine.transaction():
-            # Most runs have seen all tests that are known.
-            if not self._rows(f"SELECT 1 FROM tests WHERE {older} LIMIT 1", at, at):
-                return
-            self._give_names((name, "") for name in nodeids)
-            self._rows(
-                f"UPDATE tests SET met_at = ? WHERE {older}"
-                " AND (key IN (SELECT key FROM given_names)"
-                " OR id IN (SELECT test FROM cells WHERE nodeid IN (SELECT key FROM given_names)))",
-                *(at, at, at),
-            )
 
     def claim_seed(self, lane: Lane, fresh: int) -> int:
         """The next seed of a lane, which no other run is given.

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeVar
 
 from dtype_sampler.ledger.costs import Costs, Name, estimate
 from dtype_sampler.ledger.engine import Engine
+from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.outcomes import (
     FAILED,
     NOT_REACHED,
@@ -30,6 +32,7 @@ from dtype_sampler.ledger.records import (
     FailureRecord,
     KnownFailure,
     Mark,
+    Numbers,
     Observed,
     RunRecord,
     TestRecord,
@@ -42,6 +45,8 @@ from dtype_sampler.ledger.rows import (
     RUN_COLUMNS,
     TEST_COLUMNS,
     brief_of,
+    check_numbers,
+    checked_moments,
     failed_of,
     failure_of,
     lasted_of,
@@ -127,7 +132,7 @@ class SqlReader:
         hidden: dict[str, dict[str, list[str]]] = {}
         alone: dict[str, dict[str, list[str]]] = {}
         suspect: dict[str, dict[str, list[str]]] = {}
-        ages: dict[str, dict[str, dict[str, float]]] = {}
+        ages: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
         rows = self._rows(WORRYING)
         for device, key, label, verdict, tried, lone in self._all(_worrying_of, rows):
             if verdict in FAILURES:
@@ -140,27 +145,38 @@ class SqlReader:
         for device, key, label in self._all(_names_of, self._rows(HIDDEN, NOT_REACHED)):
             hidden.setdefault(device, {}).setdefault(key, []).append(label)
         if verdicts:
-            sql = (
-                "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
-                " WHERE verdict != ?"
-            )
-            for device, key, label, at in self._all(_verdict_of, self._rows(sql, SUSPECT)):
-                ages.setdefault(device, {}).setdefault(key, {})[label] = at
+            with uncollected():
+                ages = self._verdicts()
         return History(seed, failing, ages, suspect, alone, hidden, lanes)
+
+    def _verdicts(self) -> dict[str, dict[str, dict[str, float]]]:
+        """When the last verdict of each cell was, as `History` has it."""
+        names = self._rows("SELECT id, key, device FROM tests")
+        of_tests = {test_id: self._checked(_name_of, *name) for test_id, *name in names}
+        rows = self._rows("SELECT test, label, verdict_at FROM cells WHERE verdict <> ?", SUSPECT)
+        ages: dict[int, dict[str, float]] = {test_id: {} for test_id in of_tests}
+        for test_id, label, at in self._checked(checked_moments, rows):
+            if test_id in ages:
+                ages[test_id][label] = at
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        for test_id, (key, device) in of_tests.items():
+            if of_test := ages[test_id]:
+                found.setdefault(device, {})[key] = of_test
+        return found
 
     def newest(self) -> float:
         """The latest moment that anything here speaks of; 0 if there is nothing."""
-        moments = " UNION ALL ".join(
-            f"SELECT max({column}) AS at FROM {table}"
-            for table, columns in (
-                ("runs", ("started", "ended")),
-                ("tests", ("seen_at", "met_at", "whole_at")),
-                ("cells", ("last_at", "verdict_at")),
-            )
-            for column in columns
-        )
-        ((at,),) = self._rows(f"SELECT max(at) FROM ({moments}) AS moments")
-        return 0.0 if at is None else self._checked(moment, at, "the newest time")
+        moments: list[Any] = []
+        for table, columns in (
+            ("runs", ("started", "ended")),
+            ("tests", ("seen_at", "met_at", "whole_at")),
+            ("cells", ("last_at", "verdict_at")),
+        ):
+            # All columns of a table in one look at each row.
+            most = ", ".join(f"max({column})" for column in columns)
+            moments += self._rows(f"SELECT {most} FROM {table}")[0]
+        known = [self._checked(moment, at, "the newest time") for at in moments if at is not None]
+        return max(known, default=0.0)
 
     def runs(self, newest: int | None = None) -> list[RunRecord]:
         """The runs that are known, oldest first. newest: only so many, those that began last."""
@@ -249,6 +265,24 @@ class SqlReader:
             *values,
         )
         return self._all(lambda row: observed_of(row, NUMBERED), rows)
+
+    def cell_ids(self) -> dict[int, Cell]:
+        """The cells that have an outcome, by their ids."""
+        names = self._rows("SELECT id, key, device FROM tests")
+        of_tests = {test_id: self._checked(_name_of, *name) for test_id, *name in names}
+        rows = self._rows("SELECT id, test, label FROM cells")
+        return dict(self._all(partial(_named, of_tests), rows))
+
+    def numbers(self, run: RunRecord) -> list[Numbers]:
+        """As `observations`, in the numbers that the ledger keeps: there may be millions."""
+        rows = self._rows(
+            "SELECT cell, outcome, at, duration FROM observations"
+            " WHERE run = (SELECT id FROM runs WHERE uid = ?) ORDER BY cell",
+            run.uid,
+        )
+        if rows:
+            self._checked(check_numbers, run.started, *zip(*rows, strict=True))
+        return rows
 
     def pages(self, uid: str, most: int) -> Iterator[list[Observed]]:
         """What came of a run's cells, and in which way they failed, at most *most* at a time.
@@ -361,6 +395,14 @@ class SqlReader:
         return self._all(_seed_of, reversed(rows))
 
 
+def _named(of_tests: Mapping[int, Name], row: Sequence[Any]) -> tuple[int, Cell]:
+    cell_id, test_id, label = row
+    if test_id not in of_tests:
+        raise ValueError("cells speaks of a test that is not there")
+    key, device = of_tests[test_id]
+    return cell_id, Cell(key, text(label, "cells.label"), device)
+
+
 def _name_of(key: object, device: object) -> Name:
     return text(key, "tests.key"), text(device, "tests.device")
 
@@ -420,16 +462,6 @@ def _lane_of(row: Sequence[Any]) -> tuple[Lane, int]:
     _, lane, part, seed = row
     told = Lane(text(lane, "runs.lane"), text(part, "runs.part"))
     return told, number(seed, "runs.seed", MAX_SEED)
-
-
-def _verdict_of(row: Sequence[Any]) -> tuple[str, str, str, float]:
-    device, key, label, at = row
-    return (
-        text(device, "tests.device"),
-        text(key, "tests.key"),
-        text(label, "cells.label"),
-        moment(at, "cells.verdict_at"),
-    )
 
 
 def _worrying_of(row: Sequence[Any]) -> tuple[str, str, str, str, bool, bool]:

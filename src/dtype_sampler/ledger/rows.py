@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from operator import gt
 from typing import Any
 
 from dtype_sampler.ledger.costs import NEWEST, Lasted, newest
@@ -149,23 +150,22 @@ def lasted_of(value: object, what: str) -> Lasted:
     if type(value) is str and _PAIRS.fullmatch(value):
         # As `json_of` writes it, which is faster to take apart: a suite has 200,000 cells.
         numbers = [*map(int, value[2:-2].replace("],[", ",").split(","))]
-        found: Any = [*zip(numbers[::2], numbers[1::2], strict=True)]
-    else:
-        found = _json(value, what)
+        runs, micros = numbers[::2], numbers[1::2]
+        # None has so many digits that it could be too large.
+        if len(runs) <= NEWEST and all(map(gt, runs, runs[1:])):
+            return tuple(zip(runs, micros, strict=True))
+    found = _json(value, what)
     if not isinstance(found, list | tuple) or len(found) > NEWEST:
         raise ValueError(f"{what} are no durations")
     told, before = [], MOST
     for pair in found:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise ValueError(f"{what} are no durations")
-        run, micros = pair
-        # As `number` does it, which would take as long again: a suite has 200,000 cells.
-        if not (
-            type(run) is int and type(micros) is int and 0 <= run < before and 0 <= micros < MOST
-        ):
+        run = number(pair[0], what)
+        if run >= before:
             raise ValueError(f"{what} are no durations, the newest first")
         before = run
-        told.append((run, micros))
+        told.append((run, number(pair[1], what, MOST - 1)))
     return tuple(told)
 
 
@@ -305,6 +305,22 @@ def marks_of(
     return last, verdict, passed, failed
 
 
+def checked_moments(rows: list[tuple[Any, Any, Any]]) -> list[tuple[Any, str, float]]:
+    """rows: an id, a label, and a moment that has to do with that cell."""
+    if rows:
+        _, names, moments = zip(*rows, strict=True)
+        # By columns, as `text` and `moment` do it one by one: a suite has 200,000 cells.
+        if (
+            set(map(type, names)) == {str}
+            and "".join(set(names)).isascii()
+            and set(map(type, moments)) == {float}
+            and min(moments) >= 0.0
+            and max(moments) <= LATEST
+        ):
+            return rows
+    return [(one, text(label, "cells.label"), moment(at, "cells")) for one, label, at in rows]
+
+
 def brief_of(told: Sequence[Any], uids: Mapping[int, str]) -> Brief:
     """told: when, in which run and what, of the last outcome and of the last verdict; then whether
     the cell has a node id.
@@ -361,6 +377,33 @@ def observed_of(row: Sequence[Any], outcomes: Sequence[str]) -> Observed:
         moment(moment(started, "runs.started") + at / 1000, "observations.at"),
         duration,
     )
+
+
+def check_numbers(
+    started: float,
+    cells: Sequence[Any],
+    outcomes: Sequence[Any],
+    ats: Sequence[Any],
+    durations: Sequence[Any],
+) -> None:
+    """Raise ValueError if these columns of observations hold what `observed_of` would refuse.
+
+    started: of the run.
+    """
+    # By columns, as there may be millions of rows.
+    known = [one for one in durations if one is not None]
+    for what, column, least, most in (
+        ("observations.cell", cells, -(1 << 63), 1 << 63),
+        ("observations.outcome", outcomes, 0, len(NUMBERED) - 1),
+        ("observations.at", ats, -MOST, MOST),
+        ("observations.duration", known, 0, MOST),
+    ):
+        if column and not (
+            set(map(type, column)) == {int} and least <= min(column) and max(column) <= most
+        ):
+            raise ValueError(f"{what} is no number that can be there")
+    for at in (min(ats), max(ats)):
+        moment(started + at / 1000, "observations.at")
 
 
 def failure_of(kind: object, message: object) -> Failure:

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import KnownFailure
-from dtype_sampler.reports.ledger.data import iso
+from dtype_sampler.reports.ledger.data import iso, known_since
 from dtype_sampler.reports.words import count_of, since
 
 
@@ -48,13 +48,7 @@ def as_json(
             "nodeid": one.nodeid or None,
             "types": None if one.failure is None else list(one.failure.types),
             "message": None if one.failure is None else one.failure.message,
-            "since": {
-                "run": one.since.number,
-                "uid": one.since.uid,
-                "at": iso(one.since.started),
-                "commit": one.since.commit or None,
-                "exact": one.exact,
-            },
+            "since": known_since(one),
             "mended": one.cell in mended,
         }
         for one in known

@@ -48,6 +48,12 @@ def ago(at: float, now: float) -> str:
     return f"{age(now - at)} ago"
 
 
+def compared(known: int, new: int, mended: int | None) -> str:
+    """What failures come to against a baseline. mended: None where that is not told."""
+    told = f"{count_of(known, 'known failure')}, {new} new"
+    return told if mended is None else f"{told}, {mended} mended"
+
+
 def short_commit(commit: str) -> str:
     """The first seven digits of a commit, with the `+` of a dirty tree."""
     return commit[:7] + "+" * commit.endswith("+")

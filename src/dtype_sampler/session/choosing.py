@@ -75,7 +75,7 @@ class Outermost:
 
         seen = seen or Parametrizations()
         if plan.argnames:
-            from dtype_sampler.session.controller import ARGUMENTS, ARGUMENTS_WIRE
+            from dtype_sampler.session.unmatched import ARGUMENTS, ARGUMENTS_WIRE
 
             getattr(config, "workeroutput", {})[ARGUMENTS_WIRE] = seen.arguments
             config.stash[ARGUMENTS] = seen.arguments
@@ -87,7 +87,7 @@ class Outermost:
             named = _named_one_by_one(config, items, groups)
             plan = config.stash[PLAN] = replace(plan, kept=(*plan.kept, *named))
         if plan.only:
-            from dtype_sampler.session.controller import DECLARED
+            from dtype_sampler.session.unmatched import DECLARED
 
             labels = list({label: None for group in groups.values() for label in group.candidates})
             getattr(config, "workeroutput", {})[WIRE] = labels

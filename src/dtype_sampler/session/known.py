@@ -18,7 +18,7 @@ from dtype_sampler.ledger.outcomes import (
 )
 from dtype_sampler.ledger.records import KnownFailure
 from dtype_sampler.ledger.tally import Tally
-from dtype_sampler.reports.words import since
+from dtype_sampler.reports.words import compared, since
 from dtype_sampler.sampling.plan import RunPlan
 
 # Device type -> test key -> labels.
@@ -127,9 +127,7 @@ class Compared:
     @property
     def line(self) -> str:
         """The numbers, for people."""
-        number, new = len(self.known), len(self.new) + len(self.suspect)
-        failures = "known failure" if number == 1 else "known failures"
-        return f"{number} {failures}, {new} new, {len(self.mended)} mended"
+        return compared(len(self.known), len(self.new) + len(self.suspect), len(self.mended))
 
 
 def compare(plan: RunPlan, tally: Tally) -> Compared:

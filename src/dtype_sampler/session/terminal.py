@@ -244,7 +244,7 @@ def comparison(compared: Compared, plan: RunPlan, tally: Tally, settings: Settin
         more = count_of(len(cells) - _SHOWN, "more cell")
         told = f"... and {more} passed that {_were(more)} known to fail"
         lines.append((f"{SECTION}: {told}", "green"))
-    here = {cell.device for cell in tally.cells()}
+    here = tally.devices
     if plan.known and not here.intersection(plan.known):
         elsewhere = ", ".join(sorted(plan.known))
         told = f"the baseline knows no failure on {', '.join(sorted(here))}, only on {elsewhere}"

@@ -33,11 +33,16 @@ class Line:
 
 
 def seen(*some):
-    """Sightings: pairs of a commit and an outcome, in order."""
-    return [
-        Sighting(RunRecord(f"{n:032}", float(n), 10 + n, "given", "rotate", n, commit=commit), word)
-        for n, (commit, word) in enumerate(some, 1)
-    ]
+    """Sightings: pairs of a commit and an outcome, in order. A commit of None is of a run that was
+    recorded minimally: it does not say how pytest was called either.
+    """
+
+    def run(n, commit):
+        command = "" if commit is None else "pytest"
+        number = f"{n:032}", float(n), 10 + n, "given", "rotate", n
+        return RunRecord(*number, command=command, commit=commit or "")
+
+    return [Sighting(run(n, commit), word) for n, (commit, word) in enumerate(some, 1)]
 
 
 def found(*some, commits=None, **named):
@@ -104,6 +109,7 @@ def test_what_a_person_names_goes_first():
         ([(B, F)], Line(), {}, "since run 1, seed 11, commit bbbbbbb: if it passes at some"),
         ([], Line(), {"bad": B}, "never passed before, as far as the ledger knows: if"),
         ([(A, P), ("", F)], Line(), {}, "at which commit: git was not there; name one with --bad"),
+        ([(A, P), (None, F)], Line(), {}, "minimal, which leaves that out; name one with --bad"),
         ([("", P), (A, F)], Line(), {}, "it passed in run 1, seed 11, and the ledger does not say"),
         (
             [(A, P), (B, F)],

@@ -182,6 +182,20 @@ def test_a_long_name_leaves_room_for_how_long_it_takes():
     assert line.startswith("   1.0 s  ...x")
 
 
+def test_tests_of_one_name_can_be_told_apart_where_names_are_cut():
+    keys = [f"tests/models/deep/test_module_{n}.py::test_{'x' * 90}[auto]" for n in (10, 11)]
+    state = assessed(*(a_test(key, "a", "failed") for key in keys))
+    shown = text(state, summary(state, [RUN]), now=100.0, width=60)
+    lines = [line for line in shown.splitlines() if line.endswith("xx[auto] (cpu)")]
+    assert [line[9:41] for line in lines] == [
+        f"...eep/test_module_{n}.py::...xxx" for n in (10, 11)
+    ]
+    assert {len(line) for line in lines} == {59}
+    short = assessed(a_test("a/very/" + "long/" * 20 + "test_y.py::test_it", "a", "failed"))
+    shown = text(short, summary(short, [RUN]), now=100.0, width=60)
+    assert "ong/long/test_y.py::test_it (cpu)\n" in shown
+
+
 def test_a_test_in_a_line():
     assert told.of_test(STATE.tests[0], COSTS, ("a", "c")) == (
         "takes: a 1.0 s, b 2.0 s, c 4.0 s, d 8.0 s, 500 ms besides;"

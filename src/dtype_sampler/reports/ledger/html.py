@@ -21,6 +21,8 @@ _FIGURES = (
     ("covered", "covered"),
     ("never_ran", "never ran"),
     ("failing", "failing"),
+    ("known", "of them known"),
+    ("mended", "mended"),
     ("suspect", "suspect"),
     ("unsupported", "unsupported"),
     ("skipped", "skipped"),
@@ -34,6 +36,8 @@ _SCRIPTS = (
     *("words.js", "chart.js", "tests.js", "view.js"),
     *("map.js", "acting.js", "panel.js", "start.js"),
 )
+# Those that are shown where there is a baseline, and where it can tell them.
+_OF_BASELINE = ("known", "mended")
 _MANY_LABELS = 100
 _DTYPE = re.compile(r"torch\.\w+")
 # No place in a script element where a browser could see anything but JSON.
@@ -51,6 +55,10 @@ def render(report: Mapping[str, Any]) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     summary = report["summary"]
+    compared = summary.get("baseline") or {}
+    figures = summary | {
+        one: compared[one] for one in _OF_BASELINE if compared.get(one) is not None
+    }
     empty = not any(test["cells"] for test in report["tests"])
     labels = dict.fromkeys(cell["label"] for test in report["tests"] for cell in test["cells"])
     places = {label: place for place, label in enumerate(labels)}
@@ -59,10 +67,15 @@ def render(report: Mapping[str, Any]) -> str:
         generated=report["generated"],
         percent=_figure(None if empty else summary.get("percent")),
         figures=[
-            *((name, words, _figure(summary.get(name), name)) for name, words in _FIGURES),
+            *(
+                (name, words, _figure(figures.get(name), name))
+                for name, words in _FIGURES
+                if name in figures or name not in _OF_BASELINE
+            ),
             *_singles(summary.get("single_dtypes")),
         ],
         headline=_headline(report),
+        baseline=compared.get("name"),
         first=_first(report),
         style=Markup(_part("page.css")),  # noqa: S704 - ours
         script=Markup("\n".join(map(_part, _SCRIPTS))),  # noqa: S704 - ours
@@ -91,6 +104,7 @@ def _headline(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]
     summary = report["summary"]
     cells = [cell for test in report["tests"] for cell in test["cells"]]
     crashed = sum(cell.get("last_verdict") == CRASHED for cell in cells)
+    known = (summary.get("baseline") or {}).get("known")
     found = []
     for show, state, name, words in (
         ("failing", FAILED, "failing", "failing"),
@@ -100,8 +114,15 @@ def _headline(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]
         number = summary.get(name)
         if not number and name == "suspect":
             continue
-        more = f"{crashed:,} of them crashed" if name == "failing" and crashed else ""
-        found.append((show if number else "", state, _figure(number), words, more))
+        more = []
+        if name == "failing" and number:
+            more += [] if known is None else [f"{known:,} of them known"]
+            more += [f"{crashed:,} of them crashed"] if crashed else []
+            state = table.KNOWN if known == number else state
+        found.append((show if number else "", state, _figure(number), words, ", ".join(more)))
+        if name == "failing" and known:
+            new = number - known
+            found.append(("new" if new else "", FAILED, _figure(new), "new", ""))
     percent = _figure(summary.get("percent"))
     return [*found, ("", "", f"{percent} %", "covered", "")]
 
@@ -173,18 +194,21 @@ def _first(report: Mapping[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _badness(row: Mapping[str, Any]) -> tuple[int, int, float]:
+def _badness(row: Mapping[str, Any]) -> tuple[int, int, int, float]:
     """Such that the row that most wants attention comes first."""
     counts = _all_of(row)
-    never = counts[table.NEVER] / max(1, counts.total())
-    return -counts[FAILED] - counts[CRASHED], -counts[SUSPECT], -never
+    known = counts[table.KNOWN]
+    never = counts[table.NEVER] / max(1, counts.total() - known)
+    return known - counts[FAILED] - counts[CRASHED], -counts[SUSPECT], -known, -never
 
 
 def _bad(row: Mapping[str, Any]) -> str:
     """What of a row wants attention, for where its columns may be out of view."""
     counts = _all_of(row)
     failing = counts[FAILED] + counts[CRASHED]
-    found = ((failing, "failing"), (counts[SUSPECT], "suspect"))
+    known = counts[table.KNOWN]
+    words = f"failing ({known:,} known)" if known else "failing"
+    found = ((failing, words), (counts[SUSPECT], "suspect"))
     return ", ".join(f"{number:,} {words}" for number, words in found if number)
 
 

@@ -30,6 +30,8 @@ KINDS = ("module", "folder")
 # With more tests than this, a page begins with the table: nobody reads so many rows.
 MANY = 500
 STALE, NEVER = "stale", "never"
+# How many of those that failed a baseline knows: no state of its own.
+KNOWN = "known"
 # What came of a cell -> the mark, one for terminals that have no more than ASCII, and the words.
 # What wants attention comes first, and so it does in a cell of the table.
 STATES: Mapping[str, tuple[str, str, str]] = {
@@ -68,16 +70,21 @@ def support_table(tests: Iterable[Mapping[str, Any]], kind: str) -> dict[str, An
         combined = combined or combines
         for cell in test["cells"]:
             state = state_of(cell)
+            known = cell.get("known") is not None
             # A dozen dtypes of two arguments would be more columns than anybody reads.
             names = names_in(cell["label"]) if combines else (cell["label"],)
             for name in dict.fromkeys(names):
                 of_label = of_row.setdefault(name, {})
                 of_label[state] = of_label.get(state, 0) + 1
+                if known:
+                    of_label[KNOWN] = of_label.get(KNOWN, 0) + 1
     labels = in_columns(label for of_row in seen.values() for label in of_row)
     for where, row in rows.items():
         of_row = seen[where]
         row["cells"] = {
-            label: {state: of_row[label][state] for state in STATES if state in of_row[label]}
+            label: {
+                state: of_row[label][state] for state in (*STATES, KNOWN) if state in of_row[label]
+            }
             for label in labels
             if label in of_row
         }
@@ -144,13 +151,24 @@ def headings(labels: Sequence[str]) -> list[str]:
 def counts(of: Mapping[str, int] | None, *, ascii_only: bool = False) -> str:
     """A cell of the table: `✗ 1, ✓ 11`; empty where no test declares the dtype."""
     return ", ".join(
-        f"{STATES[state][ascii_only]} {number}" for state, number in (of or {}).items()
+        f"{STATES[state][ascii_only]} {number}{_known(state, of or {}, '({} k)')}"
+        for state, number in (of or {}).items()
+        if state != KNOWN
     )
 
 
 def words(of: Mapping[str, int]) -> str:
     """The same for people who hear it: `1 failed, 11 passed`."""
-    return ", ".join(f"{number} {STATES[state][2]}" for state, number in of.items())
+    return ", ".join(
+        f"{number} {STATES[state][2]}{_known(state, of, '({} of them known)')}"
+        for state, number in of.items()
+        if state != KNOWN
+    )
+
+
+def _known(state: str, of: Mapping[str, int], words: str) -> str:
+    """How many of those that failed are known, if any."""
+    return f" {words.format(of[KNOWN])}" if state == FAILED and KNOWN in of else ""
 
 
 def legend(table: Mapping[str, Any], *, ascii_only: bool = False) -> str:
@@ -159,6 +177,7 @@ def legend(table: Mapping[str, Any], *, ascii_only: bool = False) -> str:
     meaning = ", ".join(
         f"{one[ascii_only]} {one[2]}" for state, one in STATES.items() if state in used
     )
+    meaning += ", k known to fail by the baseline" if KNOWN in used else ""
     return f"{meaning}; a combination of dtypes counts for each" if "combined" in table else meaning
 
 
@@ -250,6 +269,8 @@ def _several_devices(table: Mapping[str, Any]) -> bool:
 
 def worst(of: Mapping[str, int]) -> str:
     """The state that a cell of the table is coloured by: `partly` is passed, and not all of it."""
+    if KNOWN in of and of[KNOWN] == of[FAILED] and CRASHED not in of and SUSPECT not in of:
+        return KNOWN
     for state in (FAILED, CRASHED, SUSPECT):
         if state in of:
             return state

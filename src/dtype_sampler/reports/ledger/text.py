@@ -11,13 +11,14 @@ from dtype_sampler.ledger.failures import CRASH
 from dtype_sampler.ledger.outcomes import CRASHED, SKIPPED, SUSPECT, UNSUPPORTED
 from dtype_sampler.ledger.samples import k_of
 from dtype_sampler.reports.ledger.costs import dearest, note
-from dtype_sampler.reports.words import ago, count_of, lasting
+from dtype_sampler.reports.ledger.known import Comparison, worst_first
+from dtype_sampler.reports.words import ago, count_of, lasting, since
 from dtype_sampler.sampling.axes import runs_for_values
 from dtype_sampler.sampling.rule import runs_to_cover
 
 # GitHub takes at most 1 MiB of step summary; some of it may be written already.
 STEP_SUMMARY_LIMIT = 1000 * 1000
-_FAILING = "failing"
+_FAILING, _KNOWN = "failing", "known to fail"
 # Above the percentages.
 _HEADING = "covered  test, the worst first"
 
@@ -31,25 +32,27 @@ def text(
     costs: Costs = UNMEASURED,
     totals: Sequence[str] = (),
     failing: bool = False,
+    comparison: Comparison | None = None,
 ) -> str:
     """A summary and the tests that want attention first.
 
     width: the most columns of a line; None, where nobody looks at them: no name is cut. totals:
-    lines that come after the summary. failing: just what fails, or may do so.
+    lines that come after the summary. failing: just what fails, or may do so. comparison: with the
+    baseline.
     """
-    notes = [_summary_line(coverage, summary), *_notes(coverage, summary, now)]
+    notes = [_summary_line(coverage, summary), *_notes(coverage, summary, now, comparison)]
     lines = [part for note in notes for part in _wrapped(note, width)]
-    worst = _worst(coverage, failing=failing)
+    worst = _worst(coverage, comparison, failing=failing)
     lines += [] if failing else totals
     if worst:
         lines += ["", _HEADING]
     for state in worst:
         lines.append(f"{state.percent:5.0f} %  {_key(state, width)}")
-        for words, cells in _groups(state, failing=failing):
+        for words, cells in _groups(state, comparison, failing=failing):
             labels = ", ".join(cell.cell.label for cell in cells)
             lines += _wrapped(f"{words}: {labels}", width, indent=9)
-            if words in (_FAILING, CRASHED):
-                for how, which in _ways(cells):
+            if words in (_FAILING, _KNOWN, CRASHED):
+                for how, which in _ways(cells, comparison, now):
                     lines += _wrapped(f"{', '.join(which)}: {how}", width, indent=11)
     if not worst and coverage.tests:
         lines += ["", _nothing(failing=failing)]
@@ -77,9 +80,19 @@ def _dearest(coverage: Coverage, costs: Costs, width: int | None) -> Iterable[st
 def _key(state: TestState, width: int | None) -> str:
     """A test's name, as far as there is room."""
     key = f"{state.test.key} ({state.test.device})"
-    # The end of a test key says more than its beginning.
     room = len(key) if width is None else max(width - 10, 20)
-    return key if len(key) <= room else f"...{key[3 - room :]}"
+    if len(key) <= room:
+        return key
+    module, colons, test = key.partition("::")
+    # Tests of one name in several modules can be told apart: a long one leaves half to the module.
+    half = min(len(module), (room - len(colons)) // 2)
+    test = _end(test, room - len(colons) - half)
+    return _end(module, room - len(colons) - len(test)) + colons + test
+
+
+def _end(name: str, room: int) -> str:
+    """A part of a name that fits: the end says more than the beginning."""
+    return name if len(name) <= room else f"...{name[3 - room :]}"
 
 
 def markdown(
@@ -90,17 +103,18 @@ def markdown(
     limit: int = STEP_SUMMARY_LIMIT,
     costs: Costs = UNMEASURED,
     failing: bool = False,
+    comparison: Comparison | None = None,
 ) -> str:
     """The same as a Markdown table of at most *limit* bytes of UTF-8; the worst rows come first."""
     head = ["## Dtypes covered", "", _summary_line(coverage, summary), ""]
-    head += [f"- {note}" for note in _notes(coverage, summary, now)]
+    head += [f"- {note}" for note in _notes(coverage, summary, now, comparison)]
     some = [] if failing else dearest(coverage, costs)
     if some:
         head += ["", "| takes | test, with all its dtypes | of which |", "| ---: | --- | --- |"]
     for state, seconds, parts in some:
         key = f"{escaped(state.test.key)} ({state.test.device})"
         head.append(f"| {escaped(lasting(seconds))} | {key} | {escaped(parts)} |")
-    worst = _worst(coverage, failing=failing)
+    worst = _worst(coverage, comparison, failing=failing)
     if not worst:
         closing = _nothing(failing=failing) if coverage.tests else ""
         return "\n".join([*head, "", closing]).strip() + "\n"
@@ -111,9 +125,12 @@ def markdown(
             [
                 *(
                     f"{words}: {', '.join(cell.cell.label for cell in cells)}"
-                    for words, cells in _groups(state, failing=failing)
+                    for words, cells in _groups(state, comparison, failing=failing)
                 ),
-                *(f"{', '.join(which)}: {how}" for how, which in _ways(state.failing)),
+                *(
+                    f"{', '.join(which)}: {how}"
+                    for how, which in _ways(state.failing, comparison, now)
+                ),
             ]
         )
         key = f"{escaped(state.test.key)} ({state.test.device})"
@@ -134,16 +151,27 @@ def size_of(line: str) -> int:
 
 def _summary_line(coverage: Coverage, summary: Mapping[str, Any]) -> str:
     crashed, suspect = coverage.crashed, summary["suspect"]
+    compared = summary.get("baseline")
+    known = "" if compared is None else f" ({compared['known']} of them known)"
+    skipped, stale = coverage.count(SKIPPED) - coverage.apart(SKIPPED), coverage.count(STALE)
     return (
         f"{summary['covered']} of {count_of(summary['cells'], 'cell')} covered"
         f" ({summary['percent']:.2f} %),"
-        f" {summary['never_ran']} never ran, {summary['failing'] - crashed} failing"
+        f" {summary['never_ran']} never ran,"
+        # With these, the numbers add up.
+        + f" {skipped} skipped," * bool(skipped)
+        + f" {stale} too old," * bool(stale)
+        + f" {summary['failing'] - crashed} failing{known}"
         + f", {crashed} crashed" * bool(crashed)
         + f", {suspect} suspect" * bool(suspect)
     )
 
 
-def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterable[str]:
+def _notes(
+    coverage: Coverage, summary: Mapping[str, Any], now: float, comparison: Comparison | None
+) -> Iterable[str]:
+    if comparison is not None:
+        yield from comparison.notes()
     if (takes := note(summary)) is not None:
         yield takes
     apart = [(name, coverage.apart(name)) for name in (SKIPPED, UNSUPPORTED)]
@@ -182,20 +210,24 @@ def _notes(coverage: Coverage, summary: Mapping[str, Any], now: float) -> Iterab
             yield f"cells that never ran, and that the last selection leaves out, are of: {left}"
 
 
-def _worst(coverage: Coverage, *, failing: bool) -> list[TestState]:
+def _worst(coverage: Coverage, comparison: Comparison | None, *, failing: bool) -> list[TestState]:
     """The tests that want attention, those that want it most first; or those alone that fail."""
     return [
         state
-        for state in coverage.worst_first()
+        for state in worst_first(coverage, comparison)
         if state.failing or state.suspects or (state.missing and not failing)
     ]
 
 
-def _groups(state: TestState, *, failing: bool) -> Iterable[tuple[str, list[CellState]]]:
+def _groups(
+    state: TestState, comparison: Comparison | None, *, failing: bool
+) -> Iterable[tuple[str, list[CellState]]]:
+    known = {} if comparison is None else comparison.known
     alarming = (
-        (_FAILING, [cell for cell in state.cells if cell.fails]),
+        (_FAILING, [cell for cell in state.cells if cell.fails and cell.cell not in known]),
         (CRASHED, [cell for cell in state.cells if cell.crashed]),
         *((_one_of(len(group)), group) for group in state.suspects),
+        (_KNOWN, [cell for cell in state.cells if cell.cell in known]),
     )
     missing = (
         ("never ran", [cell for cell in state.cells if cell.state == NEVER]),
@@ -207,12 +239,18 @@ def _groups(state: TestState, *, failing: bool) -> Iterable[tuple[str, list[Cell
             yield words, cells
 
 
-def _ways(cells: Iterable[CellState]) -> Iterable[tuple[str, list[str]]]:
-    """In which ways cells fail, each with the labels of those that do, where it is known."""
+def _ways(
+    cells: Iterable[CellState], comparison: Comparison | None, now: float
+) -> Iterable[tuple[str, list[str]]]:
+    """In which ways cells fail, each with the labels of those that do, where it is known; and
+    since when the baseline knows it.
+    """
     found: dict[str, list[str]] = {}
     for cell in cells:
         if cell.failure not in (None, CRASH):
-            found.setdefault(str(cell.failure), []).append(cell.cell.label)
+            known = None if comparison is None else comparison.known.get(cell.cell)
+            how = str(cell.failure) if known is None else f"{cell.failure}; {since(known, now)}"
+            found.setdefault(how, []).append(cell.cell.label)
     return found.items()
 
 

@@ -17,6 +17,8 @@ let rowHeight = 32;
 const LOOKED_FOR = {
   all: () => true,
   failing: (state) => isFailing(state) || state === "suspect",
+  new: (state) => isNew(state) || state === "suspect",
+  known: (state) => state === "known",
   suspect: (state) => state === "suspect",
   never: neverRan,
 };
@@ -168,12 +170,13 @@ function statistics(one, several) {
     parts.title = "with all its dtypes";
     return parts;
   }
-  const bad = (n, state, words) => parts.append(make("span", { class: "bad", "data-short": `${STATES[state].mark}\u202f${count(n)}` },
+  const bad = (n, state, words) => parts.append(make("span", { class: "bad", "data-of": state, "data-short": `${STATES[state].mark}\u202f${count(n)}` },
     make("span", { class: "full" }, `${count(n)} ${words}`)), " · ");
   if (several) {
-    const allCrashed = one.failing === one.crashed;
-    if (one.failing) bad(one.failing, allCrashed ? "crashed" : "failed", allCrashed ? "crashed" : "failing");
+    const allCrashed = news(one) === one.crashed;
+    if (news(one)) bad(news(one), allCrashed ? "crashed" : "failed", allCrashed ? "crashed" : baseline ? "new" : "failing");
     if (one.suspect) bad(one.suspect, "suspect", "suspect");
+    if (one.known) bad(one.known, "known", "known");
     // Where the row says it by dtype, once is enough.
     if (one.never) parts.append(make("span", { class: "never" }, `${one.never} never ran · `));
   }
@@ -201,7 +204,7 @@ function dtypeOfGroup(label, sum) {
   const state = worstOf(sum);
   const percent = sum.total ? `${Math.floor(100 * share(sum))} %` : "";
   const parts = [
-    [sum.failing - sum.crashed, "failed"], [sum.crashed, "crashed"], [sum.suspect, "suspect"], [sum.never, "never ran"],
+    [news(sum) - sum.crashed, "failed"], [sum.crashed, "crashed"], [sum.known, baseline && STATES.known.text], [sum.suspect, "suspect"], [sum.never, "never ran"],
     ...[...sum.other].map(([other, n]) => [n, stateText(other)]),
   ].filter(([n]) => n).map(([n, words]) => `${count(n)} ${words}`);
   const words = `${label}: ${parts.join(", ")}${percent && `; ${percent} covered`}`;
@@ -214,9 +217,11 @@ function dtypeOfGroup(label, sum) {
     return cell;
   }
   const bad = sum.failing + sum.suspect;
-  if (sum.failing) marked(STATES[state].mark, sum.failing);
+  if (news(sum)) marked(STATES[state].mark, news(sum));
   else if (sum.suspect) marked(STATES.suspect.mark, sum.suspect);
-  if (sum.never) marked(STATES.never.mark, sum.never, bad ? "second" : "");
+  if (sum.known) marked(STATES.known.mark, sum.known, news(sum) || sum.suspect ? "second" : "");
+  // Two of them, at most, have room side by side; the words name all.
+  if (sum.never && !cell.querySelector(".second")) marked(STATES.never.mark, sum.never, bad ? "second" : "");
   if (!bad && !sum.never) {
     if (sum.other.has("skipped") && state === "partly") marked(STATES.skipped.mark, sum.other.get("skipped"));
     else cell.append(make("span", { class: "mark" }, (STATES[state] ?? STATES.passed).mark));
@@ -231,11 +236,12 @@ const singlesText = (test) => (test.arguments ?? []).map((values, i) =>
 
 // Which dtypes of a test want attention, for where their columns may be out of view.
 function attention(test) {
-  const bad = [...test.byLabel].filter(([, { state }]) => isFailing(state) || state === "suspect");
+  const bad = [...test.byLabel].filter(([, { state }]) => isFailing(state) || state === "suspect")
+    .sort(([, a], [, b]) => (a.state === "known") - (b.state === "known"));
   if (!bad.length) return null;
   const [label, { state }] = bad[0];
   const more = bad.length > 1 ? ` +${bad.length - 1}` : "";
-  return make("span", { class: "attention bad", "data-label": label }, `${STATES[state].mark} ${label.replace("torch.", "")}${more}`);
+  return make("span", { class: "attention bad", "data-of": state, "data-label": label }, `${STATES[state].mark} ${label.replace("torch.", "")}${more}`);
 }
 
 function testRow(test) {
@@ -247,7 +253,7 @@ function testRow(test) {
       statistics(test, false)));
   labels.forEach((label, column) => {
     const known = test.byLabel.get(label);
-    const at = known && known.state === known.cell.last_verdict ? known.cell.last_verdict_at : null;
+    const at = known && (known.state === known.cell.last_verdict || known.state === "known") ? known.cell.last_verdict_at : null;
     const seconds = known?.cell.seconds;
     const takes = typeof seconds === "number" ? `, takes ${lasting(seconds)}` : "";
     const words = known ? `${label}: ${stateText(known.state)}${at ? ` ${longAge(at)}` : ""}${takes}` : `${label}: not declared`;

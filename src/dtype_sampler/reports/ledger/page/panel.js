@@ -26,7 +26,17 @@ function replayCommand(test, cell) {
   if (cell.seed !== null && cell.seed !== undefined) words.push(`--dtype-seed=${cell.seed}`);
   // The item of one dtype is named by its node id alone.
   if (!(nodeid.endsWith("]") && nodeid !== test.key)) words.push(`--dtype-only=${shellWord(exactName(test, cell.label))}`);
+  // Without it, a replay is for the accelerator of the machine that it runs on, or else for cpu.
+  if (devices.length > 1 || test.device !== "cpu") words.push(`--dtype-device=${shellWord(test.device)}`);
+  // A baseline may be in the configuration: a replay is to fail.
+  if (baseline && !neverRan(stateOf(cell))) words.push("--dtype-baseline=none");
   return words.join(" ");
+}
+
+// Since when the baseline knows a failure.
+function sinceText({ run, at, commit, exact }) {
+  const since = `since run ${run}${exact ? "" : " or before"} of the baseline ${baseline.name}`;
+  return `${since}, ${moment(at)}${commit ? `, commit ${commit.slice(0, 10)}` : ""}`;
 }
 
 function openPanel(test, { cell, state }) {
@@ -58,6 +68,7 @@ function openPanel(test, { cell, state }) {
   fact("Last passed", moment(cell.last_passed_at));
   fact("Last failed", moment(cell.last_failed_at));
   if (cell.failure) fact("In which way", [cell.failure.types.join(" + "), cell.failure.message].filter(Boolean).join(": "));
+  if (cell.known) fact("Known", sinceText(cell.known));
   fact("Ran in", plural(cell.runs ?? 0, "run"));
   if (measured) {
     const guess = typeof cell.expected_seconds === "number" ? `, about ${lasting(cell.expected_seconds)} is expected` : "";

@@ -8,7 +8,8 @@ function drawLegend() {
   } else {
     const ago = (days) => new Date(now - days * DAY).toISOString();
     const steps = [0, 1, 7, 30].map((days) => chip("passed", ago(days)));
-    entries.push(...Object.entries(STATES).map(([state, { text }]) => [chip(state), text]));
+    const told = (state, text) => baseline && isNew(state) ? `${text}, which is new` : text;
+    entries.push(...Object.entries(STATES).map(([state, { text }]) => [chip(state), told(state, text)]));
     entries.push("The fainter, the older:", ...AGES.map((step, i) => [steps[i], step.text]));
   }
   $("legend").replaceChildren(...entries.map((entry) => make("li", {}, ...[entry].flat())));

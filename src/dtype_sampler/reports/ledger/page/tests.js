@@ -3,11 +3,12 @@
 const declared = [...new Set(report.tests.flatMap((test) => test.cells.map((cell) => cell.label)))];
 const columns = extra.columns.map((place) => declared[place]);
 
-const nothing = () => ({ covered: 0, total: 0, failing: 0, crashed: 0, suspect: 0, never: 0, other: new Map(), seconds: null });
+const nothing = () => ({ covered: 0, total: 0, failing: 0, known: 0, crashed: 0, suspect: 0, never: 0, other: new Map(), seconds: null });
 
 // Adds a cell to what is counted of a test, or of one dtype of a group. Returns whether it counts.
 function add(sum, cell, state) {
   sum.failing += isFailing(state) ? 1 : 0;
+  sum.known += state === "known" ? 1 : 0;
   sum.crashed += state === "crashed" ? 1 : 0;
   sum.suspect += state === "suspect" ? 1 : 0;
   if (typeof cell.seconds === "number") sum.seconds = (sum.seconds ?? 0) + cell.seconds;
@@ -42,6 +43,8 @@ const tests = report.tests.map((test) => {
 const measured = tests.some((test) => test.cells.some((cell) => typeof cell.seconds === "number"));
 const devices = [...new Set(tests.map((test) => test.device))].sort();
 const testAt = (key, device) => tests.find((test) => test.key === key && (test.device === device || device === null));
+// How many fail in a way that no baseline knows.
+const news = (one) => one.failing - one.known;
 const share = (one) => (one.total ? one.covered / one.total : 1);
 
 function grouped(found) {
@@ -50,7 +53,7 @@ function grouped(found) {
     let group = groups.get(test.module);
     if (!group) groups.set(test.module, group = { ...nothing(), key: test.module, tests: [], oldest: Infinity });
     group.tests.push(test);
-    for (const name of ["covered", "total", "failing", "crashed", "suspect", "never"]) group[name] += test[name];
+    for (const name of ["covered", "total", "failing", "known", "crashed", "suspect", "never"]) group[name] += test[name];
     group.oldest = Math.min(group.oldest, test.oldest);
     if (typeof test.seconds === "number") group.seconds = (group.seconds ?? 0) + test.seconds;
   }
@@ -72,8 +75,9 @@ function dtypesOf(group) {
 
 // The state that stands for several: what wants attention first.
 function worstOf(sum) {
-  if (sum.failing) return sum.failing > sum.crashed ? "failed" : "crashed";
+  if (news(sum)) return news(sum) > sum.crashed ? "failed" : "crashed";
   if (sum.suspect) return "suspect";
+  if (sum.known) return "known";
   if (sum.never) return sum.covered ? "partly" : "never";
   if (sum.covered < sum.total) return "partly";
   // None is better than another here; the most frequent says most.
@@ -86,7 +90,7 @@ const byName = (a, b) => collator.compare(a.key, b.key) || collator.compare(a.de
 // -Infinity minus itself is NaN, so no differences here.
 const order = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
 const ORDERS = {
-  worst: (a, b) => order(b.failing, a.failing) || order(b.suspect, a.suspect) || order(share(a), share(b)) || order(a.oldest, b.oldest) || byName(a, b),
+  worst: (a, b) => order(news(b), news(a)) || order(b.suspect, a.suspect) || order(b.known, a.known) || order(share(a), share(b)) || order(a.oldest, b.oldest) || byName(a, b),
   name: byName,
   coverage: (a, b) => order(share(a), share(b)) || byName(a, b),
   oldest: (a, b) => order(a.oldest, b.oldest) || order(b.never, a.never) || byName(a, b),

@@ -11,9 +11,12 @@ const DAY = 86400e3;
 const now = Date.parse(report.generated) || Date.now();
 const collator = new Intl.Collator("en", { numeric: true });
 
+// What the failures come to against a baseline; nothing where there is none.
+const baseline = report.summary.baseline;
 const STATES = {
   passed: { mark: "✓", text: "passed" },
   failed: { mark: "✗", text: "failed" },
+  ...(baseline && { known: { mark: "k", text: "failed, as is known" } }),
   crashed: { mark: "!", text: "crashed" },
   suspect: { mark: "?", text: "one of several did not pass, not known which" },
   xfailed: { mark: "x", text: "failed as expected" },
@@ -91,8 +94,9 @@ function moment(at) {
 }
 
 // What a cell shows: the last verdict, and other outcomes only where there is none.
-const stateOf = (cell) => cell.state === "suspect" ? "suspect" : cell.last_verdict ?? cell.last_outcome ?? "never";
-const isFailing = (state) => state === "failed" || state === "crashed";
+const stateOf = (cell) => cell.state === "suspect" ? "suspect" : cell.known ? "known" : cell.last_verdict ?? cell.last_outcome ?? "never";
+const isNew = (state) => state === "failed" || state === "crashed";
+const isFailing = (state) => isNew(state) || state === "known";
 const neverRan = (state) => state === "never" || state === "not-reached";
 const ageStep = (at) => AGES.findIndex((step) => now - Date.parse(at) < step.below);
 
