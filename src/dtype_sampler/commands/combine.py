@@ -93,7 +93,8 @@ def _combine(
                     problems = _take(source, target, keep)
                 taken += 1
                 if not quietly:
-                    say(f"{source}: taken over\n")
+                    spool = isinstance(source, FilePlace) and is_journal(source.path)
+                    say(f"{source}: taken over{', and can be removed' if spool else ''}\n")
             except LedgerError as error:
                 # Sources are named by no option.
                 told = str(error).replace(f": name another, {BY}", "").replace(f", {BY}", "")

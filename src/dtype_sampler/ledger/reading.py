@@ -211,7 +211,7 @@ class SqlReader:
                 f"SELECT id, key, device FROM tests{where} ORDER BY key, device", *values
             )
             of_tests = {test_id: self._checked(_name_of, *name) for test_id, *name in names}
-            uids = self._uids()
+            uids = self._uids(key)
             if key is not None:
                 where = " WHERE test IN (SELECT id FROM tests WHERE key = ?)"
             sql = (
@@ -246,9 +246,11 @@ class SqlReader:
             for test in tests.values():
                 yield test, {}
 
-    def _uids(self) -> dict[int, str]:
-        """The uids of runs, by id."""
-        known = self._rows("SELECT id, uid FROM runs")
+    def _uids(self, key: str | None = None) -> dict[int, str]:  # noqa: ARG002  # a server's matter
+        """The uids of runs, by id; at least of those that cells speak of, of one test or of all."""
+        return self._uids_of(self._rows("SELECT id, uid FROM runs"))
+
+    def _uids_of(self, known: Iterable[Any]) -> dict[int, str]:
         return dict(self._all(lambda row: (row[0], text(row[1], "runs.uid")), known))
 
     def observations(self, uid: str, key: str | None = None) -> list[Observed]:

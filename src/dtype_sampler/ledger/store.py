@@ -33,6 +33,10 @@ class StoreBusyError(LedgerError):
     """Another process holds the store: the same call may work a moment later."""
 
 
+class RefusedError(LedgerError):
+    """The store is there, and whoever asks may not do this to it, now or later."""
+
+
 class NewerLedgerError(LedgerError):
     """A newer program keeps this store: what this one has to add waits until it is upgraded."""
 
