@@ -52,7 +52,7 @@ TESTS_OF_A_RUN = round(TESTS * SIMULATED / LASTS)
 _WAITS = {
     "start": "start: history and seed",
     "end": "end: ship, close the run",
-    "state": "end: what is covered now",
+    "state": "end: then what is covered",
 }
 
 

@@ -37,7 +37,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         sub.add_argument(
             "--ledger",
             metavar="PATH|URL",
-            help=f"the ledger; default: DTYPE_SAMPLER_LEDGER, or {DEFAULT_LEDGER} here",
+            help=f"the ledger; default: DTYPE_SAMPLER_LEDGER, or dtype_sampler_ledger in pytest's"
+            f" configuration, or {DEFAULT_LEDGER} here or in the root directory",
         )
         add_project(sub)
 

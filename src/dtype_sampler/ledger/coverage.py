@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import CRASHED, SKIPPED, SUSPECT, UNSUPPORTED, Cell
-from dtype_sampler.ledger.records import CellRecord, FailureRecord, TestRecord
+from dtype_sampler.ledger.records import FAILURES, CellRecord, FailureRecord, TestRecord
 from dtype_sampler.sampling.axes import by_value
 
 COVERED = "covered"
@@ -45,7 +45,9 @@ class CellState(NamedTuple):
     @property
     def failing(self) -> bool:
         """Whether its last verdict was a failure; a crash is one."""
-        return self.record is not None and self.record.failing
+        # Here and below not by the record's properties: each is asked of 200,000 cells.
+        verdict = None if self.record is None else self.record.verdict
+        return verdict is not None and verdict.outcome in FAILURES
 
     @property
     def crashed(self) -> bool:
@@ -69,9 +71,8 @@ class CellState(NamedTuple):
     @property
     def verdict_at(self) -> float | None:
         """When its last verdict was; None if a suspicion has come since."""
-        if self.record is None or self.record.verdict is None or self.record.suspect:
-            return None
-        return self.record.verdict.at
+        verdict = None if self.record is None else self.record.verdict
+        return None if verdict is None or verdict.outcome == SUSPECT else verdict.at
 
 
 @dataclass(frozen=True, slots=True)

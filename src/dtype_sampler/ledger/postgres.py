@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 from dtype_sampler.ledger.postgres_engine import PostgresEngine
 from dtype_sampler.ledger.reading import NEWEST_OF_LANES
 from dtype_sampler.ledger.records import TestRecord
-from dtype_sampler.ledger.rows import moment, number, text
+from dtype_sampler.ledger.rows import MARKS, moment, number, text
 from dtype_sampler.ledger.sql import SqlStore
 from dtype_sampler.ledger.store import LedgerError
 from dtype_sampler.ledger.upserts import TEST_IDS
@@ -89,20 +89,15 @@ class PostgresStore(SqlStore):
         ((at,),) = self._rows(f"SELECT max(at) FROM ({moments}) AS moments")
         return 0.0 if at is None else self._checked(moment, at, "the newest time")
 
-    def still_there(self, nodeids: Collection[str], at: float) -> None:
-        """At that moment there are those tests whose key, or whose items, are among *nodeids*."""
-        older = "seen_at < ? AND met_at < ?"
-        with self.engine.transaction():
-            # Most runs have seen all tests that are known.
-            if not self._rows(f"SELECT 1 FROM tests WHERE {older} LIMIT 1", at, at):
-                return
-            self._give_names((name, "") for name in nodeids)
-            self._rows(
-                f"UPDATE tests SET met_at = ? WHERE {older}"
-                " AND (key IN (SELECT key FROM given_names)"
-                " OR id IN (SELECT test FROM cells WHERE nodeid IN (SELECT key FROM given_names)))",
-                *(at, at, at),
-            )
+    def _uids(self, key: str | None = None) -> dict[int, str]:
+        """The uids of runs, by id, of those that cells speak of: most runs are of long ago."""
+        of_test = "" if key is None else " WHERE test IN (SELECT id FROM tests WHERE key = ?)"
+        marks = ", ".join(f"({mark}_run)" for mark in MARKS)
+        sql = (
+            "SELECT id, uid FROM runs WHERE id IN (SELECT told.run"
+            f" FROM cells CROSS JOIN LATERAL (VALUES {marks}) AS told (run){of_test})"
+        )
+        return self._uids_of(self._rows(sql, *([] if key is None else [key])))
 
     def claim_seed(self, lane: Lane, fresh: int) -> int:
         """The next seed of a lane, which no other run is given.

@@ -279,6 +279,11 @@ class Observed:
     failure: Failure | None = None
 
 
+# The same in the numbers that a ledger keeps: the id of the cell, the number of the outcome, and in
+# milliseconds when, since the run began, and how long, or None.
+Numbers = tuple[int, int, int, int | None]
+
+
 @dataclass(frozen=True, slots=True)
 class FailureRecord:
     """How a cell failed in one run. run: its uid. at: seconds since 1970."""

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from operator import gt
 from typing import Any
 
 from dtype_sampler.ledger.costs import NEWEST, Lasted, newest
@@ -30,9 +31,7 @@ from dtype_sampler.ledger.outcomes import (
 from dtype_sampler.ledger.records import (
     DECISIVE,
     FAILURES,
-    Brief,
     FailureRecord,
-    Mark,
     Observed,
     RunRecord,
     TestRecord,
@@ -149,23 +148,22 @@ def lasted_of(value: object, what: str) -> Lasted:
     if type(value) is str and _PAIRS.fullmatch(value):
         # As `json_of` writes it, which is faster to take apart: a suite has 200,000 cells.
         numbers = [*map(int, value[2:-2].replace("],[", ",").split(","))]
-        found: Any = [*zip(numbers[::2], numbers[1::2], strict=True)]
-    else:
-        found = _json(value, what)
+        runs, micros = numbers[::2], numbers[1::2]
+        # None has so many digits that it could be too large.
+        if len(runs) <= NEWEST and all(map(gt, runs, runs[1:])):
+            return tuple(zip(runs, micros, strict=True))
+    found = _json(value, what)
     if not isinstance(found, list | tuple) or len(found) > NEWEST:
         raise ValueError(f"{what} are no durations")
     told, before = [], MOST
     for pair in found:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise ValueError(f"{what} are no durations")
-        run, micros = pair
-        # As `number` does it, which would take as long again: a suite has 200,000 cells.
-        if not (
-            type(run) is int and type(micros) is int and 0 <= run < before and 0 <= micros < MOST
-        ):
+        run = number(pair[0], what)
+        if run >= before:
             raise ValueError(f"{what} are no durations, the newest first")
         before = run
-        told.append((run, micros))
+        told.append((run, number(pair[1], what, MOST - 1)))
     return tuple(told)
 
 
@@ -291,59 +289,6 @@ def _json_of_labels(some: tuple[str, ...]) -> str:
 
 
 test_of.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it where it is imported
-
-
-def marks_of(
-    told: Sequence[Any], uids: Mapping[int, str]
-) -> tuple[Mark, Mark | None, Mark | None, Mark | None]:
-    """A cell's marks, in the order of `MARKS`. told: when, in which run and what, of each."""
-    first = told[:3]
-    last = _first_mark(first, uids)
-    verdict, passed, failed = [
-        _next_mark(told[place : place + 3], meant, uids, first, last)
-        for place, meant in zip((3, 6, 9), MARKS_MEAN[1:], strict=True)
-    ]
-    return last, verdict, passed, failed
-
-
-def brief_of(told: Sequence[Any], uids: Mapping[int, str]) -> Brief:
-    """told: when, in which run and what, of the last outcome and of the last verdict; then whether
-    the cell has a node id.
-    """
-    first = told[:3]
-    last = _first_mark(first, uids)
-    return Brief(last, _next_mark(told[3:6], DECISIVE, uids, first, last), bool(told[6]))
-
-
-def _first_mark(told: Sequence[Any], uids: Mapping[int, str]) -> Mark:
-    last = _mark(told, OUTCOMES, uids)
-    if last is None:
-        raise ValueError("cells.last_at is no time")
-    return last
-
-
-def _next_mark(
-    told: Sequence[Any],
-    meant: frozenset[str],
-    uids: Mapping[int, str],
-    first: Sequence[Any],
-    last: Mark,
-) -> Mark | None:
-    if told[0] is None:
-        return None
-    # The rule: what was last was a verdict too, and a pass.
-    return last if told == first and last.outcome in meant else _mark(told, meant, uids)
-
-
-def _mark(told: Sequence[Any], meant: frozenset[str], uids: Mapping[int, str]) -> Mark | None:
-    at, run, outcome = told
-    if at is None:
-        return None
-    if type(outcome) is not str or outcome not in meant:
-        raise ValueError("cells has an outcome that none can have")
-    if type(run) is not int or run not in uids:
-        raise ValueError("cells speaks of a run that is not there")
-    return Mark(moment(at, "cells"), uids[run], outcome)
 
 
 def observed_of(row: Sequence[Any], outcomes: Sequence[str]) -> Observed:

@@ -27,7 +27,10 @@ def samples_of(
     """
     test = state.test
     suspects = [one.cell.label for one in state.cells if one.untried]
-    verdicts = {one.cell.label: one.verdict_at for one in state.cells if one.verdict_at is not None}
+    verdicts = None
+    if strategy == "oldest":
+        moments = ((one.cell.label, one.verdict_at) for one in state.cells)
+        verdicts = {label: at for label, at in moments if at is not None}
     for run in count():
         seed = seed_after(first, run)
         sample = () if suspects else sample_of(state, seed, strategy, reach, verdicts)
@@ -37,8 +40,9 @@ def samples_of(
             sample, test.declared, past, seed=seed, k=k_of(test), fixed=len(test.always)
         )
         suspects = [label for label in suspects if label not in taken]
-        # Newer than all that is known, and each run newer than the one before.
-        verdicts |= dict.fromkeys(taken, 1e300 + run * 1e290)
+        if verdicts is not None:
+            # Newer than all that is known, and each run newer than the one before.
+            verdicts |= dict.fromkeys(taken, 1e300 + run * 1e290)
         yield taken
 
 

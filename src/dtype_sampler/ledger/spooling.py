@@ -15,14 +15,14 @@ import tempfile
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dtype_sampler.ledger.apart import apart, as_trouble
 from dtype_sampler.ledger.books import Books
@@ -33,15 +33,19 @@ from dtype_sampler.ledger.elsewhere import (
     left_by,
     passed_in,
     records_in,
+    standing_in,
 )
-from dtype_sampler.ledger.journal import Journal, journals, take_over
+from dtype_sampler.ledger.journal import Journal, journals, read_journal, take_over
 from dtype_sampler.ledger.link import Link
 from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT, Cell
-from dtype_sampler.ledger.places import Place, ServerPlace
+from dtype_sampler.ledger.places import Place, ServerPlace, spools_in
 from dtype_sampler.ledger.records import CellRecord, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.shipper import Shipper
-from dtype_sampler.ledger.store import LedgerError, Store
+from dtype_sampler.ledger.store import LedgerError, RefusedError, Store
 from dtype_sampler.sampling.plan import History
+
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.coverage import Coverage
 
 T = TypeVar("T")
 # Seconds between two shippings while tests run; more, up to the latter, while the server is away.
@@ -50,6 +54,8 @@ EVERY, AT_MOST = 5.0, 60.0
 _MEANWHILE = 30.0
 # Seconds, of those that the session waits for, in which earlier runs are taken over.
 _FOR_OTHERS = 1.5
+# So many runs are enough to tell which seed comes next: this one is the newest of its lane.
+_NEWEST = 1000
 # So many tests make one transaction.
 _AT_ONCE = 2000
 _DID_NOT_PASS = frozenset({FAILED, CRASHED, SUSPECT})
@@ -282,6 +288,18 @@ class ServerBooks(Books):
         runs = self._ask(lambda store: store.runs_of(uids))
         return [(cell, self._was[cell], passed_in(self._was[cell], runs)) for cell in told]
 
+    @apart(lambda: (None, []))
+    def state(
+        self, devices: Iterable[str] | None, *, whole: bool = False
+    ) -> tuple[Coverage | None, Sequence[RunRecord]]:
+        """As a file's; but unless the whole is wanted, only the newest runs: a server has those of
+        a year, and the session waits.
+        """
+        if not self._can_tell:
+            return None, []
+        newest = None if whole else _NEWEST
+        return self._ask(partial(standing_in, devices=devices, whole=whole, newest=newest))
+
     @property
     def number(self) -> int | None:
         """The number of this run in the ledger; None if it has none."""
@@ -309,6 +327,25 @@ class ServerBooks(Books):
         if self._journal is not None:
             self._journal.close()
             self._journal = None
+        self._tell_strays()
+
+    def _tell_strays(self) -> None:
+        """Say what waits here for another server, or another project: no run with this one takes it
+        over, as where the name of a host was mistyped.
+        """
+        strays = []
+        own = journals(self.path)
+        for path in spools_in(self.path.parent):
+            # What can't be read is told of by the run that it is of.
+            with suppress(LedgerError):
+                if path not in own and read_journal(path) is not None:
+                    strays.append(path)
+        if strays:
+            more = f" (and {len(strays) - 1} more like it)" if len(strays) > 1 else ""
+            self.problems.append(
+                f"{strays[0]}{more}: a run waits there for another server or project: ship it with"
+                f" {self._command(strays[0])}, and remove it then"
+            )
 
     def _finish(self, store: Store, *, run: RunRecord, there: Collection[str]) -> None:
         while len(self._queue) > _AT_ONCE:
@@ -350,6 +387,12 @@ class ServerBooks(Books):
             if journal.path.parent == self.path.parent
             else "ship it with"
         )
+        if isinstance(why, RefusedError):
+            # Nor may this role do so later.
+            taken = (
+                "who may only read gives the URL as --dtype-ledger-read; who may write ships it"
+                " with a URL of their own,"
+            )
         self.problems.append(
             f"{why}: {told} {journal.path}{beside}: {taken} {self._command(journal.path)}"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import chain
 
 from dtype_sampler.ledger.engine import Engine
 from dtype_sampler.ledger.outcomes import Cell
@@ -26,6 +27,10 @@ from dtype_sampler.ledger.rows import (
 from dtype_sampler.ledger.store import LedgerError, Store
 from dtype_sampler.ledger.upserts import TEST_IDS
 from dtype_sampler.ledger.writing import SqlWriter
+
+_OLDER_RUNS = f"SELECT id FROM runs WHERE id NOT IN ({NEWEST_RUNS})"
+# Few, as cells of one run are spoken of alike; and one look at each cell instead of four.
+_SPOKEN_OF = f"SELECT DISTINCT {', '.join(f'{mark}_run' for mark in MARKS)} FROM cells"
 
 
 class SqlStore(SqlWriter, Store):
@@ -111,8 +116,13 @@ class SqlStore(SqlWriter, Store):
             # A damaged file may say one thing by one way, and another by another.
             raise self._damaged_source(other, "cells speaks of a test that is not there")
         self._put_known(cells, ids, run_ids, new)
+        here = self._cells_by_name()
+        same = {
+            cell_id: here[ids[cell.key, cell.device], cell.label]
+            for cell_id, cell in other.cell_ids().items()
+        }
         for run in runs:
-            self._put_observations(run_ids[run.uid], run.started, ids, other.observations(run.uid))
+            self._put_numbers(run_ids[run.uid], same, other.numbers(run))
         started = {run.uid: run.started for run in runs}
         known = {record.cell for record in cells}
         failed = []
@@ -150,18 +160,18 @@ class SqlStore(SqlWriter, Store):
 
     def still_there(self, nodeids: Collection[str], at: float) -> None:
         """At that moment there are those tests whose key, or whose items, are among *nodeids*."""
+        older = "seen_at < ? AND met_at < ?"
         with self.engine.transaction():
-            older = self._rows(
-                "SELECT tests.id, key, nodeid FROM tests LEFT JOIN cells ON test = tests.id"
-                " WHERE seen_at < ? AND met_at < ? ORDER BY tests.id",
-                *(at, at),
+            # Most runs have seen all tests that are known.
+            if not self._rows(f"SELECT 1 FROM tests WHERE {older} LIMIT 1", at, at):
+                return
+            self._give_names((name, "") for name in nodeids)
+            self._rows(
+                f"UPDATE tests SET met_at = ? WHERE {older}"
+                " AND (key IN (SELECT key FROM given_names)"
+                " OR id IN (SELECT test FROM cells WHERE nodeid IN (SELECT key FROM given_names)))",
+                *(at, at, at),
             )
-            met = (test_id for test_id, *names in older if any(name in nodeids for name in names))
-            if found := list(dict.fromkeys(met)):
-                self._give_ids(found)
-                self._rows(
-                    "UPDATE tests SET met_at = ? WHERE id IN (SELECT test FROM given_keys)", at
-                )
 
     def foldable(self, keep: int) -> int:
         """How many whole runs there are besides the newest *keep*."""
@@ -178,24 +188,21 @@ class SqlStore(SqlWriter, Store):
             self._fold(keep)
 
     def _fold(self, keep: int) -> None:
-        # A run that some cell speaks of stays by name, so that its seed and commit can be told.
-        used = " UNION ".join(
-            f"SELECT {mark}_run FROM cells WHERE {mark}_run IS NOT NULL" for mark in MARKS
-        )
-        # So does the newest run of a lane, so that the lane goes on where it ended.
-        used += f" UNION SELECT id FROM ({NEWEST_OF_LANES}) AS lanes"
-        self._rows(
-            "DELETE FROM observations WHERE run IN"
-            f" (SELECT id FROM runs WHERE id NOT IN ({NEWEST_RUNS}))",
-            keep,
-        )
+        older = [row[0] for row in self._rows(_OLDER_RUNS, keep)]
+        self._rows(f"DELETE FROM observations WHERE run IN ({_OLDER_RUNS})", keep)
         self._rows(
             f"DELETE FROM failures WHERE run NOT IN ({NEWEST_RUNS}) AND NOT EXISTS"
             " (SELECT 1 FROM cells WHERE cells.id = cell AND failed_run = run)",
             keep,
         )
         self._forget_kinds()
-        self._rows(f"DELETE FROM runs WHERE id NOT IN ({NEWEST_RUNS}) AND id NOT IN ({used})", keep)
+        if older:
+            # A run that some cell speaks of stays by name, so that its seed and commit can be told;
+            # so does the newest run of a lane, so that the lane goes on where it ended.
+            used = {row[0] for row in self._rows(NEWEST_OF_LANES)}
+            used.update(chain.from_iterable(self._rows(_SPOKEN_OF)))
+            self._give_ids(run_id for run_id in older if run_id not in used)
+            self._rows("DELETE FROM runs WHERE id IN (SELECT test FROM given_keys)")
 
     def _forget_kinds(self) -> None:
         self._rows("DELETE FROM kinds WHERE id NOT IN (SELECT kind FROM failures)")

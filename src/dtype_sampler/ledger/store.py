@@ -17,6 +17,7 @@ from dtype_sampler.ledger.records import (
     CellRecord,
     FailureRecord,
     KnownFailure,
+    Numbers,
     Observed,
     RunRecord,
     TestRecord,
@@ -30,6 +31,10 @@ class LedgerError(DtypeSamplerError):
 
 class StoreBusyError(LedgerError):
     """Another process holds the store: the same call may work a moment later."""
+
+
+class RefusedError(LedgerError):
+    """The store is there, and whoever asks may not do this to it, now or later."""
 
 
 class NewerLedgerError(LedgerError):
@@ -84,6 +89,12 @@ class Store(Protocol):
 
     def observations(self, uid: str, key: str | None = None) -> list[Observed]:
         """What came of a run's cells, of one test or of all, if the run is not folded away."""
+
+    def cell_ids(self) -> Mapping[int, Cell]:
+        """The cells that have an outcome, by their ids."""
+
+    def numbers(self, run: RunRecord) -> Sequence[Numbers]:
+        """As `observations`, in the numbers that the ledger keeps: there may be millions."""
 
     def pages(self, uid: str, most: int) -> Iterator[Sequence[Observed]]:
         """What came of a run's cells, and in which way they failed, at most *most* at a time.

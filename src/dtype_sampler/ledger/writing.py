@@ -12,7 +12,14 @@ from dtype_sampler.ledger.engine import Engine
 from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import PASSED, VERDICTS
 from dtype_sampler.ledger.reading import SqlReader
-from dtype_sampler.ledger.records import DECISIVE, FAILURES, CellRecord, Observed, TestRecord
+from dtype_sampler.ledger.records import (
+    DECISIVE,
+    FAILURES,
+    CellRecord,
+    Numbers,
+    Observed,
+    TestRecord,
+)
 from dtype_sampler.ledger.rows import (
     MOST_LABELS,
     NUMBERS,
@@ -192,20 +199,20 @@ class SqlWriter(SqlReader):
         self._rows(self._add_cells)
         return judged
 
-    def _put_observations(
-        self, run_id: int, started: float, ids: Mapping[Name, int], seen: Iterable[Observed]
-    ) -> None:
-        """Add what came of known cells in one run."""
-        rows = {}
-        for one in seen:
-            key, label, device = one.cell
-            took = None if one.duration is None else round(1000 * one.duration)
-            at = round(1000 * (one.at - started))
-            test = ids[key, device]
-            rows[test, label] = (test, label, run_id, NUMBERS[one.outcome], at, took)
-        for some in _chunks(list(rows.values())):
+    def _put_numbers(self, run_id: int, cells: Mapping[int, int], rows: Iterable[Numbers]) -> None:
+        """Add what came of known cells in one run of another ledger.
+
+        cells: id there -> id here. rows: as `Store.numbers` gives them.
+        """
+        given = [(cells[row[0]], run_id, *row[1:]) for row in rows if row[0] in cells]
+        for some in _chunks(given):
             self.engine.give(upserts.SEEN, _numbered(some))
             self._rows(self._add_seen)
+
+    def _cells_by_name(self) -> dict[tuple[int, str], int]:
+        """The ids of cells, by test and label."""
+        rows = self._rows("SELECT test, label, id FROM cells")
+        return {(test, label): cell_id for test, label, cell_id in rows}
 
     def _put_failures(self, failed: Iterable[tuple[int, str, int, int, Failure]]) -> None:
         """Add in which ways cells failed. failed: test, label, run, milliseconds since the run's
