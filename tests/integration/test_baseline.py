@@ -925,7 +925,12 @@ def test_it_is_told_in_histories_and_reports(suite, capsys):
 def test_reports_tell_what_is_known_as_the_run_did(suite, capsys, monkeypatch):
     suite.shape("marker")
     suite.baseline(b="V", c="V", d="V")
-    told(suite.run("--dtype-baseline=base.sqlite", "--tb=no", b="V", c="T"), 1, 1, 1)
+    step = suite.path / "step.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(step))
+    options = "--dtype-baseline=base.sqlite", "-o", "dtype_sampler_step_summary=true"
+    told(suite.run(*options, "--tb=no", b="V", c="T"), 1, 1, 1)
+    assert "- this run against its baseline: 1 known failure, 1 new, 1 mended\n" in step.read_text()
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY")
     suite.project.pytester.chdir()
     (suite.path / "base.sqlite").chmod(0o400)
 
@@ -1036,3 +1041,9 @@ def test_the_list_of_known_failures(suite, capsys):
     code, shown = command("--baseline=nothing.sqlite")
     assert code == 1
     assert shown.err.startswith("dtype-sampler: nothing.sqlite: there is no such file: name ")
+    # What that message offers.
+    for word in ("ledger", "none"):
+        code, shown = command(f"--baseline={word}", "--fail-on-mended")
+        assert (code, shown.out.splitlines()[-1]) == (0, command()[1].out.splitlines()[-1])
+    code, shown = command("--baseline= ")
+    assert (code, shown.err.startswith("dtype-sampler: --baseline= : it is empty")) == (1, True)

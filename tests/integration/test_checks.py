@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -133,8 +134,8 @@ def test_everything_and_the_books(project, checks):
     result.stdout.fnmatch_lines(
         [f"XFAIL {NODE}::test_transport?cpu-float8_e4m3fn? - Tensors of the newer dtypes*"]
     )
-    ledger = sqlite3.connect(project.pytester.path / ".dtype-ledger.sqlite")
-    keys = {key for (key,) in ledger.execute("SELECT key FROM tests")}
+    with closing(sqlite3.connect(project.pytester.path / ".dtype-ledger.sqlite")) as ledger:
+        keys = {key for (key,) in ledger.execute("SELECT key FROM tests")}
     # The same on every machine, wherever the package is installed.
     assert keys == {DRAWN, *(f"{NODE}::test_{kind}[cpu]" for kind in KINDS)}
     again = checks("--dtype-seed=next")

@@ -547,7 +547,15 @@ def test_every_command_knows_a_server(fleet, database, proxy, monkeypatch, capsy
         # How long ago that was depends on when it is asked.
         reports.append(re.sub(r"\d+ seconds? ago", "a while ago", capsys.readouterr().out))
     assert reports[0] == reports[1] == reports[2]
+    # A file against the server, as a pull request's report is.
+    against = ["report", "--ledger", copy, "--baseline", proxy.url, "--project", name]
+    assert main(against) == 0
+    assert ": 1 known failure, 0 new, 0 mended\n" in (shown := capsys.readouterr().out)
+    assert PASSWORD not in shown
     proxy.stop()
+    assert main(against) == 1
+    assert "can't be reached" in (said := capsys.readouterr().err)
+    assert PASSWORD not in said
     assert main(["report", "--ledger", proxy.url]) == 1
     said = capsys.readouterr().err
     assert "can't be reached" in said

@@ -135,6 +135,8 @@ def test_a_wrong_argument_points_at_the_test(project):
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
+            # Among the arguments of the test, without an address of ours.
+            "random_dtypes = <function random_dtypes of dtype_sampler>",
             ">       random_dtypes(k=0)",
             "E *DtypeSamplerError: k=0: k is how many dtypes*",
             "test_it.py:2: *",

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtype_sampler.commands.exits import FINE, GATE_MISSED
-from dtype_sampler.commands.opening import spare
+from dtype_sampler.commands.opening import place_of_baseline, spare
 from dtype_sampler.commands.output import write
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.paths import with_slashes
+from dtype_sampler.session.settings import NO_BASELINE
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.places import Place
@@ -37,7 +38,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         "--baseline",
         metavar="PATH|URL",
         help="list what is known to fail by this ledger, as pytest's --dtype-baseline has it, and"
-        " what of it passes by now",
+        " what of it passes by now; `ledger` is the one of --ledger",
     )
     sub.add_argument(
         "--fail-on-mended",
@@ -63,12 +64,15 @@ def run(
 
     if options.fail_on_mended and options.baseline is None:
         raise DtypeSamplerError("--fail-on-mended needs a list: give --baseline PATH|URL")
-    baseline = None if options.baseline is None else place_of(options.baseline)
+    # What a ledger knows by now is its own list, of which nothing is mended.
+    baseline = None
+    if options.baseline not in (None, NO_BASELINE):
+        baseline = place_of_baseline(options.baseline, "--baseline", place_of)
     with closing(open_ledger()) as store:
         theirs = baseline.path if isinstance(baseline, FilePlace) else None
         spare(options.output, getattr(store, "path", None), theirs)
         known = store.known_failures()
-        verdicts = {} if options.baseline is None else {o.cell: o.verdict for o in store.cells()}
+        verdicts = {} if baseline is None else {one.cell: one.verdict for one in store.cells()}
     if baseline is not None:
         known = read_baseline(baseline)
     known = [

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtype_sampler.commands.configuration import configuration
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.places import FilePlace, Place, place_of
+from dtype_sampler.ledger.secrets import redacted_word
 from dtype_sampler.paths import DEFAULT_LEDGER
 from dtype_sampler.reports.words import visible
-from dtype_sampler.session.settings import parse_project
+from dtype_sampler.session.settings import OWN_BASELINE, parse_baseline, parse_project
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.store import Store
@@ -67,6 +69,16 @@ def _parsed_project(name: str, how: str) -> str:
         return parse_project(name)
     except DtypeSamplerError as error:
         raise DtypeSamplerError(f"{how}{name}: {error}") from None
+
+
+def place_of_baseline(text: str, how: str, place_of: Callable[[str], Place]) -> Place | None:
+    """Where a baseline is that a text names, as pytest takes it; None for the ledger that a command
+    is about. Raises DtypeSamplerError. how: what named it. place_of: where a ledger is.
+    """
+    try:
+        return None if parse_baseline(text) == OWN_BASELINE else place_of(text)
+    except DtypeSamplerError as error:
+        raise DtypeSamplerError(f"{how}={redacted_word(text)}: {error}") from None
 
 
 def spare(output: Path | None, *ledgers: Path | None) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.commands.exits import FINE, GATE_MISSED
-from dtype_sampler.commands.opening import spare
+from dtype_sampler.commands.opening import place_of_baseline, spare
 from dtype_sampler.commands.output import can_write, write, write_lines
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.garbage import uncollected
@@ -21,7 +21,7 @@ from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT
 from dtype_sampler.ledger.records import FAILURES
 from dtype_sampler.ledger.secrets import redacted_word
 from dtype_sampler.reports.words import visible
-from dtype_sampler.session.settings import NO_BASELINE, OWN_BASELINE, parse_baseline
+from dtype_sampler.session.settings import NO_BASELINE
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.coverage import Coverage
@@ -188,14 +188,10 @@ class _Baseline:
             how, text = "DTYPE_SAMPLER_BASELINE", os.environ.get("DTYPE_SAMPLER_BASELINE") or None
         if text is None or text == NO_BASELINE:
             return None
-        name = redacted_word(text)
-        try:
-            place = None if parse_baseline(text) == OWN_BASELINE else place_of(text)
-        except DtypeSamplerError as error:
-            raise DtypeSamplerError(f"{how}={name}: {error}") from None
+        place = place_of_baseline(text, how, place_of)
         if place is not None and place.is_same(place_of(options.ledger)):
             place = None
-        return cls(name, how, place)
+        return cls(redacted_word(text), how, place)
 
     @property
     def path(self) -> Path | None:

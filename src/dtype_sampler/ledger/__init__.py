@@ -2,8 +2,9 @@
 
 `records` says what is kept and how two records of one thing become one; `store` is the protocol of
 a store. `sql` keeps one in tables, in the SQL that SQLite and PostgreSQL share: `reading` reads
-them, by the statements of `questions` too; `writing` adds to them in sets, by those of `upserts`;
-`rows` says what their rows may hold. `engine` is the protocol of what a database brings.
+them, by the statements of `questions` too, and has records made of the `answers`; `writing` adds to
+them in sets, by the statements of `upserts`; `rows` says what their rows may hold. `engine` is the
+protocol of what a database brings.
 `sqlite` is that of a file: `opening` opens it, `schema` has its tables, what somebody else's file
 may do is bounded by `guard`, and what it holds that none can is found by `damage`.
 `postgres` is that of one project on a server, by a `postgres_engine`: `connecting` connects,

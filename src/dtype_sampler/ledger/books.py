@@ -18,7 +18,7 @@ from dtype_sampler.ledger.journal import Journal
 from dtype_sampler.ledger.outcomes import VERDICTS, Cell
 from dtype_sampler.ledger.places import Place
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
-from dtype_sampler.ledger.store import Store, StoreBusyError
+from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
 
 # Clocks that are off by more than this are wrong, not just another machine's; a day, in seconds.
 _SKEW = 86400.0
@@ -58,6 +58,8 @@ class Books(ConsultedLedger):
         self._ahead = 0.0
         # Of each cell that was written: whether it had a verdict before this run.
         self._before: dict[Cell, bool] = {}
+        # As `SqliteStore.changes` has it, once the ledger was found sound.
+        self._changes = 0
         self._journal: Journal | None = None
         self._written = 0.0
         self._waiting: tuple[list[TestRecord], list[Observed]] = ([], [])
@@ -78,11 +80,13 @@ class Books(ConsultedLedger):
             self._go_aside()
             return
         try:
+            found = self._fingerprint()
             store = self._store = self._open(create=True, wait=LAST_WAIT)
-            store.check()
+            self._check(store, found)
             self._follow(store.newest())
             # By the same clock: the newest run is the one whose seed the next run counts on from.
             self.run = store.open_run(replace(run, started=run.started + self._ahead))
+            self._changes = store.changes()
             store.set_wait(_WAIT)
             with suppress(OSError):
                 self._journal = Journal(self.path, self.run)
@@ -203,8 +207,13 @@ class Books(ConsultedLedger):
                 except Exception as again:  # noqa: BLE001  # whatever it is, the session goes on
                     self._trouble(again)
         if self._store is not None:
+            # What this run has written is sound. If others have written too, who knows.
+            alone = False
+            with suppress(LedgerError):
+                alone = self._usable and self._store.changes() == self._changes
             self._store.close()
             self._store = None
+            self.sound = self._fingerprint() if alone else ""
 
     @apart(lambda: None)
     def close(self) -> None:

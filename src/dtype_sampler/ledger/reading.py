@@ -8,13 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeVar
 
-from dtype_sampler.ledger.costs import Costs, Name, estimate
+from dtype_sampler.ledger.answers import (
+    activity_of,
+    briefs_of,
+    cells_of,
+    check_numbers,
+    checked_moments,
+    cost_of,
+    lane_of,
+    name_of,
+    named,
+    names_of,
+    page_row_of,
+    rest_of,
+    seed_of,
+    worrying_of,
+)
+from dtype_sampler.ledger.costs import Costs, Name
 from dtype_sampler.ledger.engine import Engine
 from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.outcomes import (
@@ -24,14 +39,13 @@ from dtype_sampler.ledger.outcomes import (
     VERDICTS,
     Cell,
 )
-from dtype_sampler.ledger.questions import FAILING, HIDDEN, NAMED, WORRYING
+from dtype_sampler.ledger.questions import BRIEFS, FAILING, HIDDEN, NAMED, PAGE, WORRYING
 from dtype_sampler.ledger.records import (
     FAILURES,
     Brief,
     CellRecord,
     FailureRecord,
     KnownFailure,
-    Mark,
     Numbers,
     Observed,
     RunRecord,
@@ -44,13 +58,8 @@ from dtype_sampler.ledger.rows import (
     NUMBERS,
     RUN_COLUMNS,
     TEST_COLUMNS,
-    brief_of,
-    check_numbers,
-    checked_moments,
     failed_of,
     failure_of,
-    lasted_of,
-    marks_of,
     moment,
     number,
     observed_of,
@@ -60,7 +69,6 @@ from dtype_sampler.ledger.rows import (
     text,
 )
 from dtype_sampler.ledger.store import LedgerError
-from dtype_sampler.sampling.lanes import Lane
 from dtype_sampler.sampling.plan import History
 from dtype_sampler.sampling.rule import MAX_SEED
 
@@ -75,22 +83,8 @@ NEWEST_OF_LANES = (
     " WHERE in_series = 1 AND lane IS NOT NULL) AS ranked"
     " WHERE place = 1 ORDER BY started DESC, uid DESC LIMIT 1000"
 )
-# As `brief_of` takes them.
-_BRIEFS = (
-    "SELECT test, label, last_at, last_run, last, verdict_at, verdict_run, verdict,"
-    " CASE WHEN nodeid = '' THEN 0 ELSE 1 END FROM cells ORDER BY test, label"
-)
 # What a cell has that was never measured.
 _NO_COSTS = "'[]'"
-# Of a run, in the order of its cells, from behind one on.
-_PAGE = (
-    "SELECT observations.cell, key, label, tests.device, nodeid, outcome, started, observations.at,"
-    " duration, kinds.kind, message FROM observations JOIN runs ON runs.id = observations.run"
-    " JOIN cells ON cells.id = observations.cell JOIN tests ON tests.id = test"
-    " LEFT JOIN failures ON failures.cell = observations.cell AND failures.run = observations.run"
-    " LEFT JOIN kinds ON kinds.id = failures.kind"
-    " WHERE uid = ? AND observations.cell > ? ORDER BY observations.cell LIMIT ?"
-)
 
 
 class SqlReader:
@@ -127,14 +121,14 @@ class SqlReader:
             "SELECT seed FROM runs ORDER BY in_series DESC, started DESC, uid DESC LIMIT 1"
         )
         seed = self._checked(number, last[0][0], "runs.seed", MAX_SEED) if last else None
-        lanes = dict(self._all(_lane_of, self._rows(self.newest_of_lanes)))
+        lanes = dict(self._all(lane_of, self._rows(self.newest_of_lanes)))
         failing: dict[str, dict[str, list[str]]] = {}
         hidden: dict[str, dict[str, list[str]]] = {}
         alone: dict[str, dict[str, list[str]]] = {}
         suspect: dict[str, dict[str, list[str]]] = {}
         ages: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
         rows = self._rows(WORRYING)
-        for device, key, label, verdict, tried, lone in self._all(_worrying_of, rows):
+        for device, key, label, verdict, tried, lone in self._all(worrying_of, rows):
             if verdict in FAILURES:
                 failing.setdefault(device, {}).setdefault(key, []).append(label)
             if lone and verdict != SUSPECT:
@@ -142,7 +136,7 @@ class SqlReader:
             if verdict == SUSPECT and not tried:
                 suspect.setdefault(device, {}).setdefault(key, []).append(label)
             # Else it has been tried in vain, and takes its chance among the others again.
-        for device, key, label in self._all(_names_of, self._rows(HIDDEN, NOT_REACHED)):
+        for device, key, label in self._all(names_of, self._rows(HIDDEN, NOT_REACHED)):
             hidden.setdefault(device, {}).setdefault(key, []).append(label)
         if verdicts:
             with uncollected():
@@ -152,7 +146,7 @@ class SqlReader:
     def _verdicts(self) -> dict[str, dict[str, dict[str, float]]]:
         """When the last verdict of each cell was, as `History` has it."""
         names = self._rows("SELECT id, key, device FROM tests")
-        of_tests = {test_id: self._checked(_name_of, *name) for test_id, *name in names}
+        of_tests = {test_id: self._checked(name_of, *name) for test_id, *name in names}
         rows = self._rows("SELECT test, label, verdict_at FROM cells WHERE verdict <> ?", SUSPECT)
         ages: dict[int, dict[str, float]] = {test_id: {} for test_id in of_tests}
         for test_id, label, at in self._checked(checked_moments, rows):
@@ -210,7 +204,7 @@ class SqlReader:
             names = self._rows(
                 f"SELECT id, key, device FROM tests{where} ORDER BY key, device", *values
             )
-            of_tests = {test_id: self._checked(_name_of, *name) for test_id, *name in names}
+            of_tests = {test_id: self._checked(name_of, *name) for test_id, *name in names}
             uids = self._uids(key)
             if key is not None:
                 where = " WHERE test IN (SELECT id FROM tests WHERE key = ?)"
@@ -220,7 +214,7 @@ class SqlReader:
             )
             with closing(self.engine.each(sql, *values)) as rows:
                 found = {
-                    test_id: self._checked(_cells_of, of_test, of_tests[test_id], uids)
+                    test_id: self._checked(cells_of, of_test, of_tests[test_id], uids)
                     for test_id, of_test in groupby(rows, itemgetter(0))
                     # Of a test that is not there nobody asks.
                     if test_id in of_tests
@@ -238,11 +232,11 @@ class SqlReader:
                 for row in self._rows(f"SELECT id, {', '.join(TEST_COLUMNS)} FROM tests")
             }
             uids = self._uids()
-            with closing(self.engine.each(_BRIEFS)) as rows:
+            with closing(self.engine.each(BRIEFS)) as rows:
                 for test_id, of_test in groupby(rows, itemgetter(0)):
                     # Of a test that is not there nobody asks.
                     if (test := tests.pop(test_id, None)) is not None:
-                        yield test, self._checked(_briefs_of, of_test, uids)
+                        yield test, self._checked(briefs_of, of_test, uids)
             for test in tests.values():
                 yield test, {}
 
@@ -269,9 +263,9 @@ class SqlReader:
     def cell_ids(self) -> dict[int, Cell]:
         """The cells that have an outcome, by their ids."""
         names = self._rows("SELECT id, key, device FROM tests")
-        of_tests = {test_id: self._checked(_name_of, *name) for test_id, *name in names}
+        of_tests = {test_id: self._checked(name_of, *name) for test_id, *name in names}
         rows = self._rows("SELECT id, test, label FROM cells")
-        return dict(self._all(partial(_named, of_tests), rows))
+        return dict(self._all(partial(named, of_tests), rows))
 
     def numbers(self, run: RunRecord) -> list[Numbers]:
         """As `observations`, in the numbers that the ledger keeps: there may be millions."""
@@ -292,7 +286,7 @@ class SqlReader:
         """
         last, more = -1, True
         while more:
-            rows = self._rows(_PAGE, uid, last, most + 1)
+            rows = self._rows(PAGE, uid, last, most + 1)
             if not rows and last >= 0:
                 gone = f"run {shown(uid)} was folded away while it was read: try again"
                 raise LedgerError(f"{self.engine.name}: {gone}")
@@ -300,7 +294,7 @@ class SqlReader:
             rows = rows[:most]
             if rows:
                 last = rows[-1][0]
-                yield self._all(_observed_of, rows)
+                yield self._all(page_row_of, rows)
 
     def failures(self, key: str | None = None, *, last: bool = False) -> list[FailureRecord]:
         """How cells failed, of one test or of all: in the whole runs, and in each one's last.
@@ -341,7 +335,7 @@ class SqlReader:
                 raise ValueError("cells speaks of a run that is not there")
             passed = 0.0 if passed_at is None else moment(passed_at, "cells.passed_at")
             return KnownFailure(
-                Cell(*_names_of((device, key, label))[1:], text(device, "tests.device")),
+                Cell(*names_of((device, key, label))[1:], text(device, "tests.device")),
                 text(nodeid, "cells.nodeid"),
                 None if kind is None else failure_of(kind, message),
                 runs[run_id],
@@ -361,7 +355,7 @@ class SqlReader:
             " JOIN cells ON cells.id = cell JOIN tests ON tests.id = test"
             " ORDER BY key, label, tests.device"
         )
-        return dict(self._all(_activity_of, rows))
+        return dict(self._all(activity_of, rows))
 
     def costs(self) -> Costs:
         """What is to be expected of each cell, and of each test besides its cells."""
@@ -370,12 +364,12 @@ class SqlReader:
             rows = self._rows("SELECT test, label, costs FROM cells WHERE costs <> '[]'")
         names: dict[object, Name] = {}
         rests: dict[Name, float] = {}
-        for test_id, name, seconds in self._all(_rest_of, tests):
+        for test_id, name, seconds in self._all(rest_of, tests):
             names[test_id] = name
             if seconds is not None:
                 rests[name] = seconds
         cells: dict[Name, dict[str, float]] = {}
-        for test_id, label, seconds in self._all(_cost_of, rows):
+        for test_id, label, seconds in self._all(cost_of, rows):
             if test_id in names and seconds is not None:
                 cells.setdefault(names[test_id], {})[label] = seconds
         return Costs(cells, rests)
@@ -392,97 +386,4 @@ class SqlReader:
             " ORDER BY started DESC, uid DESC LIMIT ?",
             *(key, device, newest),
         )
-        return self._all(_seed_of, reversed(rows))
-
-
-def _named(of_tests: Mapping[int, Name], row: Sequence[Any]) -> tuple[int, Cell]:
-    cell_id, test_id, label = row
-    if test_id not in of_tests:
-        raise ValueError("cells speaks of a test that is not there")
-    key, device = of_tests[test_id]
-    return cell_id, Cell(key, text(label, "cells.label"), device)
-
-
-def _name_of(key: object, device: object) -> Name:
-    return text(key, "tests.key"), text(device, "tests.device")
-
-
-def _cells_of(
-    rows: Iterable[Sequence[Any]], name: Name, uids: Mapping[int, str]
-) -> list[CellRecord]:
-    """The cells of one test. rows: its id; then label, node id, costs, and marks of each."""
-    key, device = name
-    found = []
-    # What a test runs together has one moment: few of its cells have marks of their own.
-    known: dict[Sequence[Any], tuple[Mark, Mark | None, Mark | None, Mark | None]] = {}
-    for row in rows:
-        _, label, nodeid, costs = row[:4]
-        told = row[4:]
-        marks = known.get(told)
-        if marks is None:
-            marks = known[told] = marks_of(told, uids)
-        cell = Cell(key, text(label, "cells.label"), device)
-        # One text for both, where it is a loop's.
-        nodeid = key if nodeid == key else text(nodeid, "cells.nodeid")
-        found.append(CellRecord(cell, nodeid, *marks, lasted_of(costs, "cells.costs")))
-    return found
-
-
-def _briefs_of(rows: Iterable[Sequence[Any]], uids: Mapping[int, str]) -> dict[str, Brief]:
-    """What is known of one test's cells, by label. rows: its id, a label, what `brief_of` takes."""
-    found = {}
-    known: dict[Sequence[Any], Brief] = {}
-    for row in rows:
-        told = row[2:]
-        brief = known.get(told)
-        if brief is None:
-            brief = known[told] = brief_of(told, uids)
-        found[row[1]] = brief
-    return found
-
-
-def _observed_of(row: Sequence[Any]) -> Observed:
-    """row: the cell's id, what `observed_of` takes, kind and message of its failure, if any."""
-    _, *said, kind, message = row
-    one = observed_of(said, NUMBERED)
-    return one if kind is None else replace(one, failure=failure_of(kind, message))
-
-
-def _names_of(row: Sequence[Any]) -> tuple[str, str, str]:
-    device, key, label = row
-    return text(device, "tests.device"), text(key, "tests.key"), text(label, "cells.label")
-
-
-def _seed_of(row: Sequence[Any]) -> tuple[int, bool]:
-    seed, in_series = row
-    return number(seed, "runs.seed", MAX_SEED), bool(in_series)
-
-
-def _lane_of(row: Sequence[Any]) -> tuple[Lane, int]:
-    _, lane, part, seed = row
-    told = Lane(text(lane, "runs.lane"), text(part, "runs.part"))
-    return told, number(seed, "runs.seed", MAX_SEED)
-
-
-def _worrying_of(row: Sequence[Any]) -> tuple[str, str, str, str, bool, bool]:
-    device, key, label, verdict, tried, lone = row
-    # The verdict is one of those that were asked for, and the others are SQLite's own.
-    names = text(device, "tests.device"), text(key, "tests.key"), text(label, "cells.label")
-    return *names, str(verdict), bool(tried), bool(lone)
-
-
-def _activity_of(row: Sequence[Any]) -> tuple[Cell, tuple[int, float]]:
-    key, label, device, often, at = row
-    cell = Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device"))
-    return cell, (often, moment(at, "runs.started"))
-
-
-def _rest_of(row: Sequence[Any]) -> tuple[object, Name, float | None]:
-    test_id, key, device, rests = row
-    name = text(key, "tests.key"), text(device, "tests.device")
-    return test_id, name, estimate(lasted_of(rests, "tests.rests"))
-
-
-def _cost_of(row: Sequence[Any]) -> tuple[object, str, float | None]:
-    test_id, label, costs = row
-    return test_id, text(label, "cells.label"), estimate(lasted_of(costs, "cells.costs"))
+        return self._all(seed_of, reversed(rows))

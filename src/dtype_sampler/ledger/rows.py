@@ -31,9 +31,7 @@ from dtype_sampler.ledger.outcomes import (
 from dtype_sampler.ledger.records import (
     DECISIVE,
     FAILURES,
-    Brief,
     FailureRecord,
-    Mark,
     Observed,
     RunRecord,
     TestRecord,
@@ -251,7 +249,8 @@ def test_of(
 ) -> TestRecord:
     """declared, always, times, rests: a list, or the JSON of one."""
     told = labels(declared, "tests.declared")
-    found = _json(times, "tests.times")
+    # As nearly always: all that a test declares was seen at once.
+    found = [] if times == "[]" else _json(times, "tests.times")
     if not isinstance(found, list | tuple) or len(found) not in (0, len(told)):
         raise ValueError("tests.times are no times of its labels")
     pairs = []
@@ -292,75 +291,6 @@ def _json_of_labels(some: tuple[str, ...]) -> str:
 test_of.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it where it is imported
 
 
-def marks_of(
-    told: Sequence[Any], uids: Mapping[int, str]
-) -> tuple[Mark, Mark | None, Mark | None, Mark | None]:
-    """A cell's marks, in the order of `MARKS`. told: when, in which run and what, of each."""
-    first = told[:3]
-    last = _first_mark(first, uids)
-    verdict, passed, failed = [
-        _next_mark(told[place : place + 3], meant, uids, first, last)
-        for place, meant in zip((3, 6, 9), MARKS_MEAN[1:], strict=True)
-    ]
-    return last, verdict, passed, failed
-
-
-def checked_moments(rows: list[tuple[Any, Any, Any]]) -> list[tuple[Any, str, float]]:
-    """rows: an id, a label, and a moment that has to do with that cell."""
-    if rows:
-        _, names, moments = zip(*rows, strict=True)
-        # By columns, as `text` and `moment` do it one by one: a suite has 200,000 cells.
-        if (
-            set(map(type, names)) == {str}
-            and "".join(set(names)).isascii()
-            and set(map(type, moments)) == {float}
-            and min(moments) >= 0.0
-            and max(moments) <= LATEST
-        ):
-            return rows
-    return [(one, text(label, "cells.label"), moment(at, "cells")) for one, label, at in rows]
-
-
-def brief_of(told: Sequence[Any], uids: Mapping[int, str]) -> Brief:
-    """told: when, in which run and what, of the last outcome and of the last verdict; then whether
-    the cell has a node id.
-    """
-    first = told[:3]
-    last = _first_mark(first, uids)
-    return Brief(last, _next_mark(told[3:6], DECISIVE, uids, first, last), bool(told[6]))
-
-
-def _first_mark(told: Sequence[Any], uids: Mapping[int, str]) -> Mark:
-    last = _mark(told, OUTCOMES, uids)
-    if last is None:
-        raise ValueError("cells.last_at is no time")
-    return last
-
-
-def _next_mark(
-    told: Sequence[Any],
-    meant: frozenset[str],
-    uids: Mapping[int, str],
-    first: Sequence[Any],
-    last: Mark,
-) -> Mark | None:
-    if told[0] is None:
-        return None
-    # The rule: what was last was a verdict too, and a pass.
-    return last if told == first and last.outcome in meant else _mark(told, meant, uids)
-
-
-def _mark(told: Sequence[Any], meant: frozenset[str], uids: Mapping[int, str]) -> Mark | None:
-    at, run, outcome = told
-    if at is None:
-        return None
-    if type(outcome) is not str or outcome not in meant:
-        raise ValueError("cells has an outcome that none can have")
-    if type(run) is not int or run not in uids:
-        raise ValueError("cells speaks of a run that is not there")
-    return Mark(moment(at, "cells"), uids[run], outcome)
-
-
 def observed_of(row: Sequence[Any], outcomes: Sequence[str]) -> Observed:
     """row: key, label, device, node id, number among *outcomes*, start of the run, and in
     milliseconds when since then, and how long.
@@ -377,33 +307,6 @@ def observed_of(row: Sequence[Any], outcomes: Sequence[str]) -> Observed:
         moment(moment(started, "runs.started") + at / 1000, "observations.at"),
         duration,
     )
-
-
-def check_numbers(
-    started: float,
-    cells: Sequence[Any],
-    outcomes: Sequence[Any],
-    ats: Sequence[Any],
-    durations: Sequence[Any],
-) -> None:
-    """Raise ValueError if these columns of observations hold what `observed_of` would refuse.
-
-    started: of the run.
-    """
-    # By columns, as there may be millions of rows.
-    known = [one for one in durations if one is not None]
-    for what, column, least, most in (
-        ("observations.cell", cells, -(1 << 63), 1 << 63),
-        ("observations.outcome", outcomes, 0, len(NUMBERED) - 1),
-        ("observations.at", ats, -MOST, MOST),
-        ("observations.duration", known, 0, MOST),
-    ):
-        if column and not (
-            set(map(type, column)) == {int} and least <= min(column) and max(column) <= most
-        ):
-            raise ValueError(f"{what} is no number that can be there")
-    for at in (min(ats), max(ats)):
-        moment(started + at / 1000, "observations.at")
 
 
 def failure_of(kind: object, message: object) -> Failure:

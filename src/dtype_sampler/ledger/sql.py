@@ -6,12 +6,11 @@ is known can be read, merged as `records` merges, and written.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from itertools import chain
 
-from dtype_sampler.ledger.costs import Name
 from dtype_sampler.ledger.engine import Engine
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.reading import NEWEST_OF_LANES, NEWEST_RUNS
@@ -83,9 +82,10 @@ class SqlStore(SqlWriter, Store):
                 self._put_run(self._opened[uid])
             ((run_id, started),) = self._rows(known, uid)
             started = self._checked(moment, started, "runs.started")
-            new = self._put_tests(tests)
-            ids = self._ids((one.cell.key, one.cell.device) for one in seen)
-            judged = self._put_seen(run_id, started, ids, seen, _values(ids, new))
+            ids, new = self._put_tests(tests)
+            names = ((one.cell.key, one.cell.device) for one in seen)
+            ids |= self._ids(name for name in names if name not in ids)
+            judged = self._put_seen(run_id, started, ids, seen, new)
         if not judged:
             return set()
         cells = (one.cell for one in seen)
@@ -110,13 +110,12 @@ class SqlStore(SqlWriter, Store):
             self._put_run(run)
         run_ids = self._run_ids()
         tests = other.tests()
-        new = self._put_tests(tests)
-        ids = self._ids((test.key, test.device) for test in tests)
+        ids, new = self._put_tests(tests)
         cells = other.cells()
         if any((record.cell.key, record.cell.device) not in ids for record in cells):
             # A damaged file may say one thing by one way, and another by another.
             raise self._damaged_source(other, "cells speaks of a test that is not there")
-        self._put_known(cells, ids, run_ids, _values(ids, new))
+        self._put_known(cells, ids, run_ids, new)
         here = self._cells_by_name()
         same = {
             cell_id: here[ids[cell.key, cell.device], cell.label]
@@ -220,7 +219,3 @@ class SqlStore(SqlWriter, Store):
             f" ON CONFLICT {self.engine.dialect.key('runs', 'uid')} DO UPDATE SET {updates}",
             *values,
         )
-
-
-def _values(ids: Mapping[Name, int], names: Iterable[Name]) -> set[int]:
-    return {ids[name] for name in names if name in ids}

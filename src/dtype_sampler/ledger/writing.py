@@ -70,8 +70,10 @@ class SqlWriter(SqlReader):
         self._add_seen = upserts.put_observations(dialect, upserts.SEEN)
         self._add_failures = upserts.put_kinds(dialect), upserts.put_failures(dialect)
 
-    def _put_tests(self, tests: Iterable[TestRecord]) -> set[Name]:
-        """Add to what is known of tests; returns those of which nothing was."""
+    def _put_tests(self, tests: Iterable[TestRecord]) -> tuple[dict[Name, int], set[int]]:
+        """Add to what is known of tests; returns the id of each, and the ids of those of which
+        nothing was known.
+        """
         of_name: dict[Name, TestRecord] = {}
         for test in tests:
             if len(test.declared) > MOST_LABELS:
@@ -83,6 +85,7 @@ class SqlWriter(SqlReader):
             before = of_name.get(name)
             of_name[name] = test if before is None else test.merged(before)
         new = set(of_name)
+        ids: dict[Name, int] = {}
         for names in _chunks(list(of_name)):
             self._give_names(names)
             for place, *fields in self._rows(upserts.KNOWN_TESTS):
@@ -92,7 +95,8 @@ class SqlWriter(SqlReader):
             rows = _numbered([values_of_test(of_name[name]) for name in names])
             self.engine.give(upserts.TESTS, rows)
             self._rows(self._add_tests)
-        return new
+            ids.update(self._ids_of(names))
+        return ids, {ids[name] for name in new}
 
     def _ids(self, names: Iterable[Name]) -> dict[Name, int]:
         """The ids of tests. Raises LedgerError if there is no such test."""
@@ -100,13 +104,17 @@ class SqlWriter(SqlReader):
         wanted = list(dict.fromkeys(names))
         for some in _chunks(wanted):
             self._give_names(some)
-            found.update((some[place], test_id) for place, test_id in self._rows(upserts.TEST_IDS))
+            found.update(self._ids_of(some))
         for key, device in wanted:
             if (key, device) not in found:
                 raise LedgerError(
                     f"{self.engine.name}: knows no test {shown(key)} on {shown(device)}"
                 )
         return found
+
+    def _ids_of(self, given: Sequence[Name]) -> Iterator[tuple[Name, int]]:
+        """The ids of tests whose names are given, of those that there are."""
+        return ((given[place], test_id) for place, test_id in self._rows(upserts.TEST_IDS))
 
     def _give_names(self, names: Iterable[Name]) -> None:
         self.engine.give(upserts.NAMES, _numbered(names))
@@ -131,16 +139,16 @@ class SqlWriter(SqlReader):
         failed: list[tuple[int, str, int, int, Failure]] = []
         for one in seen:
             key, label, device = one.cell
-            test, outcome = ids[key, device], one.outcome
+            test, outcome, duration = ids[key, device], one.outcome, one.duration
             number, decisive, passed, failing = _MEANS[outcome]
             mark = (one.at, run_id, outcome)
             at = round(1000 * (one.at - started))
-            costs = lasted(started, one.duration)
+            costs = lasted(started, duration)
             values = [
                 *(one.nodeid, json_of(costs), *mark, *(mark if decisive else _NONE)),
                 *(mark if passed else _NONE),
                 *(mark if failing else _NONE),
-                *(run_id, number, at, None if one.duration is None else round(1000 * one.duration)),
+                *(run_id, number, at, None if duration is None else round(1000 * duration)),
             ]
             rows.append(CellRow(test, label, costs, values))
             if one.failure is not None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.books import Books
     from dtype_sampler.ledger.coverage import Coverage
     from dtype_sampler.ledger.records import RunRecord
+    from dtype_sampler.session.known import Compared
 
 # So many tests with cells that never ran are looked at for the steps that their seeds go in.
 _LOOKED_AT = 200
@@ -48,8 +49,9 @@ class Afterwards:
         self.coverage: Coverage | None = None
         self.ahead: list[terminal.Line] = []
 
-    def look(self, devices: Collection[str]) -> None:
+    def look(self, devices: Collection[str], compared: Compared | None = None) -> None:
         """Ask the ledger. devices: the types of device that this run had; of none, it asks of all.
+        compared: what the run comes to against its baseline.
 
         Writes the summary of GitHub's step, where that is wanted.
         """
@@ -58,7 +60,7 @@ class Afterwards:
         if self.coverage is None:
             return
         if summary:
-            self._write_step_summary(Path(summary), self.coverage, runs)
+            self._write_step_summary(Path(summary), self.coverage, runs, compared)
         if self._books.run is not None:
             self.ahead = self._look_ahead(self.coverage, self._books.run, runs)
 
@@ -108,17 +110,25 @@ class Afterwards:
         return terminal.looking_ahead(ahead, stuck, first, in_series=run.in_series)
 
     def _write_step_summary(
-        self, path: Path, coverage: Coverage, runs: Sequence[RunRecord]
+        self,
+        path: Path,
+        coverage: Coverage,
+        runs: Sequence[RunRecord],
+        compared: Compared | None,
     ) -> None:
         from dtype_sampler.reports.ledger import data, text
 
         now = self._books.now()
         costs = self._books.costs()
         summary = data.summary(coverage, runs, costs)
+        # Of this run alone: the rest of the ledger it did not compare.
+        notes = [] if compared is None else [f"this run against its baseline: {compared.line}"]
         try:
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 room = text.STEP_SUMMARY_LIMIT - file.tell()
-                shown = text.markdown(coverage, summary, now=now, limit=room, costs=costs)
+                shown = text.markdown(
+                    coverage, summary, now=now, limit=room, costs=costs, notes=notes
+                )
                 file.write(shown)
         except OSError as error:
             self._books.problems.append(f"{path}: can't be written: {error.strerror}")

@@ -93,6 +93,10 @@ class _Callable:
         __tracebackhide__ = True
         return self._function(*args, **kwargs)
 
+    def __repr__(self) -> str:
+        # Tracebacks show the arguments of a test, and this is one where it is the fixture.
+        return f"<function {self._function.__qualname__} of dtype_sampler>"
+
     def __iter__(self) -> NoReturn:
         __tracebackhide__ = True
         raise DtypeSamplerError(

@@ -13,7 +13,7 @@ from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.outcomes import blamed
 from dtype_sampler.ledger.secrets import redacted_word
 from dtype_sampler.ledger.tally import Finished, Tally
-from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
+from dtype_sampler.sampling.plan import CACHE_SEED, CACHE_SOUND, WIRE, RunPlan
 from dtype_sampler.sampling.steering import Steered
 from dtype_sampler.session import terminal
 from dtype_sampler.session.afterwards import Afterwards
@@ -192,9 +192,12 @@ class Controller:
 
     def _remember_seed(self) -> None:
         """For `--dtype-seed=last`; not before a sample was used, as this makes a file."""
+        self._remember(CACHE_SEED, self.plan.seed)
+
+    def _remember(self, name: str, what: object) -> None:
         cache = getattr(self.config, "cache", None)
         if cache is not None and not self._idle:
-            cache.set(CACHE_SEED, self.plan.seed)
+            cache.set(name, what)
 
     @pytest.hookimpl(optionalhook=True)
     @guarded
@@ -247,6 +250,8 @@ class Controller:
                     took=self._meter.took, others=self._meter.others, predicted=self._predicted
                 )
                 self.books.end(self._recorder.met)
+                if self.books.run is not None and not self.books.is_far:
+                    self._remember(CACHE_SOUND, self.books.sound)
             with told(self.config, "telling the history of failures"):
                 self._failures.tell_histories()
             self._gate(session)
@@ -283,7 +288,7 @@ class Controller:
             self._steered,
         )
         with uncollected():
-            self._afterwards.look(self.tally.devices)
+            self._afterwards.look(self.tally.devices, self._compared)
         if self._afterwards.misses_gate and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -758,7 +758,7 @@ def test_a_merge_that_fails_leaves_the_ledger_as_it_was(tmp_path, monkeypatch):
         raise LedgerError("source: is damaged")
 
     with opened(into) as store, opened(source) as other:
-        monkeypatch.setattr(other, "observations", fail)
+        monkeypatch.setattr(other, "numbers", fail)
         with pytest.raises(LedgerError, match="damaged"):
             store.merge(other, KEEP_ALL)
     assert dump(into) == before

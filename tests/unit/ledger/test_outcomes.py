@@ -339,6 +339,16 @@ class TestTally:
         assert not tally.used
         assert (tally.cells(), tally.labels, tally.devices) == ({}, (), frozenset())
 
+    def test_what_marks_skip_takes_no_place(self):
+        """But for what is in the sample all the same, as all of the test is."""
+        tally = Tally()
+        told = payload("a", chosen="ab")
+        told["samples"][0]["skipped"] = {"b": "why", "c": "why"}
+        tally.add("t", Observation("call", "passed", samples=told))
+        tally.add("t", Observation("teardown", "passed", samples=told))
+        assert tally.skipped_by_marks == 1
+        assert tally.cells()[Cell("t", "c", "cpu")] == "skipped"
+
     def test_tests_without_dtypes_cost_nothing(self):
         tally = Tally()
         for when in ("setup", "call", "teardown"):

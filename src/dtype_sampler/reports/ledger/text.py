@@ -104,9 +104,14 @@ def markdown(
     costs: Costs = UNMEASURED,
     failing: bool = False,
     comparison: Comparison | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
-    """The same as a Markdown table of at most *limit* bytes of UTF-8; the worst rows come first."""
+    """The same as a Markdown table of at most *limit* bytes of UTF-8; the worst rows come first.
+
+    notes: what else is to be told, before the rest.
+    """
     head = ["## Dtypes covered", "", _summary_line(coverage, summary), ""]
+    head += [f"- {note}" for note in notes]
     head += [f"- {note}" for note in _notes(coverage, summary, now, comparison)]
     some = [] if failing else dearest(coverage, costs)
     if some:
