@@ -12,9 +12,10 @@ may do is bounded by `guard`, and what it holds that none can is found by `damag
 `places` says where a ledger is, and `secrets` keeps passwords out of all that is told.
 `outcomes` says what one test's reports come to, cell by cell, and `tally` those of a run.
 `books` writes a run down as it goes on, with a `journal` of what has just ended; `spooling` does so
-where the ledger is on a server, which `link` speaks to and `shipper` ships to. `consulting` is what
-a run asks of its ledger, `elsewhere` of another one than its own; what goes wrong in any of it is
-kept `apart` from the tests, and `garbage` is not looked for meanwhile. `origin` says where a run
-comes from. `coverage` says what all of it comes to, `standing` the same in brief, `samples` what a
-test takes with the next seeds, and `outlook` what the next runs will come to.
+where the ledger is on a server, which `link` speaks to and `shipper` ships to; `untaken` says what
+becomes of what it does not take. `consulting` is what a run asks of its ledger, `elsewhere` of
+another one than its own; what goes wrong in any of it is kept `apart` from the tests, and `garbage`
+is not looked for meanwhile. `origin` says where a run comes from.
+`coverage` says what all of it comes to, `standing` the same in brief, `samples` what a test takes
+with the next seeds, and `outlook` what the next runs will come to.
 """

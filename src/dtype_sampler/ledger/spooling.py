@@ -10,7 +10,6 @@ changes nothing.
 from __future__ import annotations
 
 import os
-import shlex
 import tempfile
 import time
 import warnings
@@ -35,13 +34,14 @@ from dtype_sampler.ledger.elsewhere import (
     records_in,
     standing_in,
 )
-from dtype_sampler.ledger.journal import Journal, journals, read_journal, take_over
+from dtype_sampler.ledger.journal import Journal, take_over
 from dtype_sampler.ledger.link import Link
 from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT, Cell
-from dtype_sampler.ledger.places import Place, ServerPlace, spools_in
+from dtype_sampler.ledger.places import Place, ServerPlace
 from dtype_sampler.ledger.records import CellRecord, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.shipper import Shipper
-from dtype_sampler.ledger.store import LedgerError, RefusedError, Store
+from dtype_sampler.ledger.store import LedgerError, Store
+from dtype_sampler.ledger.untaken import kept, strays
 from dtype_sampler.sampling.plan import History
 
 if TYPE_CHECKING:
@@ -327,25 +327,8 @@ class ServerBooks(Books):
         if self._journal is not None:
             self._journal.close()
             self._journal = None
-        self._tell_strays()
-
-    def _tell_strays(self) -> None:
-        """Say what waits here for another server, or another project: no run with this one takes it
-        over, as where the name of a host was mistyped.
-        """
-        strays = []
-        own = journals(self.path)
-        for path in spools_in(self.path.parent):
-            # What can't be read is told of by the run that it is of.
-            with suppress(LedgerError):
-                if path not in own and read_journal(path) is not None:
-                    strays.append(path)
-        if strays:
-            more = f" (and {len(strays) - 1} more like it)" if len(strays) > 1 else ""
-            self.problems.append(
-                f"{strays[0]}{more}: a run waits there for another server or project: ship it with"
-                f" {self._command(strays[0])}, and remove it then"
-            )
+        if stray := strays(self.path, self._server):
+            self.problems.append(stray)
 
     def _finish(self, store: Store, *, run: RunRecord, there: Collection[str]) -> None:
         while len(self._queue) > _AT_ONCE:
@@ -380,29 +363,8 @@ class ServerBooks(Books):
         except OSError:
             told = "how this run ended is lost, and all else is kept in"
         journal.close(keep=True)
-        others = len(journals(self.path)) - (journal.path.parent == self.path.parent)
-        beside = f" beside {others} earlier" if others > 0 else ""
-        taken = (
-            "the next run here takes it over, or"
-            if journal.path.parent == self.path.parent
-            else "ship it with"
-        )
-        if isinstance(why, RefusedError):
-            # Nor may this role do so later.
-            taken = (
-                "who may only read gives the URL as --dtype-ledger-read; who may write ships it"
-                " with a URL of their own,"
-            )
-        self.problems.append(
-            f"{why}: {told} {journal.path}{beside}: {taken} {self._command(journal.path)}"
-        )
-
-    def _command(self, path: Path) -> str:
-        """The line that ships a spool."""
-        words = ["dtype-sampler", "combine", str(path), "--into", self.name]
-        words += ["--project", self._server.project]
-        secret = " (with the password in place of ***)" if "***" in self.name else ""
-        return f"{shlex.join(words)}{secret}"
+        where = kept(journal.path, self.path, self._server, why)
+        self.problems.append(f"{why}: {told} {where}")
 
     @property
     def _can_tell(self) -> bool:
