@@ -2,7 +2,7 @@
 
 `-p tests.benchmarks.probe --probe-json=PATH`. What is counted runs from the start of
 `pytest_collection` to the start of `pytest_collection_finish`, so that printing is left out. The
-plugin's own time is the time inside its implementations of `pytest_generate_tests` and
+plugin's own time is the processor time inside its implementations of `pytest_generate_tests` and
 `pytest_collection_modifyitems`, without what runs inside the latter's `yield`. Garbage collections
 count for whoever's allocations set them off.
 """
@@ -66,28 +66,28 @@ class Probe:
 
     def _plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any) -> Any:
-            start = perf_counter()
+            start = process_time()
             try:
                 return function(*args)
             finally:
-                self.own += perf_counter() - start
+                self.own += process_time() - start
 
         return timed
 
     def _wrapper(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*args: Any) -> Generator[None, object, object]:
-            start = perf_counter()
+            start = process_time()
             generator = function(*args)
             next(generator)
-            self.own += perf_counter() - start
+            self.own += process_time() - start
             inner = yield
-            start = perf_counter()
+            start = process_time()
             try:
                 generator.send(inner)
             except StopIteration as stop:
                 return stop.value
             finally:
-                self.own += perf_counter() - start
+                self.own += process_time() - start
             raise AssertionError("a hook wrapper yields once")
 
         return timed

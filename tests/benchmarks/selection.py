@@ -30,7 +30,7 @@ def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
     results = []
     for name in ("torch dtypes", "strings"):
         on, off = given[name], given[f"{name}, no key"]
-        share = [one["own"] / (one["wall"] - one["own"]) for one in on]
+        share = [one["own"] / (one["cpu"] - one["own"]) for one in on]
         own = sorted(one["own"] for one in on)[len(on) // 2]
         us = {"us/item": own / on[0]["collected"] * 1e6}
         results.append(Result(f"{name}: choosing / the rest", "%", share, AIM, us))
@@ -45,8 +45,9 @@ def run(folder: Path, repetitions: int, tell: Callable[[str], None]) -> Section:
             results.append(Result(f"{name}: {what}, cpu", "x", ratios, None))
     return Section(
         f"selection: k = {K} of {len(suites.SEVEN)} over {count:,} parametrized items",
-        "choosing / the rest: in one process, the time inside the plugin's hooks / the rest of the"
-        " collection, without start-up, import of torch, and printing. with / without it: the same"
+        "choosing / the rest: in one process, the processor time inside the plugin's hooks / that"
+        " of the rest of the collection, without start-up, import of torch, and printing. with /"
+        " without it: the same"
         " collection in processes with and without dtype_sampler_argnames. by position: without it,"
         " and a hook of three lines drops as many items by their place in the list."
         f" {repetitions} interleaved rounds after one to warm up.",

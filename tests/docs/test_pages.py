@@ -42,8 +42,8 @@ import dtype_sampler.ledger.sqlite
 import dtype_sampler.roundtrip.support
 import dtype_sampler.session.api
 import dtype_sampler.session.controller
+import dtype_sampler.session.grouping
 import dtype_sampler.session.junit
-import dtype_sampler.session.parametrization
 import dtype_sampler.session.planning
 import dtype_sampler.session.replay
 from dtype_sampler.commands import main as cli

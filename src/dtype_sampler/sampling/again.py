@@ -24,6 +24,9 @@ class Past:
     alone: Sequence[str] = ()
 
 
+NOTHING = Past()
+
+
 def take(
     chosen: tuple[str, ...],
     labels: Sequence[str],

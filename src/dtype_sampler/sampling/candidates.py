@@ -175,22 +175,29 @@ def is_dtype_name(name: str) -> bool:
 
 def is_torch_dtype(candidate: object) -> bool:
     """Whether *candidate* is a `torch.dtype`, without importing torch to find out."""
-    return type(candidate).__name__ == "dtype" and type(candidate).__module__ == "torch"
+    kind = type(candidate)
+    return kind.__name__ == "dtype" and kind.__module__ == "torch"
 
 
 class Pool:
     """A test's candidates, in declared order and without repeats.
 
-    labels: in declared order. A pool made from a name knows its labels without torch, and asks
-    torch for a dtype only when `candidate` is called.
+    labels: in declared order. families: of each. arguments: how many the candidates are
+    combinations of, more than 1 for tuples. dtypes: whether any is a `torch.dtype`. A pool made
+    from a name knows its labels without torch, and asks torch for a dtype only when `candidate` is
+    called.
     """
 
-    __slots__ = ("_given", "families", "labels")
+    __slots__ = ("_given", "arguments", "dtypes", "families", "labels")
 
     def __init__(self, labels: Sequence[str], given: Mapping[str, Any] | None) -> None:
         self.labels = tuple(labels)
         self._given = given
+        self.dtypes = any(map(self.is_dtype, labels))
         self.families = tuple(map(self._family, labels))
+        self.arguments = (
+            1 if given is None else count_of_arguments(labels, [given[label] for label in labels])
+        )
 
     @classmethod
     def named(cls, names: Iterable[str]) -> Pool:
@@ -203,6 +210,15 @@ class Pool:
     @classmethod
     def of(cls, candidates: Iterable[object]) -> Pool:
         """The pool of these candidates. Raises DtypeSamplerError if it is empty or has repeats."""
+        if isinstance(candidates, (list, tuple)) and all(
+            map(_is_plain, set(map(type, candidates)))
+        ):
+            # Written out in each of a suite's tests, or in a constant that all of them share.
+            return _of_plain(tuple(candidates))
+        return cls._of(candidates)
+
+    @classmethod
+    def _of(cls, candidates: Iterable[object]) -> Pool:
         given: dict[str, object] = {}
         for candidate in candidates:
             label = label_of(candidate)
@@ -249,13 +265,6 @@ class Pool:
         """Whether the candidate is a `torch.dtype`, whose support by a device can be asked for."""
         return self._given is None or is_torch_dtype(self._given[label])
 
-    @property
-    def arguments(self) -> int:
-        """How many arguments the candidates are combinations of: more than 1 for tuples."""
-        if self._given is None:
-            return 1
-        return count_of_arguments(self.labels, [self._given[label] for label in self.labels])
-
     def find(
         self, wanted: Iterable[object], argument: str, *, missing_ok: bool = False
     ) -> list[str]:
@@ -288,6 +297,18 @@ def _named(names: tuple[str, ...]) -> Pool:
         for member in POOLS.get(name) or (canonical_name(name),):
             labels[f"torch.{member}"] = None
     return Pool(tuple(labels), None)
+
+
+# Nothing but plain candidates may be told apart by `==`: 1, 1.0 and True are three candidates.
+@lru_cache(maxsize=256)
+def _of_plain(candidates: tuple[object, ...]) -> Pool:
+    return Pool._of(candidates)  # noqa: SLF001  # of its own module
+
+
+@lru_cache(maxsize=64)
+def _is_plain(kind: type) -> bool:
+    """Whether candidates of this type have one label for ever, and equal ones have the same."""
+    return kind is str or (kind.__name__ == "dtype" and kind.__module__ == "torch")
 
 
 def _second_name(label: str) -> str:

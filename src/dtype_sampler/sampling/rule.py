@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from math import inf, lcm
+from math import factorial, inf, lcm, prod
 from typing import TypeVar
 
 from dtype_sampler.errors import DtypeSamplerError, unknown
@@ -41,24 +41,36 @@ def keyed_hash(*fields: str) -> int:
     return int.from_bytes(_digest(_HASHER, fields), "big")
 
 
+@lru_cache(maxsize=8)
+def _begun(what: str) -> blake2b:
+    """The hasher for orders, after the first field, which says what is drawn."""
+    return _fed(_WIDE_HASHER, (what,))
+
+
 def _digest(hasher: blake2b, fields: Sequence[str]) -> bytes:
+    return _fed(hasher, fields).digest()
+
+
+def _fed(hasher: blake2b, fields: Sequence[str]) -> blake2b:
+    """A copy of the hasher, after these fields too."""
     hasher = hasher.copy()
     for field in fields:
         # Node ids may carry lone surrogates, from file names that are not UTF-8.
         data = field.encode("utf-8", "surrogatepass")
         hasher.update(len(data).to_bytes(8, "big") + data)
-    return hasher.digest()
+    return hasher
 
 
-def _hash_for_orders(n: int, *fields: str) -> int:
-    """Hash *fields* to an integer large enough to draw the order of n things from.
+def _hash_for_orders(n: int, what: str, *fields: str) -> int:
+    """Hash these fields to an integer large enough to draw the order of n things from.
 
     One hash for all of a test's labels, as a suite may have 100,000 of them.
     """
     # An order of n things, in families, needs less than 2 n log2(n) bits; 64 more make all orders
     # equally likely but for one part in 2**64.
     blocks = -(-(2 * n * n.bit_length() + 64) // 512)
-    digests = [_digest(_WIDE_HASHER, (*fields, str(block))) for block in range(blocks)]
+    begun = _begun(what)
+    digests = [_digest(begun, (*fields, str(block))) for block in range(blocks)]
     return int.from_bytes(b"".join(digests), "big")
 
 
@@ -111,38 +123,52 @@ def circular_order(
     many the candidates combine; from 2 on the order is that of version 2, where enough of the
     product is declared (`axes.axes_of`).
     """
-    if arguments > 1 and (axes := axes_of(tuple(labels), arguments)) is not None:
+    labels = tuple(labels)
+    if arguments > 1 and (axes := axes_of(labels, arguments)) is not None:
         return _order_of_combinations(key, axes)
     number = _hash_for_orders(len(labels), "order", key)
-    circle, number = _mixed(labels, families, number)
-    return _from(circle, number)
+    queues, orders = _queues(labels, tuple(families))
+    # All that is drawn are digits of the number, which has many more of them.
+    number %= orders
+    return (_circle_again if orders <= _FEW else _circle)(queues, number)
+
+
+def _circle(queues: tuple[tuple[str, ...], ...], number: int) -> tuple[str, ...]:
+    """The order that a number stands for, which is less than there are orders."""
+    return _from(*_mixed(queues, number))
+
+
+# Most tests of a large suite share their order with others: of seven labels in families of 2, 2, 2
+# and 1 there are 1,344.
+_FEW = 4096
+_circle_again = lru_cache(maxsize=2 * _FEW)(_circle)
 
 
 def _order_of_combinations(key: str, axes: Axes) -> tuple[str, ...]:
     number = _hash_for_orders(sum(axes.sizes), "axes", key)
     orders = []
     for values, families in zip(axes.values, axes.families, strict=True):
-        circle, number = _mixed(values, families, number)
+        circle, number = _mixed(_queues(values, families)[0], number)
         # Where each argument begins, which decides what meets what.
         number, start = divmod(number, len(circle))
         orders.append(circle[start:] + circle[:start])
     return _from(laid(axes, orders), number)
 
 
-def _mixed(labels: Sequence[str], families: Sequence[str], number: int) -> tuple[list[str], int]:
+def _mixed(queues: Sequence[Sequence[str]], number: int) -> tuple[list[str], int]:
     """The labels in an order that mixes families; and what is left of the number it is drawn from.
 
-    labels: without repeats. families: the family of each.
+    queues: the labels of each family, sorted.
     """
-    queues = list(_queues(tuple(labels), tuple(families)))
+    families = list(queues)
     # Families too, so that ties between those of one size are broken differently for every test.
-    number = _shuffle(queues, number)
+    number = _shuffle(families, number)
     following = []
-    for queue in queues:
-        members = list(queue)
+    for family in families:
+        members = list(family)
         number = _shuffle(members, number)
         following.append(iter(members))
-    return [next(following[i]) for i in spread(tuple(map(len, queues)))], number
+    return [next(following[i]) for i in spread(tuple(map(len, families)))], number
 
 
 def _from(circle: list[str], number: int) -> tuple[str, ...]:
@@ -152,12 +178,19 @@ def _from(circle: list[str], number: int) -> tuple[str, ...]:
 
 # The tests of a suite declare the same few pools again and again.
 @lru_cache(maxsize=1024)
-def _queues(labels: tuple[str, ...], families: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """The labels of each family, sorted: the order they are declared in is forgotten."""
+def _queues(
+    labels: tuple[str, ...], families: tuple[str, ...]
+) -> tuple[tuple[tuple[str, ...], ...], int]:
+    """The labels of each family, sorted: the order they are declared in is forgotten.
+
+    And in how many ways they can be laid round the circle, and begun with.
+    """
     members: dict[str, list[str]] = {}
     for label, family in sorted(zip(labels, families, strict=True)):
         members.setdefault(family, []).append(label)
-    return tuple(tuple(members[family]) for family in sorted(members))
+    queues = tuple(tuple(members[family]) for family in sorted(members))
+    ways = factorial(len(queues)) * prod(factorial(len(queue)) for queue in queues)
+    return queues, ways * len(labels)
 
 
 def runs_to_cover(n: int, k: int, always: int = 0) -> int:
@@ -206,14 +239,16 @@ def choose(
     Raises DtypeSamplerError if `always` leaves no place for the others, which would never run, and
     for a strategy that does not exist.
     """
-    fixed = [label for label in labels if label in always]
+    labels = tuple(labels)
+    fixed = [label for label in labels if label in always] if always else []
     check_always(len(labels), k, len(fixed))
-    rest, rest_families = list(labels), list(families)
+    rest, rest_families = labels, tuple(families)
     if fixed:
         pairs = [
             (one, family) for one, family in zip(labels, families, strict=True) if one not in fixed
         ]
-        rest, rest_families = [one for one, _ in pairs], [family for _, family in pairs]
+        rest = tuple([one for one, _ in pairs])
+        rest_families = tuple([family for _, family in pairs])
     if not rest:
         walk: Sequence[str] = ()
     elif strategy in ("rotate", "oldest"):
@@ -228,14 +263,17 @@ def choose(
         _shuffle(walk, _hash_for_orders(len(walk), "draw", str(seed), key))
     else:
         raise DtypeSamplerError(unknown("strategy", strategy, STRATEGIES))
-    chosen: set[str] = set()
-    wanted = max(k, len(fixed))
-    for label in (*fixed, *walk):
-        if len(chosen) == wanted:
-            break
-        if available is None or available(label):
-            chosen.add(label)
-    return tuple(label for label in labels if label in chosen)
+    if available is None:
+        chosen = {*fixed, *walk[: max(k - len(fixed), 0)]}
+    else:
+        chosen = set()
+        wanted = max(k, len(fixed))
+        for label in (*fixed, *walk):
+            if len(chosen) == wanted:
+                break
+            if available(label):
+                chosen.add(label)
+    return tuple([label for label in labels if label in chosen])
 
 
 def turn_of(

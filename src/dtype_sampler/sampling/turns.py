@@ -27,6 +27,9 @@ def in_turn(
     first. So each run has a verdict on one label at least that waited for one, whatever fails.
     What is known to fail comes after all of these, so that it hides nothing new.
     """
+    if not (hidden or failing or known):
+        # As nearly always.
+        return tuple(labels)
     expected = _of(known, labels)
     expected = [*_of(hidden, expected), *(label for label in expected if label not in hidden)]
     last = [*(label for label in _of(failing, labels) if label not in expected), *expected]

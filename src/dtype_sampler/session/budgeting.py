@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.past import Chosen, Past
     from dtype_sampler.ledger.records import RunRecord
     from dtype_sampler.ledger.store import Store
-    from dtype_sampler.session.selection import Group
+    from dtype_sampler.session.selection import Group, Member
 
 ItemT = TypeVar("ItemT")
 # What this process has come to by the tests that it has collected, and how it is told.
@@ -280,7 +280,7 @@ class Choice(Generic[ItemT]):
 def choice(
     plan: RunPlan,
     items: Sequence[ItemT],
-    members: Mapping[int, Group],
+    members: Mapping[int, Member],
     nodeid_of: Callable[[ItemT], str],
     *,
     key_of: Callable[[ItemT], str],
@@ -303,14 +303,14 @@ def choice(
     groups: dict[int, tuple[Group, Counter[str], dict[str, None]]] = {}
     kept = frozenset(plan.kept)
     for item in items:
-        group = members.get(id(item))
-        if group is None:
+        member = members.get(id(item))
+        if member is None:
             if (key := key_of(item)) in known:
                 times = found[key].times + 1 if key in found else 1
                 found[key] = Found(full=is_full(item), times=times)
             continue
+        group, label = member
         _, live, must = groups.setdefault(id(group), (group, Counter(), {}))
-        label = group.labels[id(item)]
         if not why_skipped(item):
             live[label] += 1
         if kept and nodeid_of(item) in kept:

@@ -17,7 +17,7 @@ from dtype_sampler.session.repetition import without_repetition
 
 if TYPE_CHECKING:
     from dtype_sampler.session.deselection import Deselections
-    from dtype_sampler.session.selection import Group
+    from dtype_sampler.session.selection import Member
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -69,8 +69,9 @@ class Outermost:
         if plan is None or (seen is None and not (plan.budget or plan.run)):
             return (yield)
         from dtype_sampler.session.deselection import Deselections
+        from dtype_sampler.session.grouping import group_items
         from dtype_sampler.session.marks import Marks
-        from dtype_sampler.session.parametrization import Parametrizations, group_items
+        from dtype_sampler.session.parametrization import Parametrizations
         from dtype_sampler.session.selection import everything, select
 
         seen = seen or Parametrizations()
@@ -80,16 +81,16 @@ class Outermost:
             getattr(config, "workeroutput", {})[ARGUMENTS_WIRE] = seen.arguments
             config.stash[ARGUMENTS] = seen.arguments
         try:
-            groups = group_items(items, plan, seen)
+            members = group_items(items, plan, seen)
         except DtypeSamplerError as error:
             raise pytest.UsageError(str(error)) from None
-        if any(group.one_each for group in groups.values()):
-            named = _named_one_by_one(config, items, groups)
+        if any(group.one_each for group, _ in members.values()):
+            named = _named_one_by_one(config, items, members)
             plan = config.stash[PLAN] = replace(plan, kept=(*plan.kept, *named))
         if plan.only:
             from dtype_sampler.session.unmatched import DECLARED
 
-            labels = list({label: None for group in groups.values() for label in group.candidates})
+            labels = list({one: None for group, _ in members.values() for one in group.candidates})
             getattr(config, "workeroutput", {})[WIRE] = labels
             config.stash[DECLARED] = labels
         deselections = self._deselections = Deselections(items)
@@ -103,22 +104,22 @@ class Outermost:
         choose = everything if listed else select
         try:
             if not listed and (plan.budget or plan.run):
-                plan = _steer(config, plan, items, groups)
+                plan = _steer(config, plan, items, members)
             selection = choose(
-                plan, items, groups, name_among(plan.kept), Marks().why_skipped, left=left
+                plan, items, members, name_among(plan.kept), Marks().why_skipped, left=left
             )
         except DtypeSamplerError as error:
             raise pytest.UsageError(str(error)) from None
         for item, reason in selection.skipped:
             item.add_marker(pytest.mark.skip(reason=reason))
         # By identity, which lasts as long as the items do: those that stay are the session's.
-        members: dict[int, Group] = {}
+        here: dict[int, Member] = {}
         for item in selection.staying:
-            if (group := groups.get(id(item))) is not None:
-                members[id(item)] = group
-                if group.one_each:
-                    group.together.append(replayable(item))
-        config.stash[MEMBERS] = members
+            if (member := members.get(id(item))) is not None:
+                here[id(item)] = member
+                if member[0].one_each:
+                    member[0].together.append(replayable(item))
+        config.stash[MEMBERS] = here
         if selection.out:
             items[:] = selection.staying
             config.hook.pytest_deselected(items=selection.out)
@@ -141,7 +142,7 @@ def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager
 
 
 def _named_one_by_one(
-    config: pytest.Config, items: Sequence[pytest.Item], groups: Mapping[int, Group]
+    config: pytest.Config, items: Sequence[pytest.Item], members: Mapping[int, Member]
 ) -> list[str]:
     """Node ids on the command line that mean one item for one dtype, which brackets don't tell."""
     from dtype_sampler.session.nodeids import nodeid_of_argument
@@ -149,14 +150,14 @@ def _named_one_by_one(
     there = {
         replayable(item)
         for item in items
-        if (group := groups.get(id(item))) is not None and group.one_each
+        if (member := members.get(id(item))) is not None and member[0].one_each
     }
     named = (nodeid_of_argument(config, arg) for arg in map(str, config.args) if "::" in arg)
     return [nodeid for nodeid in named if nodeid in there]
 
 
 def _steer(
-    config: pytest.Config, plan: RunPlan, items: list[pytest.Item], groups: dict[int, Group]
+    config: pytest.Config, plan: RunPlan, items: list[pytest.Item], members: dict[int, Member]
 ) -> RunPlan:
     """The plan for these items; those of them that it has no use for are left out."""
     from dtype_sampler.session.budgeting import STEERED, STEERED_WIRE, choice
@@ -165,7 +166,7 @@ def _steer(
     made = choice(
         plan,
         items,
-        groups,
+        members,
         name_among(plan.kept),
         key_of=lambda item: without_repetition(item, replayable(item)),
         is_full=lambda item: item.get_closest_marker("all_dtypes") is not None,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
-from operator import index
 
-from dtype_sampler.errors import DtypeSamplerError, unknown
 from dtype_sampler.roundtrip.support import (
     absence,
     check_device,
@@ -14,16 +12,11 @@ from dtype_sampler.roundtrip.support import (
     device_type,
     refusal,
 )
-from dtype_sampler.sampling.again import Past, take
+from dtype_sampler.sampling.again import NOTHING, Past, take
 from dtype_sampler.sampling.candidates import (
-    DTYPE_NAMES,
-    POOL_NAMES,
     Pool,
-    each_of,
     family_of,
     is_wanted,
-    number_of,
-    parse_device,
 )
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import choose, turn_of
@@ -31,70 +24,6 @@ from dtype_sampler.sampling.sample import SampleRecord
 from dtype_sampler.sampling.steering import ANY
 from dtype_sampler.sampling.together import circle_of
 from dtype_sampler.sampling.turns import as_named, in_turn
-
-
-def make_request(
-    plan: RunPlan,
-    k: int | None,
-    dtypes: Iterable[object] | str | None,
-    always: Iterable[object],
-    exclude: Iterable[object],
-) -> tuple[Pool, tuple[str, ...], int]:
-    """The pool, the labels that are always in and k, from what a test asks for.
-
-    Raises DtypeSamplerError for what is wrong with it.
-    """
-    if dtypes is None:
-        pool = Pool.named(plan.pool)
-    elif isinstance(dtypes, str):
-        pool = _named_pool(dtypes)
-    else:
-        pool = Pool.of(each_of(dtypes, "dtypes"))
-    if exclude:
-        pool = pool.without(pool.find(exclude, "exclude", missing_ok=True))
-    fixed = tuple(pool.find(always, "always")) if always else ()
-    return pool, fixed, check_k(k, number_of(plan.k, len(pool.labels)))
-
-
-def _named_pool(name: str) -> Pool:
-    if name in POOL_NAMES:
-        return Pool.named((name,))
-    if name.removeprefix("torch.") in DTYPE_NAMES:
-        raise DtypeSamplerError(f"dtypes={name!r} is a dtype, not a pool: write dtypes=[{name!r}]")
-    raise DtypeSamplerError(f"dtypes=: {unknown('pool', name, POOL_NAMES)}")
-
-
-def own_device(device: object) -> str | None:
-    """The device that a test asks for itself, as torch names it; None for the run's.
-
-    Raises DtypeSamplerError for what is no type of device at all.
-    """
-    if device is None:
-        return None
-    try:
-        name = parse_device(str(device))
-        if name is not None:
-            absence(name)
-    except DtypeSamplerError as error:
-        raise DtypeSamplerError(f"device={str(device)!r}: {error}") from None
-    return name
-
-
-def check_k(k: object, default: int) -> int:
-    """k as an int; *default* for None. Raises DtypeSamplerError for anything else below 1."""
-    if k is None:
-        return default
-    try:
-        number = index(k)  # type: ignore[arg-type]  # the TypeError is the point
-    except TypeError:
-        number = 0
-    if number < 1 or isinstance(k, bool):
-        meant = isinstance(k, Iterable) and not isinstance(k, str)
-        hint = ": the dtypes themselves are dtypes=" if meant else ""
-        raise DtypeSamplerError(
-            f"k={k!r}: k is how many dtypes to run with, an integer from 1 on{hint}"
-        )
-    return int(number)
 
 
 def draw(
@@ -158,13 +87,15 @@ def draw(
             unsupported[label] = reason
         return reason is None
 
-    history = (plan.verdicts, plan.recheck, plan.suspects, plan.alone, plan.hidden)
-    if any((*history, plan.known, plan.steered)):
+    kept = _left(plan, pool, left)
+    # Of most tests there is nothing to ask label by label.
+    asks = pool.dtypes or bool(absent or skipped) or kept not in (None, pool.labels)
+    history = plan.recheck or plan.suspects or plan.alone or plan.hidden
+    if history or plan.verdicts or plan.known or plan.steered:
         # The device decides whose history counts, and importing torch, as this does for a pool of
         # torch's dtypes, may change it.
         pool.candidate(pool.labels[0])
     where = device_type(device_in_use(device))
-    arguments = pool.arguments
     seed, order_key = order or (plan.seed, key)
     if plan.together and order_key == key:
         order_key = circle_of(pool.labels)
@@ -187,25 +118,25 @@ def draw(
             # Dtypes that were asked for by name all run: an explicit wish is not cut down to k.
             k=len(pool.labels) if everything else k,
             always=always,
-            available=available,
-            verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,)),
-            arguments=arguments,
+            available=available if asks else None,
+            verdicts=_verdicts(plan.verdicts.get(where, {}), sharing or (key,))
+            if plan.verdicts
+            else None,
+            arguments=pool.arguments,
         )
 
-    def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
-        labels = past.get(where, {}).get(key, ())
-        return [label for label in labels if label in pool.labels and available(label)]
-
-    past = Past(known(plan.recheck), known(plan.hidden))
-    if left is None and not everything:
-        # A loop, which takes several in one go.
-        suspects, alone = known(plan.suspects), known(plan.alone)
-        past = replace(past, suspects=in_order(pool, suspects), alone=in_order(pool, alone))
-    # What steers has given all of that its part already.
-    having = past if steered is None else Past()
-    declared, by_past = take(chosen, pool.labels, having, seed=plan.seed, k=k, fixed=len(always))
+    past = NOTHING
+    if history:
+        past = _past(plan, where, key, pool, available, whole=left is None and not everything)
+    declared, by_past = chosen, False
+    if steered is not None or past is not NOTHING:
+        # What steers has given all of that its part already.
+        having = past if steered is None else NOTHING
+        declared, by_past = take(
+            chosen, pool.labels, having, seed=plan.seed, k=k, fixed=len(always)
+        )
     turns = declared
-    expected = tuple(plan.known.get(where, {}).get(key, ()))
+    expected = tuple(plan.known.get(where, {}).get(key, ())) if plan.known else ()
     if loop and plan.only:
         named = as_named(declared, plan.only)
         turns = in_turn(named, known=expected)
@@ -219,19 +150,44 @@ def draw(
         where,
         pool.labels,
         turns,
-        {label: unsupported[label] for label in pool.labels if label in unsupported},
+        {label: unsupported[label] for label in pool.labels if label in unsupported}
+        if unsupported
+        else {},
         k=k,
         always=always,
-        left=_left(plan, pool, left),
-        skipped=dict(skipped or {}),
+        left=kept,
+        skipped=dict(skipped) if skipped else {},
         # With --dtype-only, the command line says all of it, but for what is known to fail.
         by_name=by_past
         or steered is not None
         or (turns != declared and not plan.only)
         or (plan.strategy == "oldest" and not everything),
         order=(seed, order_key),
-        arguments=arguments,
+        arguments=pool.arguments,
     )
+
+
+def _past(
+    plan: RunPlan,
+    where: str,
+    key: str,
+    pool: Pool,
+    available: Callable[[str], bool],
+    *,
+    whole: bool,
+) -> Past:
+    """What is known of a test, of what can run. whole: it is a loop, which is sampled."""
+
+    def known(past: Mapping[str, Mapping[str, Sequence[str]]]) -> list[str]:
+        labels = past.get(where, {}).get(key, ())
+        return [label for label in labels if label in pool.labels and available(label)]
+
+    past = Past(known(plan.recheck), known(plan.hidden))
+    if whole:
+        # A loop, which takes several in one go.
+        suspects, alone = known(plan.suspects), known(plan.alone)
+        past = replace(past, suspects=in_order(pool, suspects), alone=in_order(pool, alone))
+    return past
 
 
 def runnable(
@@ -324,11 +280,10 @@ def _left(plan: RunPlan, pool: Pool, left: Container[str] | None) -> tuple[str, 
     """What this selection leaves of a pool; None for all of it."""
     if left is None and not plan.only:
         return None
-    return tuple(
-        label
-        for label in pool.labels
-        if (left is None or label in left) and (not plan.only or is_wanted(plan.only, label))
-    )
+    labels = pool.labels if left is None else [label for label in pool.labels if label in left]
+    if plan.only:
+        labels = [label for label in labels if is_wanted(plan.only, label)]
+    return tuple(labels)
 
 
 def _verdicts(

@@ -133,10 +133,10 @@ def _others_may_seed(config: pytest.Config) -> bool:
 
 def _begin(item: pytest.Item, test: RunningTest) -> None:
     test.begin_attempt()
-    group = item.config.stash.get(MEMBERS, {}).get(id(item))
-    if group is not None:
+    member = item.config.stash.get(MEMBERS, {}).get(id(item))
+    if member is not None:
+        group, label = member
         assert group.record is not None
-        label = group.labels[id(item)]
         whole = group.pool is not None and label in group.record.declared
         all_of_it = group.together if group.one_each else (group.function,)
         test.enter_item(group.record, label, all_of_it, whole=whole)

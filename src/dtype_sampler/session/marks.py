@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import pytest
 
 _NAMES = frozenset({"skip", "skipif", "xfail"})
+_name = attrgetter("name")
 
 
 class Marks:
@@ -17,12 +20,12 @@ class Marks:
     def why_skipped(self, item: pytest.Item) -> str | None:
         """The reason why nothing of an item will run; None if its marks don't say so."""
         # Most items of a large suite end here.
-        if not any(mark.name in _NAMES for mark in item.own_markers):
+        if _NAMES.isdisjoint(map(_name, item.own_markers)):
             parent = item.parent
             above = self._above.get(id(parent))
             if above is None:
                 marks = () if parent is None else parent.iter_markers()
-                above = self._above[id(parent)] = any(mark.name in _NAMES for mark in marks)
+                above = self._above[id(parent)] = not _NAMES.isdisjoint(map(_name, marks))
             if not above:
                 return None
         return _evaluated(item)

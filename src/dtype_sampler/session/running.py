@@ -22,12 +22,11 @@ from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.draw import (
     draw,
     draw_within,
-    make_request,
-    own_device,
     own_of,
     why_nothing,
 )
 from dtype_sampler.session.examples import Examples
+from dtype_sampler.session.request import make_request, own_device
 from dtype_sampler.session.seeding import Seeding, draws_again, reseed, save, value_of
 
 if TYPE_CHECKING:
@@ -300,6 +299,7 @@ class RunningTest:
         request = (pool.labels, fixed, k, named, order)
         with self._lock:
             record = self._made.get(request)
+            is_new = record is None
             if record is None:
                 record = draw(
                     plan,
@@ -315,11 +315,13 @@ class RunningTest:
                 )
                 self._made[request] = record
                 self._records.append(record)
-                self._candidates.update((label, pool.candidate(label)) for label in record.chosen)
+            candidates = [pool.candidate(label) for label in record.chosen]
+            if is_new:
+                self._candidates.update(zip(record.chosen, candidates, strict=True))
         if not record.chosen:
             self._skip(why_nothing(record, self.plan))
         return DtypeSample(
-            [pool.candidate(label) for label in record.chosen],
+            candidates,
             record.chosen,
             seed=self.plan.seed,
             hand_out=self._hand_out_of(record),

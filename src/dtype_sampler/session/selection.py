@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from dtype_sampler.sampling.candidates import Pool, is_wanted, number_of
 from dtype_sampler.sampling.plan import RunPlan
@@ -20,15 +20,14 @@ class Group:
     """The items that differ in their dtype alone: one test key.
 
     function: the node id that selects all items of the test; one_each: there is none, as each item
-    has a name of its own. candidates: label -> candidate, of all
-    items that the test was parametrized into. whole: whether these are known to be all. labels:
-    `id(item)` -> the label it stands for, of the items that were asked for.
-    pool: what the test declares; None means just these candidates. k: None means the run's.
+    has a name of its own. candidates: label -> candidate, of all items that the test was
+    parametrized into. whole: whether these are known to be all. pool: what the test declares; None
+    means just these candidates. k: None means the run's.
     probe: whether to ask the device which dtypes it supports. order: the key that orders the
     candidates, of a fixture that many tests share; empty means the test key.
 
-    What `select` fills in: left, the labels that other selections have left; skipped, why marks of
-    the suite's own skip some of these; live, the labels with an item that they don't skip; record,
+    What `select` fills in: left, the labels that other selections have left, and whether one has an
+    item that marks of the suite's own don't skip; skipped, why they skip the others; record,
     the sample; chosen, the labels whose items stay; skip, why those can't run, if they can't.
     together: the node ids of what stays, where no other one selects it; its maker fills it in.
     """
@@ -37,7 +36,6 @@ class Group:
     function: str
     candidates: dict[str, object] = field(default_factory=dict)
     whole: bool = True
-    labels: dict[int, str] = field(default_factory=dict)
     pool: Pool | None = None
     k: int | None = None
     always: tuple[str, ...] = ()
@@ -46,18 +44,26 @@ class Group:
     probe: bool = True
     order: str = ""
     one_each: bool = False
-    left: dict[str, None] = field(default_factory=dict)
+    left: dict[str, bool] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
-    live: set[str] = field(default_factory=set)
     record: SampleRecord | None = None
     chosen: frozenset[str] = frozenset()
     together: list[str] = field(default_factory=list)
     skip: str | None = None
 
-    @property
-    def all_of_it(self) -> Pool:
-        """What the test declares."""
-        return self.pool or Pool.of_labels(self.candidates)
+    def all_of_it(self, known: dict[object, Pool]) -> Pool:
+        """What the test declares. known: pools of other tests, as many declare the same."""
+        if self.pool is not None:
+            return self.pool
+        same = tuple(self.candidates), tuple(map(id, self.candidates.values()))
+        pool = known.get(same)
+        if pool is None:
+            pool = known[same] = Pool.of_labels(self.candidates)
+        return pool
+
+
+# The group of an item, and the label that it stands for there.
+Member: TypeAlias = tuple[Group, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,7 @@ class Selection(Generic[ItemT]):
 def select(
     plan: RunPlan,
     items: Sequence[ItemT],
-    members: Mapping[int, Group],
+    members: Mapping[int, Member],
     nodeid_of: Callable[[ItemT], str],
     why_skipped: Callable[[ItemT], str | None] = lambda _: None,
     *,
@@ -81,39 +87,45 @@ def select(
     """Choose among the items that other selections have left; their order is kept.
 
     left: the items to take the samples from, of which some may run elsewhere; None means *items*.
-    members: `id(item)` -> its group; an item that is in no group stays. An item that the plan keeps
-    (`RunPlan.kept`) stays whatever the sample is. Of a group of which no dtype can run, one item
-    stays to be skipped. why_skipped: the reason why an item is known to be skipped already, by
-    marks of the suite's own; such an item takes no place of a sample.
+    members: `id(item)` -> its group and its label; an item that is in no group stays. An item that
+    the plan keeps (`RunPlan.kept`) stays whatever the sample is. Of a group of which no dtype can
+    run, one item stays to be skipped. why_skipped: the reason why an item is known to be skipped
+    already, by marks of the suite's own; such an item takes no place of a sample.
     """
-    # A suite may have 100,000 items: nothing is made here for each of them that a list can hold.
-    places = [members.get(id(item)) for item in items]
+    # A suite may have 100,000 items: each is looked up once.
+    here = [members.get(id(item)) for item in items]
+    asked, of_asked = items, here
+    if left is not None and left is not items:
+        asked, of_asked = left, [members.get(id(item)) for item in left]
     groups = []
-    for item in items if left is None else left:
-        group = members.get(id(item))
-        if group is not None:
+    for item, member in zip(asked, of_asked, strict=True):
+        if member is not None:
+            group, label = member
             if not group.left:
                 groups.append(group)
-            label = group.labels[id(item)]
-            group.left[label] = None
             if reason := why_skipped(item):
                 group.skipped.setdefault(label, reason)
+                group.left.setdefault(label, False)
             else:
-                group.live.add(label)
+                group.left[label] = True
+    known: dict[object, Pool] = {}
+    pools = [group.all_of_it(known) for group in groups]
     sharing: dict[str, list[str]] = {}
-    for group in groups:
+    for group, pool in zip(groups, pools, strict=True):
         if plan.together:
-            group.order = circle_of(group.all_of_it.labels)
+            group.order = circle_of(pool.labels)
         if group.order:
             sharing.setdefault(group.order, []).append(group.key)
-    for group in groups:
-        _decide(plan, group, sharing.get(group.order, ()))
+    for group, pool in zip(groups, pools, strict=True):
+        _decide(plan, group, pool, sharing.get(group.order, ()))
     kept = frozenset(plan.kept)
     selection: Selection[ItemT] = Selection([], [], [])
-    for item, group in zip(items, places, strict=True):
-        if group is None or (kept and nodeid_of(item) in kept):
+    for item, member in zip(items, here, strict=True):
+        if member is None or (kept and nodeid_of(item) in kept):
             selection.staying.append(item)
-        elif group.labels[id(item)] not in group.chosen:
+            continue
+        group, label = member
+        if label not in group.chosen:
             selection.out.append(item)
         else:
             selection.staying.append(item)
@@ -125,7 +137,7 @@ def select(
 def everything(
     plan: RunPlan,
     items: Sequence[ItemT],
-    members: Mapping[int, Group],
+    members: Mapping[int, Member],
     nodeid_of: Callable[[ItemT], str],
     why_skipped: Callable[[ItemT], str | None] = lambda _: None,  # noqa: ARG001  # as `select`
     *,
@@ -135,24 +147,21 @@ def everything(
     selection: Selection[ItemT] = Selection([], [], [])
     kept = frozenset(plan.kept)
     for item in items:
-        group = members.get(id(item)) if plan.only else None
+        member = members.get(id(item)) if plan.only else None
         stays = (
-            group is None
-            or is_wanted(plan.only, group.labels[id(item)])
-            or (kept and nodeid_of(item) in kept)
+            member is None or is_wanted(plan.only, member[1]) or (kept and nodeid_of(item) in kept)
         )
         (selection.staying if stays else selection.out).append(item)
     return selection
 
 
-def _decide(plan: RunPlan, group: Group, sharing: Sequence[str]) -> None:
+def _decide(plan: RunPlan, group: Group, pool: Pool, sharing: Sequence[str]) -> None:
     """Fill in a group's sample, the labels whose items stay, and the reason to skip those.
 
-    sharing: the test keys of all groups that have this one's order.
+    pool: what the test declares. sharing: the test keys of all groups that have this one's order.
     """
-    pool = group.all_of_it
-    for label in group.live:
-        group.skipped.pop(label, None)
+    for label in [one for one in group.skipped if group.left[one]]:
+        del group.skipped[label]
     record = group.record = draw(
         plan,
         group.key,

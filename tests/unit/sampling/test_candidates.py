@@ -159,6 +159,41 @@ class TestPool:
         assert pool.is_dtype("torch.float16")
         assert not pool.is_dtype("float16")
 
+    def test_of_candidates_that_are_equal_and_not_the_same(self):
+        for given in ([1, 2], [True, 2.0], [1.0, 2], [1, 2]):
+            pool = Pool.of(given)
+            assert pool.labels == tuple(map(str, given))
+            found = [pool.candidate(label) for label in pool.labels]
+            assert [*map(repr, found)] == [*map(repr, given)]
+
+    def test_of_a_string_of_a_class_of_its_own(self):
+        class Loud(str):
+            __slots__ = ()
+
+            def __str__(self):
+                return self.upper()
+
+        assert Pool.of(["a", "b"]).labels == ("a", "b")
+        assert Pool.of([Loud("a"), "b"]).labels == ("A", "b")
+
+    def test_of_a_list_that_grows(self):
+        given = ["a", torch.float16]
+        assert Pool.of(given).labels == ("a", "torch.float16")
+        given.append("b")
+        assert Pool.of(given).labels == ("a", "torch.float16", "b")
+
+    def test_of_a_candidate_that_is_renamed(self):
+        class Named:
+            name = "a"
+
+            def __str__(self):
+                return self.name
+
+        one = Named()
+        assert Pool.of([one]).labels == ("a",)
+        one.name = "b"
+        assert Pool.of([one]).labels == ("b",)
+
     def test_named(self):
         pool = Pool.named(["reduced", "float32", "torch.half", "double"])
         assert pool.labels == (

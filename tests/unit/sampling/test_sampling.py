@@ -13,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.sampling import rule
 from dtype_sampler.sampling.candidates import family_of
 from dtype_sampler.sampling.rule import (
     RULE_VERSION,
@@ -370,3 +371,14 @@ def test_a_walk_comes_to_each_label_once_a_turn(n, k, inner, seed, fixed):
             turns[label].append(turn_of(label, seed=one, **pool))
     for visits in turns.values():
         assert visits == list(range(visits[0], visits[0] + len(visits)))
+
+
+@pytest.mark.parametrize("labels", [SEVEN, [f"float{n}" for n in range(12)]])
+def test_an_order_is_that_of_the_whole_number(labels):
+    """As the rule says: drawn digit by digit from all of the hash, however few orders there are."""
+    families = [family_of(label) for label in labels]
+    queues, _ = rule._queues(tuple(labels), tuple(families))
+    for number in range(200):
+        whole = rule._hash_for_orders(len(labels), "order", f"t{number}")
+        expected = rule._circle(queues, whole)
+        assert circular_order(f"t{number}", labels, families) == expected

@@ -19,7 +19,8 @@ from dtype_sampler.sampling.candidates import Pool
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample, UnderTest
 from dtype_sampler.session.current import innermost, running
-from dtype_sampler.session.draw import check_k, draw, why_nothing
+from dtype_sampler.session.draw import draw, why_nothing
+from dtype_sampler.session.request import check_k
 from dtype_sampler.session.running import RunningTest
 from dtype_sampler.session.seeding import reseed
 

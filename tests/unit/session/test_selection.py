@@ -20,9 +20,7 @@ def entries(a_group, labels=LABELS):
 
 
 def choose_items(plan, items):
-    members = {id(item): a_group for item, a_group, _ in items}
-    for item, a_group, label in items:
-        a_group.labels[id(item)] = label
+    members = {id(item): (a_group, label) for item, a_group, label in items}
     names = [item for item, _, _ in items]
     return select(plan, names, members, lambda item: f"t.py::t[{item.lower()}]")
 
@@ -111,3 +109,40 @@ def test_one_item_stands_for_a_test_that_cannot_run(monkeypatch):
     assert "cpu supports none" in reason
     # A group that is not to be asked about keeps its items.
     assert len(selected(probe=False).staying) == 2
+
+
+def test_what_runs_elsewhere_takes_part_in_the_sample():
+    whole = split(RunPlan(5, "random"), entries(group()))[0]
+    a_group = group()
+    everywhere = [label.upper() for label in LABELS]
+    members = {id(one): (a_group, one.lower()) for one in everywhere}
+    here = everywhere[:4]
+    selection = select(RunPlan(5, "random"), here, members, str, left=everywhere)
+    assert selection.staying == [one for one in here if one in whole]
+
+
+def test_a_label_of_which_one_item_can_run_is_skipped_for_none():
+    a_group = group()
+    items = ["skipped", "A", *(label.upper() for label in LABELS[1:])]
+    labels = ["a", *LABELS]
+    members = {id(one): (a_group, label) for one, label in zip(items, labels, strict=True)}
+
+    def why(item):
+        return "a mark" if item == "skipped" else None
+
+    select(RunPlan(5, "random"), items, members, str, why)
+    assert a_group.skipped == {}
+    assert a_group.left == dict.fromkeys(LABELS, True)
+
+
+def test_tests_that_declare_the_same_have_each_their_own_sample():
+    plan = RunPlan(5, "random")
+    groups = [Group(f"t.py::t{n}", f"t.py::t{n}", dict.fromkeys(LABELS, "x")) for n in range(20)]
+    for a_group in groups:
+        select(plan, LABELS, {id(one): (a_group, one) for one in LABELS}, str)
+    alone = [a_group.chosen for a_group in groups]
+    again = [Group(one.key, one.function, dict.fromkeys(LABELS, "x")) for one in groups]
+    items = [(one, label) for one in again for label in LABELS]
+    select(plan, items, {id(item): item for item in items}, str)
+    assert [a_group.chosen for a_group in again] == alone
+    assert len({*alone}) > 1
