@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.benchmarks import (
     calls,
     collection,
     fleet,
+    instructions,
     large_ledger,
     ledger,
     roundtrip,
@@ -28,6 +30,7 @@ BENCHMARKS = {
     "selection": selection,
     "calls": calls,
     "ledger": ledger,
+    "instructions": instructions,
     "large-ledger": large_ledger,
     "fleet": fleet,
     "roundtrip": roundtrip,
@@ -54,6 +57,10 @@ def main() -> None:
             needed = getattr(module, "NEEDS", None)
             if needed and find_spec(needed) is None:
                 print(f"\n{name}: left out, as it needs {needed}: tox run -e bench-weights")
+                continue
+            program = getattr(module, "PROGRAM", None)
+            if program and shutil.which(program) is None:
+                print(f"\n{name}: left out, as there is no {program} here")
                 continue
             repetitions = options.repeat or (module.QUICK if options.quick else module.REPETITIONS)
             sections.append(module.run(Path(folder, name), repetitions, tell))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import partial
+from io import StringIO
 from pathlib import Path
 from time import process_time
 
 from tests.benchmarks.report import Result, Section
 
+from dtype_sampler.commands.main import main
 from dtype_sampler.ledger.books import Books
-from dtype_sampler.ledger.coverage import assess
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
-from dtype_sampler.ledger.sqlite import SqliteStore
-from dtype_sampler.reports.ledger import data, text
+from dtype_sampler.ledger.sqlite import SqliteStore, fingerprint
 
 REPETITIONS, QUICK = 3, 1
 TESTS, LABELS, RUNS, KEPT = 20_000, tuple("abcdefghij"), 2000, 200
@@ -95,9 +96,14 @@ def _start_oldest(path: Path) -> None:
     Books(path, named=False, keep=KEPT).read(verdicts=True)
 
 
-def _whole_run(path: Path) -> None:
-    """From the first test's end to the terminal's summary, with one test."""
+def _whole_run(path: Path, *, changed: bool = False) -> None:
+    """From the first test's end to the terminal's summary, with one test.
+
+    changed: whether somebody has changed the file, or brought it from elsewhere, since the last run
+    ended here, so that all of it is looked at.
+    """
     books = Books(path, named=False, keep=KEPT, clock=lambda: 2e9)
+    books.sound = "" if changed else fingerprint(path)
     books.begin(RunRecord("one-more", 2e9, RUNS, "given", "rotate", lane=""))
     books.record(*_came(range(3), 2e9))
     books.end()
@@ -105,34 +111,26 @@ def _whole_run(path: Path) -> None:
     assert not books.problems, books.problems
 
 
-def _report(path: Path) -> None:
-    store = SqliteStore.open(path)
-    coverage = assess(store.tests(), store.cells())
-    text.text(coverage, data.summary(coverage, store.runs()), now=2e9, width=80)
-    store.close()
-
-
-def _report_as_json(path: Path) -> None:
-    store = SqliteStore.open(path)
-    coverage = assess(store.tests(), store.cells())
-    json.dumps(data.report(coverage, store.runs(), store.activity(), {}, now=2e9))
-    store.close()
+def _report(path: Path, form: str = "text") -> None:
+    """The command, with all that it looks at."""
+    shown = path.with_name("report")
+    assert not main(["report", "--ledger", str(path), "-o", str(shown), "--format", form])
 
 
 def _combine(path: Path) -> None:
-    into = SqliteStore.open(path.with_name("into.sqlite"), create=True)
-    source = SqliteStore.open(path)
-    into.merge(source, KEPT)
-    source.close()
-    into.close()
+    into = path.with_name("into.sqlite")
+    with redirect_stdout(StringIO()):
+        assert not main(["combine", str(path), "--into", str(into)])
 
 
 PHASES = {
     "read at the start": _start,
     "read at the start, oldest": _start_oldest,
     "a run of one test, begun and ended": _whole_run,
+    "  the same with a file that came from elsewhere": partial(_whole_run, changed=True),
     "report as text": _report,
-    "report as JSON": _report_as_json,
+    "report as JSON": partial(_report, form="json"),
+    "report as HTML": partial(_report, form="html"),
     "combine, into nothing or the same": _combine,
 }
 

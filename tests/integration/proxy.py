@@ -18,13 +18,14 @@ class Proxy:
 
     cut: looks at what a client sends, and says whether its connection is cut then: "before" the
     server has it, or "after", when the client never hears what came of it; else None. silent: keeps
-    connections open and passes nothing on.
+    connections open and passes nothing on. came: how many connections were made.
     """
 
     def __init__(self, url: str) -> None:
         self._parts = conninfo_to_dict(url)
         self.cut: Callable[[bytes], str | None] = lambda _: None
         self.silent = threading.Event()
+        self.came = 0
         self._listening: socket.socket | None = None
         self._open: set[socket.socket] = set()
         # Servers whose next answer nobody hears.
@@ -67,6 +68,7 @@ class Proxy:
                 client, _ = listening.accept()
             except OSError:
                 return
+            self.came += 1
             server = self._connected()
             with self._guard:
                 self._open |= {client, server}

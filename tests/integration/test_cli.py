@@ -7,9 +7,11 @@ import os
 import random
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -518,6 +520,49 @@ def test_combine(ledger, cli, tmp_path):
     code, _, err = cli("combine", tmp_path / "none-*", "--into", into)
     assert (code, f"skipped: {tmp_path / 'none-*'}: " in err) == (1, True)
     assert sorted(contents) == sorted(shard.read_bytes() for shard in shards)
+
+
+def test_combine_leaves_no_file_where_there_is_nothing_to_be_taken_over(
+    ledger, cli, tmp_path, monkeypatch
+):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    into, bad = folder / "x.sqlite", tmp_path / "bad.sqlite"
+    bad.write_text("no ledger at all")
+    code, out, err = cli("combine", bad, tmp_path / "none", "--into", into)
+    assert (code, err.count("skipped: ")) == (1, 2)
+    assert out == f"{into}: not made, as there is nothing to be taken over\n"
+    assert list(folder.iterdir()) == []
+    # Nor where the source says nothing until it is read to its end.
+    shutil.copy(ledger, bad)
+    with closing(sqlite3.connect(bad)) as damaged, damaged:
+        damaged.execute("UPDATE cells SET costs = '[[1,-1]]'")
+    code, out, err = cli("combine", bad, "--into", into)
+    assert code == 1
+    assert err.startswith(f"dtype-sampler: skipped: {bad}: is damaged")
+    assert list(folder.iterdir()) == []
+    # What is there stays, whatever comes of it.
+    assert cli("combine", ledger, "--into", into)[0] == 0
+    before = into.read_bytes()
+    assert cli("combine", bad, "--into", into)[0] == 1
+    assert into.read_bytes() == before
+
+    # Somebody else was quicker, or there are no links on this file system.
+    def refused(source, target):
+        raise OSError("no links")
+
+    monkeypatch.setattr(os, "link", refused)
+    other = folder / "y.sqlite"
+    code, out, err = cli("combine", ledger, "--into", other)
+    assert (code, err) == (0, "")
+    assert out.count("taken over") == 1
+    assert sorted(path.name for path in folder.iterdir()) == ["x.sqlite", "y.sqlite"]
+    assert cli("history", "test_it.py::test_loop", "--ledger", other)[0] == 0
+    # A place that can be no file is called by its own name.
+    code, _, err = cli("combine", ledger, "--into", tmp_path / "no" / "z.sqlite")
+    assert code == 1
+    assert err.startswith(f"dtype-sampler: {tmp_path / 'no' / 'z.sqlite'}: ")
+    assert ".part" not in err
 
 
 def test_combine_goes_on_without_what_it_can_not_read(ledger, cli, tmp_path):

@@ -104,6 +104,29 @@ def test_runs_go_on_from_each_other_wherever_they_run(fleet, database, capsys):
     assert "16 of 16 cells covered" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_run_has_one_connection_at_a_time_of_its_controller(
+    fleet, database, proxy, monkeypatch, workers
+):
+    pytest.importorskip("xdist")
+    connect, made, open_at_once = psycopg.connect, [], []
+
+    def counted(**parameters):
+        open_at_once.append(sum(not one.closed for one in made))
+        made.append(connect(**parameters))
+        return made[-1]
+
+    monkeypatch.setattr(psycopg, "connect", counted)
+    # As often as it can be.
+    monkeypatch.setattr(spooling, "EVERY", 0.0)
+    fleet.run("-n", workers)
+    is_whole(fleet, database, 1)
+    assert open_at_once[:2] == [0, 0]
+    assert set(open_at_once) == {0}
+    # Those that `is_whole` made go by no proxy; nor does a worker speak to the server.
+    assert proxy.came == len(made) - 1
+
+
 def test_a_failure_is_told_its_history(fleet, database):
     fleet.run("--all-dtypes")
     fleet.file("test_it", TESTS.replace("pass", "assert one != 'b' or n"))
@@ -151,6 +174,32 @@ def test_a_server_that_is_away(fleet, database, proxy, capsys):
     assert told(fleet.run())[0].endswith("for the first time in this run")
     is_whole(fleet, database, 3)
     assert spools(fleet) == []
+
+
+def test_a_spool_for_a_server_whose_name_was_mistyped(fleet, database, proxy, capsys):
+    """No run with the right name takes it over: it says so, with the line that ships it."""
+    fleet.run(f"--dtype-ledger={re.sub(r':[0-9]+/', ':1/', proxy.url)}")
+    (spool,) = spools(fleet)
+    name, shown = project_of(fleet.pytester.path), proxy.url.replace(PASSWORD, "***")
+    line = f"dtype-sampler combine {spool} --into '{shown}' --project {name}"
+    assert told(fleet.run())[-1].startswith(
+        f"dtype-sampler: ledger: {spool}: a run waits there for another server or project: ship it"
+        f" with {line} "
+    )
+    capsys.readouterr()
+    assert main(["ledger", "check", proxy.url]) == 0
+    (check,) = (one for one in capsys.readouterr().out.splitlines() if "waits here" in one)
+    assert check.startswith(f"waits here: {spool}: a run of ")
+    assert check.endswith(
+        f", 8 outcomes; the next run of the same URL and project takes it over,"
+        f" or: dtype-sampler combine {spool} --into '{shown}'"
+    )
+    assert main(["combine", str(spool), "--into", proxy.url]) == 0
+    assert f"{spool}: taken over, and can be removed\n" in capsys.readouterr().out
+    is_whole(fleet, database, 2)
+    spool.unlink()
+    assert not any("waits" in one for one in told(fleet.run()))
+    is_whole(fleet, database, 3)
 
 
 class Meanwhile:
@@ -315,6 +364,9 @@ def test_roles_that_may_not_write(fleet, server, database, proxy, monkeypatch):
             assert result.ret == 0
             assert re.search(f"--dtype-seed=.*{seeds}", "\n".join(result.outlines))
             assert "this run is kept in" in told(result)[0]
+            # It is not told to do what it may not.
+            assert "takes it over" not in told(result)[0]
+            assert ": who may only read gives the URL as --dtype-ledger-read; " in told(result)[0]
     finally:
         server.execute("DROP OWNED BY fleet_reader, fleet_nobody", database=name)
         server.execute("DROP ROLE IF EXISTS fleet_reader; DROP ROLE IF EXISTS fleet_nobody")
@@ -370,7 +422,7 @@ def test_a_test_that_forks_is_not_warned_of_our_thread(fleet, database, monkeypa
     is_whole(fleet, database, 1)
 
 
-def test_no_password_reaches_anybody(fleet, server, database, proxy, monkeypatch):
+def test_no_password_reaches_anybody(fleet, server, database, proxy, monkeypatch, capsys):
     """With one that has characters that a URL has to write otherwise."""
     monkeypatch.delenv("DTYPE_SAMPLER_LEDGER")
     secret = "p@ss:w/rd #1"
@@ -397,6 +449,12 @@ def test_no_password_reaches_anybody(fleet, server, database, proxy, monkeypatch
         str(row) for row in server.execute("SELECT * FROM dtype_sampler.all_runs", database=name)
     ]
     shown += [path.read_text() for path in (junit, *spools(fleet))]
+    for form in ("text", "markdown", "json", "html"):
+        main(["report", f"--ledger={url}", f"--format={form}"])
+    for command in (["ledger", "check", url], ["history", "test_it.py::test_loop[0]"]):
+        monkeypatch.setenv("DTYPE_SAMPLER_LEDGER", url)
+        main(command)
+    shown += capsys.readouterr()
     text = "\n".join(shown)
     assert "***" in text
     assert "all_runs" not in text

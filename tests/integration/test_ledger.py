@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from dtype_sampler.ledger.journal import recover
 from dtype_sampler.ledger.outcomes import Cell
-from dtype_sampler.ledger.sqlite import SqliteStore
+from dtype_sampler.ledger.sqlite import SqliteStore, fingerprint
 
 LEDGER = ".dtype-ledger.sqlite"
 LOOP = """
@@ -590,6 +591,9 @@ def test_a_ledger_of_somebody_else_does_not_disturb_the_run(project, kind, xdist
     project.file("test_it", LOOP)
     project.run("--dtype-seed=1")
     path = project.pytester.path / LEDGER
+    # As it is now, the next run need not look at all of it; changed, it must.
+    sound = project.pytester.path / ".pytest_cache" / "v" / "dtype_sampler" / "sound"
+    assert json.loads(sound.read_text()) == fingerprint(path) != ""
     change(path, *statements)
     before = path.read_bytes()
 

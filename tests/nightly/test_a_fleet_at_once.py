@@ -67,6 +67,10 @@ def begin(folder, url, name):
     return process, ended
 
 
+def lines(path):
+    return path.read_text().splitlines()
+
+
 def shipped(url, folders):
     """Everything is in the ledger once; returns what it knows: of each run the tests that ran."""
     spools = [str(path) for folder in folders for path in folder.glob(".dtype-ledger.*.journal")]
@@ -113,10 +117,12 @@ def test_fifty_at_once_of_which_some_are_killed(database, tmp_path, seed):
     assert seeds[-1] - seeds[0] < 50
     assert sorted(run.number for run, _ in found) == [*range(1, len(found) + 1)]
     whole = [seen for run, seen in found if run.ended is not None]
-    assert len(whole) == codes[0]
+    # One that is killed when its last test has ended may have told how it ended.
+    late = sum(process.returncode != 0 and len(lines(ended)) == 60 for process, ended in begun)
+    assert codes[0] <= len(whole) <= codes[0] + late
     assert all(sum(seen.values()) == 120 for seen in whole)
     # Of each that was killed there is what had ended, and at most what ended while it was written.
-    ran = sorted(len(ended.read_text().splitlines()) for _, ended in begun)
+    ran = sorted(len(lines(ended)) for _, ended in begun)
     kept = sorted(len(seen) for _, seen in found)
     kept = [0] * (len(ran) - len(kept)) + kept
     assert all(0 <= there - said <= 1 for said, there in zip(ran, kept, strict=True)), (ran, kept)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from glob import glob
+from typing import NamedTuple
 
 from dtype_sampler.commands.exits import ERROR, FINE
 from dtype_sampler.commands.output import say
+from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.journal import is_journal, read_journal, recover
 from dtype_sampler.ledger.places import FilePlace, Place
 from dtype_sampler.ledger.store import LedgerError, Store
@@ -25,32 +27,82 @@ def run(options: argparse.Namespace, place_of: Callable[[str | None], Place]) ->
 
     place_of: where a ledger is that a text names, or the default.
     """
-    from dtype_sampler.ledger.opening import BY
-
     into = place_of(options.into)
     sources = [place_of(one) for text in options.sources for one in _matching(text)]
-    code = FINE
+    if not isinstance(into, FilePlace) or into.exists():
+        taken = _combine(sources, into, options.keep_runs, str(into))
+    else:
+        taken = _into_new(sources, into, options.keep_runs)
+    if taken.sources or into.exists():
+        runs, cells = count_of(taken.runs, "run"), count_of(taken.cells, "cell")
+        say(f"{into}: {runs}, {cells} with an outcome\n")
+    else:
+        say(f"{into}: not made, as there is nothing to be taken over\n")
+    return taken.code
+
+
+class _Taken(NamedTuple):
+    """What came of it. sources: how many were taken over. runs, cells: what there is now."""
+
+    code: int
+    sources: int
+    runs: int
+    cells: int
+
+
+def _into_new(sources: Sequence[Place], into: FilePlace, keep: int) -> _Taken:
+    """Combine into a file that is not there yet: it is there once something has been taken over."""
+    part = FilePlace(into.path.with_name(f"{into.path.name}.{os.getpid()}.part"))
+    try:
+        taken = _combine(sources, part, keep, str(into))
+        if taken.sources:
+            try:
+                # Unlike a new name it takes nobody's place who was as quick.
+                os.link(part.path, into.path)
+            except OSError:
+                # Somebody was, or there are no links here.
+                taken = _combine([part], into, keep, str(into), quietly=True)._replace(
+                    code=taken.code
+                )
+        return taken
+    finally:
+        for end in ("", "-wal", "-shm", "-journal"):
+            with suppress(OSError):
+                part.path.with_name(part.path.name + end).unlink()
+
+
+def _combine(
+    sources: Sequence[Place], into: Place, keep: int, name: str, *, quietly: bool = False
+) -> _Taken:
+    """Take over what the sources know. name: what to call `into`. Raises LedgerError."""
+    from dtype_sampler.ledger.opening import BY
+
+    code, taken = FINE, 0
     try:
         opened = into.open(create=True, wait=_WAIT)
     except LedgerError as error:
-        raise LedgerError(str(error).replace(BY, "by --into")) from None
+        raise LedgerError(str(error).replace(str(into), name).replace(BY, "by --into")) from None
     with closing(opened) as target:
         target.check()
         for source in sources:
             if source.is_same(into):
                 continue
             try:
-                problems = _take(source, target, options.keep_runs)
-                say(f"{source}: taken over\n")
+                # Records by the hundred thousand.
+                with uncollected():
+                    problems = _take(source, target, keep)
+                taken += 1
+                if not quietly:
+                    spool = isinstance(source, FilePlace) and is_journal(source.path)
+                    say(f"{source}: taken over{', and can be removed' if spool else ''}\n")
             except LedgerError as error:
                 # Sources are named by no option.
-                problems = [str(error).replace(f": name another, {BY}", "").replace(f", {BY}", "")]
+                told = str(error).replace(f": name another, {BY}", "").replace(f", {BY}", "")
+                problems = [told.replace(str(into), name)]
             for problem in problems:
                 sys.stderr.write(f"dtype-sampler: skipped: {problem}\n")
                 code = ERROR
-        runs, cells = len(target.runs()), len(target.cells())
-    say(f"{into}: {count_of(runs, 'run')}, {count_of(cells, 'cell')} with an outcome\n")
-    return code
+        return _Taken(code, taken, len(target.runs()), len(target.cell_ids()))
 
 
 def _matching(text: str) -> list[str]:

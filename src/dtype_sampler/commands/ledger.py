@@ -37,7 +37,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
         sub.add_argument(
             "--ledger",
             metavar="PATH|URL",
-            help=f"the ledger; default: DTYPE_SAMPLER_LEDGER, or {DEFAULT_LEDGER} here",
+            help=f"the ledger; default: DTYPE_SAMPLER_LEDGER, or dtype_sampler_ledger in pytest's"
+            f" configuration, or {DEFAULT_LEDGER} here or in the root directory",
         )
         add_project(sub)
 
@@ -227,7 +228,8 @@ def _combine(options: argparse.Namespace) -> int:
 
 def _plan(options: argparse.Namespace) -> int:
     from dtype_sampler.ledger import outlook
-    from dtype_sampler.ledger.coverage import assess, samples_of
+    from dtype_sampler.ledger.coverage import assess
+    from dtype_sampler.ledger.samples import samples_of
     from dtype_sampler.reports.ledger.costs import every_cell
     from dtype_sampler.reports.ledger.text import combined
     from dtype_sampler.reports.words import lasting

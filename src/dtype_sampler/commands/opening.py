@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dtype_sampler.commands.configuration import configuration
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.places import FilePlace, Place, place_of
 from dtype_sampler.ledger.secrets import redacted_word
@@ -25,30 +26,49 @@ def add_project(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--project",
         metavar="NAME",
-        help="whose ledger it is on a server, as dtype_sampler_project says it to pytest; default:"
-        " DTYPE_SAMPLER_PROJECT, or the path of git's remote origin, or this folder's name",
+        help="whose ledger it is on a server; default: DTYPE_SAMPLER_PROJECT, or"
+        " dtype_sampler_project in pytest's configuration, or the path of git's remote origin, or"
+        " the root directory's name",
     )
 
 
 def place_of_ledger(given: str | None, project: str | None) -> Place:
     """Where the ledger is that a command was told of, or the default. Raises DtypeSamplerError."""
-    text = os.environ.get("DTYPE_SAMPLER_LEDGER") or DEFAULT_LEDGER if given is None else given
-    return place_of(text, Path(), lambda: _project_name(project))
+    text = os.environ.get("DTYPE_SAMPLER_LEDGER") or None if given is None else given
+    if text is not None:
+        return place_of(text, Path(), lambda: _project_name(project))
+    said = configuration(Path())
+    if text := said.values.get("dtype_sampler_ledger"):
+        try:
+            return place_of(text, said.root, lambda: _project_name(project))
+        except DtypeSamplerError as error:
+            raise DtypeSamplerError(f"dtype_sampler_ledger (in {said.file}): {error}") from None
+    here = Path(DEFAULT_LEDGER)
+    there = said.root / DEFAULT_LEDGER
+    return FilePlace(here if here.exists() or not there.exists() else there)
 
 
 def _project_name(given: str | None) -> str:
     for how, name in (
-        ("--project", given),
-        ("DTYPE_SAMPLER_PROJECT", os.environ.get("DTYPE_SAMPLER_PROJECT") or None),
+        ("--project=", given),
+        ("DTYPE_SAMPLER_PROJECT=", os.environ.get("DTYPE_SAMPLER_PROJECT") or None),
     ):
         if name is not None:
-            try:
-                return parse_project(name)
-            except DtypeSamplerError as error:
-                raise DtypeSamplerError(f"{how}={name}: {error}") from None
+            return _parsed_project(name, how)
+    said = configuration(Path())
+    if "dtype_sampler_project" in said.values:
+        how = f"dtype_sampler_project (in {said.file}) = "
+        return _parsed_project(said.values["dtype_sampler_project"], how)
     from dtype_sampler.ledger.origin import project_of
 
-    return project_of(Path())
+    return project_of(said.root)
+
+
+def _parsed_project(name: str, how: str) -> str:
+    try:
+        return parse_project(name)
+    except DtypeSamplerError as error:
+        raise DtypeSamplerError(f"{how}{name}: {error}") from None
 
 
 def place_of_baseline(text: str, how: str, place_of: Callable[[str], Place]) -> Place | None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.commands.exits import FINE, GATE_MISSED
 from dtype_sampler.commands.opening import place_of_baseline, spare
-from dtype_sampler.commands.output import can_write, write
+from dtype_sampler.commands.output import can_write, write, write_lines
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT
 from dtype_sampler.ledger.records import FAILURES
 from dtype_sampler.ledger.secrets import redacted_word
@@ -34,6 +35,7 @@ SHOWN_RUNS = 30
 SHOWN_MISSING = 20
 
 
+@uncollected()  # records by the hundred thousand
 def run(
     options: argparse.Namespace,
     open_ledger: Callable[[], Store],
@@ -59,7 +61,7 @@ def run(
         history = store.history(verdicts=False)
         coverage = assess(
             store.tests(),
-            store.cells(),
+            store.cells(costs=False),
             device=options.device,
             pattern=options.tests,
             modules=options.module,
@@ -80,6 +82,8 @@ def run(
     width = shutil.get_terminal_size().columns if looked_at else None
     plain = not can_write(options.output, "✓✗")
     report: dict[str, Any] = {}
+    # As JSON, tests are written one by one: all of them together may be of 500 MB.
+    lazily = options.format == "json" and options.by is None
     if options.by is not None or options.format in ("json", "html"):
         report = data.report(
             coverage,
@@ -90,15 +94,16 @@ def run(
             costs=costs,
             hidden=hidden,
             comparison=comparison,
+            lazily=lazily,
         )
     if options.failing and report:
-        report["tests"] = [test for test in report["tests"] if _fails(test)]
+        failing = filter(_fails, report["tests"])
+        report["tests"] = failing if lazily else list(failing)
     if options.by is not None:
         report["by"] = table.support_table(report["tests"], options.by)
+    shown = ""
     if options.format == "json":
-        import json
-
-        shown = json.dumps(report) + "\n"
+        write_lines(data.pieces(report), options.output)
     elif options.format == "html":
         from dtype_sampler.reports.ledger.html import render
 
@@ -129,7 +134,8 @@ def run(
             failing=options.failing,
             comparison=comparison,
         )
-    write(shown, options.output)
+    if shown:
+        write(shown, options.output)
     asked = options.device, options.tests, options.module
     if not coverage.tests and any(asked):
         nothing = coverage.nothing_to_judge(*asked)

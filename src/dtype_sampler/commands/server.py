@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtype_sampler.commands.exits import FINE
 from dtype_sampler.commands.output import say
 from dtype_sampler.ledger.secrets import is_url, redacted_word
+from dtype_sampler.ledger.store import LedgerError
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.server import Changed, State
@@ -172,6 +175,7 @@ def _check(options: argparse.Namespace) -> int:
     say(f"size: {_bytes(state.size)}, of which observations are {_bytes(state.observations)}\n")
     _tell_of_months(state)
     _tell_of_projects(state)
+    _tell_of_spools(state.name)
     return FINE
 
 
@@ -202,6 +206,28 @@ def _tell_of_projects(state: State) -> None:
             say(
                 f"    last run: {one.last.number}, {ago(one.last.started, time.time())},"
                 f" seed {one.last.seed}{commit}{going}\n"
+            )
+
+
+def _tell_of_spools(name: str) -> None:
+    """What waits in the root directory here, for this server or for another one."""
+    from dtype_sampler.commands.configuration import configuration
+    from dtype_sampler.ledger.journal import read_journal
+    from dtype_sampler.ledger.places import spools_in
+    from dtype_sampler.reports.words import ago, count_of
+
+    for path in spools_in(configuration(Path()).root):
+        try:
+            left = read_journal(path)
+        except LedgerError as error:
+            say(f"waits here: {error}\n")
+            continue
+        if left is not None:
+            say(
+                f"waits here: {path}: a run of {ago(left.run.started, time.time())}, seed"
+                f" {left.run.seed}, {count_of(len(left.seen), 'outcome')}; the next run of the same"
+                " URL and project takes it over, or: "
+                f"{shlex.join(['dtype-sampler', 'combine', str(path), '--into', name])}\n"
             )
 
 

@@ -6,18 +6,19 @@ import os
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from dtype_sampler.ledger.apart import apart, as_trouble
 from dtype_sampler.ledger.consulting import LAST_WAIT, ConsultedLedger
+from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.journal import Journal
 from dtype_sampler.ledger.outcomes import VERDICTS, Cell
 from dtype_sampler.ledger.places import Place
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
-from dtype_sampler.ledger.store import StoreBusyError
+from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
 
 # Clocks that are off by more than this are wrong, not just another machine's; a day, in seconds.
 _SKEW = 86400.0
@@ -55,7 +56,10 @@ class Books(ConsultedLedger):
         self.outcomes: dict[Cell, str] = {}
         self._said_at: dict[Cell, float] = {}
         self._ahead = 0.0
-        self._before: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
+        # Of each cell that was written: whether it had a verdict before this run.
+        self._before: dict[Cell, bool] = {}
+        # As `SqliteStore.changes` has it, once the ledger was found sound.
+        self._changes = 0
         self._journal: Journal | None = None
         self._written = 0.0
         self._waiting: tuple[list[TestRecord], list[Observed]] = ([], [])
@@ -64,8 +68,7 @@ class Books(ConsultedLedger):
     def added(self) -> int:
         """How many cells had their first verdict in this run."""
         return sum(
-            outcome in VERDICTS
-            and cell.label not in self._before.get(cell.device, {}).get(cell.key, {})
+            outcome in VERDICTS and not self._before.get(cell, False)
             for cell, outcome in self.outcomes.items()
         )
 
@@ -77,14 +80,13 @@ class Books(ConsultedLedger):
             self._go_aside()
             return
         try:
+            found = self._fingerprint()
             store = self._store = self._open(create=True, wait=LAST_WAIT)
-            store.check()
-            self._before = store.history(verdicts=True).verdicts
-            known = store.runs()
+            self._check(store, found)
             self._follow(store.newest())
             # By the same clock: the newest run is the one whose seed the next run counts on from.
             self.run = store.open_run(replace(run, started=run.started + self._ahead))
-            self._known = {one.uid: one for one in (*known, self.run)}
+            self._changes = store.changes()
             store.set_wait(_WAIT)
             with suppress(OSError):
                 self._journal = Journal(self.path, self.run)
@@ -116,13 +118,14 @@ class Books(ConsultedLedger):
 
         What is said of a cell again in one run replaces what was said before, whatever the clock.
         """
+        outcomes, said_at = self.outcomes, self._said_at
         for place, one in enumerate(seen):
-            before = self._said_at.get(one.cell)
+            before = said_at.get(one.cell)
             if before is not None and one.at < before + _APART:
                 one = replace(one, at=before + _APART)
                 seen = [*seen[:place], one, *seen[place + 1 :]]
-            self._said_at[one.cell] = one.at
-        self.outcomes.update((one.cell, one.outcome) for one in seen)
+            said_at[one.cell] = one.at
+            outcomes[one.cell] = one.outcome
         self._take(tests, seen)
 
     def _take(self, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
@@ -142,11 +145,22 @@ class Books(ConsultedLedger):
                     return
         self._write()
 
+    def _append(self, store: Store, run: RunRecord) -> None:
+        """Write what a run has waiting."""
+        tests, seen = self._waiting
+        with uncollected():
+            self._written_in(store.append(run.uid, tests, seen), seen)
+
+    def _written_in(self, judged: Collection[Cell], seen: Iterable[Observed]) -> None:
+        """Note which cells had a verdict before this run. judged: as `Store.append` says it."""
+        for one in seen:
+            self._before.setdefault(one.cell, one.cell in judged)
+
     def _write(self) -> None:
         if self._store is None or self.run is None:
             return
         try:
-            self._store.append(self.run.uid, *self._waiting)
+            self._append(self._store, self.run)
         except StoreBusyError:
             # Another process writes: later, as each try waits. What waits is in the journal.
             self._written = self._clock()
@@ -178,7 +192,7 @@ class Books(ConsultedLedger):
         try:
             self._store.set_wait(LAST_WAIT)
             if any(self._waiting):
-                self._store.append(run.uid, *self._waiting)
+                self._append(self._store, run)
                 self._waiting = ([], [])
             self._store.still_there(there, self.run.started)
             self._store.close_run(run, self.keep)
@@ -192,8 +206,13 @@ class Books(ConsultedLedger):
                 except Exception as again:  # noqa: BLE001  # whatever it is, the session goes on
                     self._trouble(again)
         if self._store is not None:
+            # What this run has written is sound. If others have written too, who knows.
+            alone = False
+            with suppress(LedgerError):
+                alone = self._usable and self._store.changes() == self._changes
             self._store.close()
             self._store = None
+            self.sound = self._fingerprint() if alone else ""
 
     @apart(lambda: None)
     def close(self) -> None:

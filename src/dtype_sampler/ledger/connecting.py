@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.ledger.rows import shown
 from dtype_sampler.ledger.secrets import check_url, redacted, redacted_word, secrets_of
-from dtype_sampler.ledger.store import LedgerError, StoreBusyError
+from dtype_sampler.ledger.store import LedgerError, RefusedError, StoreBusyError
 
 if TYPE_CHECKING:
     import psycopg
@@ -29,8 +29,9 @@ _KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count"
 # Seconds that a server has for saying that it has stopped a statement, before we hang up.
 _GRACE = 3.0
 # The first letters of SQLSTATE, or all of them -> what to tell; {text} is the server's own.
+_REFUSED = "42501"
 _WORDS = {
-    "42501": "the role may not do this ({text}): `dtype-sampler ledger roles` has the SQL that"
+    _REFUSED: "the role may not do this ({text}): `dtype-sampler ledger roles` has the SQL that"
     " gives rights",
     "25006": "is read-only, such as a standby is: name the primary ({text})",
     "53100": "its disk is full ({text})",
@@ -124,7 +125,8 @@ class Place:
             return self.no_ledger()
         for begin, words in _WORDS.items():
             if state.startswith(begin):
-                return LedgerError(f"{self.name}: {words.format(text=text)}")
+                kind = RefusedError if state == _REFUSED else LedgerError
+                return kind(f"{self.name}: {words.format(text=text)}")
         if state[:2] in {"08", ""} and isinstance(error, driver().OperationalError):
             return LedgerError(f"{self.name}: can't be reached: {text}")
         return LedgerError(f"{self.name}: {text}")

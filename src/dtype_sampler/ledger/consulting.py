@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dtype_sampler.ledger.apart import apart, as_trouble
 from dtype_sampler.ledger.costs import UNMEASURED, Costs
-from dtype_sampler.ledger.elsewhere import Elsewhere, ElsewhereError, left_by
+from dtype_sampler.ledger.elsewhere import Elsewhere, ElsewhereError, left_by, standing_in
 from dtype_sampler.ledger.journal import recover
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.places import FilePlace, Place
@@ -63,9 +63,10 @@ class ConsultedLedger:
         self._named = named
         self._clock = clock
         self._usable = True
+        # What the file was like, as `sqlite.fingerprint` says it, when it was known to be sound.
+        self.sound = ""
         # Open while the run writes.
         self._store: SqliteStore | None = None
-        self._known: Mapping[str, RunRecord] = {}
 
     @property
     def name(self) -> str:
@@ -125,10 +126,11 @@ class ConsultedLedger:
             self._check_place()
         if not self._exists():
             return self._read_elsewhere(verdicts=verdicts, failing=failing, also=also)
+        found = self._fingerprint()
         store = self._open(wait=2.0)
         try:
             if self._named:
-                store.check()
+                self._check(store, found)
             self.problems += recover(self.path, store, remove=True)
             if self.source is not None:
                 return self._read_elsewhere(verdicts=verdicts, failing=failing, also=also)
@@ -136,6 +138,21 @@ class ConsultedLedger:
             return history
         finally:
             store.close()
+
+    def _fingerprint(self) -> str:
+        from dtype_sampler.ledger.sqlite import fingerprint
+
+        return fingerprint(self.path)
+
+    def _check(self, store: Store, found: str) -> None:
+        """Raise LedgerError if the ledger holds what none can. That looks at millions of rows: so
+        not at those of a file that nobody has changed since it was found sound.
+
+        found: its fingerprint before it was opened.
+        """
+        if not found or found != self.sound:
+            store.check()
+            self.sound = found
 
     def _read_elsewhere(
         self, *, verdicts: bool, failing: bool, also: Callable[[Store], object] | None
@@ -222,32 +239,28 @@ class ConsultedLedger:
         found = []
         for cell in cells:
             try:
-                known = self._store.cells(cell.key)
+                known = self._store.cells(cell.key, costs=False)
+                record = next((one for one in known if one.cell == cell), None)
+                mark = (record.passed or record.failed) if record is not None else None
+                runs = {} if mark is None else self._store.runs_of([mark.run])
             except LedgerError:
                 # Whoever writes next will tell.
                 return []
-            record = next((one for one in known if one.cell == cell), None)
-            mark = (record.passed or record.failed) if record is not None else None
-            found.append((cell, record, self._known.get(mark.run) if mark else None))
+            found.append((cell, record, runs.get(mark.run) if mark else None))
         return found
 
     @apart(lambda: (None, []))
-    def state(self, devices: Iterable[str] | None) -> tuple[Coverage | None, Sequence[RunRecord]]:
+    def state(
+        self, devices: Iterable[str] | None, *, whole: bool = False
+    ) -> tuple[Coverage | None, Sequence[RunRecord]]:
         """What is covered on these types of device by now, and the runs that are known.
 
-        The former is None if the ledger can't tell. devices: None means all.
+        The former is None if the ledger can't tell. devices: None means all. whole: all tests are
+        to be listed; else as `standing.stand` says.
         """
         if not self._can_tell:
             return None, []
-        from dtype_sampler.ledger.coverage import assess
-
-        def known(store: Store) -> tuple[Coverage, Sequence[RunRecord]]:
-            with store.snapshot():
-                alone = store.history(verdicts=False).alone
-                coverage = assess(store.tests(), store.cells(), device=devices, alone=alone)
-                return coverage, store.runs()
-
-        return self._ask(known)
+        return self._ask(partial(standing_in, devices=devices, whole=whole))
 
     @apart(lambda: UNMEASURED)
     def costs(self) -> Costs:

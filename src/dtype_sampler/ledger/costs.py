@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
+from types import MappingProxyType
 from typing import NamedTuple
 
 from dtype_sampler.ledger.outcomes import CRASHED, SUSPECT, Cell
@@ -79,6 +80,9 @@ def durations(finished: Finished) -> tuple[dict[Cell, float], dict[Name, float]]
     return cells, rests if known else {}
 
 
+_NOTHING: Mapping[str, float] = MappingProxyType({})
+
+
 class Total(NamedTuple):
     """What some cells and their tests will take.
 
@@ -123,9 +127,15 @@ class Costs:
 
     def of(self, cell: Cell) -> float | None:
         """What the cell will take, in seconds; None if no cell of any test was ever measured."""
-        name = (cell.key, cell.device)
-        seconds = self.cells.get(name, {}).get(cell.label)
-        return self._of_tests.get(name, self._of_all) if seconds is None else seconds
+        own, usual = self.of_test(cell.key, cell.device)
+        return own.get(cell.label, usual)
+
+    def of_test(self, key: str, device: str) -> tuple[Mapping[str, float], float | None]:
+        """What those cells of a test will take that were measured, in seconds; and any other one,
+        None if no cell of any test ever was.
+        """
+        name = (key, device)
+        return self.cells.get(name, _NOTHING), self._of_tests.get(name, self._of_all)
 
     def rest(self, key: str, device: str) -> float | None:
         """What the test needs besides its cells, in seconds; None if that was never measured of any
@@ -141,9 +151,7 @@ class Costs:
         """
         seconds, cells, measured = 0.0, 0, 0
         for key, device, labels in taken:
-            name = (key, device)
-            own = self.cells.get(name, {})
-            otherwise = self._of_tests.get(name, self._of_all)
+            own, otherwise = self.of_test(key, device)
             before = cells
             for label in labels:
                 cells += 1

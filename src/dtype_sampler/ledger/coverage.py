@@ -1,22 +1,18 @@
-"""What the ledger's records come to: which cells are covered, and what is missing. Pure.
-
-Long, as what has run and what the next sample takes are told from the same states of cells.
-"""
+"""What the ledger's records come to: which cells are covered, and what is missing. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from itertools import count
+from functools import cached_property
+from typing import NamedTuple
 
 from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import CRASHED, SKIPPED, SUSPECT, UNSUPPORTED, Cell
-from dtype_sampler.ledger.records import CellRecord, FailureRecord, TestRecord
-from dtype_sampler.sampling.again import Past, take
+from dtype_sampler.ledger.records import FAILURES, CellRecord, FailureRecord, TestRecord
 from dtype_sampler.sampling.axes import by_value
-from dtype_sampler.sampling.candidates import family_of
-from dtype_sampler.sampling.rule import choose, circular_order, seed_after
 
 COVERED = "covered"
 STALE = "stale"
@@ -26,8 +22,7 @@ NEVER = "never ran"
 APART, MISSING = "apart", "missing"
 
 
-@dataclass(frozen=True, slots=True)
-class CellState:
+class CellState(NamedTuple):
     """A declared cell. state: covered, stale (its last verdict is too old), suspect (one of several
     of which one did not pass, it is not known which), skipped, unsupported, or never ran. record:
     None if it has no outcome at all. counts: whether it is one of those that can be covered.
@@ -40,6 +35,8 @@ class CellState:
     counts: bool = True
     failure: Failure | None = None
 
+    # A tuple, for the same reason as `CellRecord`.
+
     @property
     def covered(self) -> bool:
         """Whether it has a verdict within the window."""
@@ -48,7 +45,9 @@ class CellState:
     @property
     def failing(self) -> bool:
         """Whether its last verdict was a failure; a crash is one."""
-        return self.record is not None and self.record.failing
+        # Here and below not by the record's properties: each is asked of 200,000 cells.
+        verdict = None if self.record is None else self.record.verdict
+        return verdict is not None and verdict.outcome in FAILURES
 
     @property
     def crashed(self) -> bool:
@@ -72,9 +71,8 @@ class CellState:
     @property
     def verdict_at(self) -> float | None:
         """When its last verdict was; None if a suspicion has come since."""
-        if self.record is None or self.record.verdict is None or self.record.suspect:
-            return None
-        return self.record.verdict.at
+        verdict = None if self.record is None else self.record.verdict
+        return None if verdict is None or verdict.outcome == SUSPECT else verdict.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,26 +136,58 @@ class TestState:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """Tests of which it is enough to know how many cells are in which state.
+
+    devices: types of device that they are on. states: how many of their cells are in each state,
+    and whether these can be covered. failing, crashed: how many are. oldest: as `Coverage.oldest`.
+    """
+
+    devices: frozenset[str] = frozenset()
+    states: Mapping[tuple[str, bool], int] = field(default_factory=dict)
+    failing: int = 0
+    crashed: int = 0
+    oldest: CellState | None = None
+
+
+@dataclass(frozen=True)
 class Coverage:
-    """The state of every test. Cells that can't be covered are counted apart."""
+    """The state of every test. Cells that can't be covered are counted apart.
+
+    counted: what there is besides `tests`.
+    """
 
     tests: tuple[TestState, ...]
+    counted: Counted = Counted()
 
     def _cells(self) -> Iterator[CellState]:
         return (one for test in self.tests for one in test.cells)
 
+    # Asked for again and again, and a suite has 200,000 cells.
+    @cached_property
+    def _states(self) -> Counter[tuple[str, bool]]:
+        """How many cells are in each state, and whether these can be covered."""
+        found = Counter((one.state, one.counts) for one in self._cells())
+        found.update(self.counted.states)
+        return found
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """The types of device that there are tests on."""
+        return self.counted.devices.union(state.test.device for state in self.tests)
+
     def count(self, state: str) -> int:
         """How many cells are in this state."""
-        return sum(one.state == state for one in self._cells())
+        return self._states[state, True] + self._states[state, False]
 
     @property
     def cells(self) -> int:
         """How many cells can be covered: all but those kept apart."""
-        return sum(one.counts for one in self._cells())
+        return sum(number for (_, counts), number in self._states.items() if counts)
 
     def apart(self, state: str) -> int:
         """How many cells in this state are not among those that can be covered."""
-        return sum(one.state == state and not one.counts for one in self._cells())
+        return self._states[state, False]
 
     @property
     def covered(self) -> int:
@@ -180,12 +210,12 @@ class Coverage:
     @property
     def failing(self) -> int:
         """How many cells failed at their last verdict, those that crashed among them."""
-        return sum(one.failing for one in self._cells())
+        return self.counted.failing + sum(one.failing for one in self._cells())
 
     @property
     def crashed(self) -> int:
         """How many of these crashed."""
-        return sum(one.crashed for one in self._cells())
+        return self.counted.crashed + sum(one.crashed for one in self._cells())
 
     @property
     def percent(self) -> float:
@@ -203,15 +233,14 @@ class Coverage:
         A gate that finds less than it was asked about is a mistake in the asking. devices, pattern,
         modules: as `assess` was given them.
         """
-        known = {test.test.device for test in self.tests}
-        missing = sorted(set(devices or ()) - known)
+        missing = sorted(set(devices or ()) - self.devices)
         matching = f" that matches {pattern}" if pattern is not None else ""
         for module in modules or ():
             if not any(in_module(test.test.key, module) for test in self.tests):
                 return f"the ledger knows no test{matching} in a module {module}"
         if missing:
             return f"the ledger knows no test{matching} on {', '.join(missing)}"
-        if not self.tests:
+        if not self.devices:
             return f"the ledger knows no test{matching}"
         if not self.cells:
             if self.apart(SKIPPED):
@@ -227,8 +256,12 @@ class Coverage:
     @property
     def oldest(self) -> CellState | None:
         """The covered cell whose last verdict is oldest."""
-        covered = [one for one in self._cells() if one.covered]
-        return min(covered, key=lambda one: one.verdict_at or 0.0, default=None)
+        covered = (one for one in self._cells() if one.covered)
+        found = min(covered, key=_verdict_at, default=None)
+        if found is None or self.counted.oldest is None:
+            return found or self.counted.oldest
+        # Of two at one moment that of the test that comes first, wherever it is.
+        return min(found, self.counted.oldest, key=lambda one: (_verdict_at(one), *_name(one.cell)))
 
     def worst_first(self) -> list[TestState]:
         """The tests in the order in which they want attention."""
@@ -284,10 +317,10 @@ def assess(
             continue
         of_test = known.get((test.key, test.device), {})
         found = tuple(
-            [_state(test, label, of_test.get(label), since, skipped) for label in test.declared]
+            [cell_state(test, label, of_test.get(label), since, skipped) for label in test.declared]
         )
         if ways and not ways.keys().isdisjoint(one.cell for one in found):
-            found = tuple(replace(one, failure=_last(one, ways)) for one in found)
+            found = tuple([one._replace(failure=_last(one, ways)) for one in found])
         lone = (alone or {}).get(test.device, {}).get(test.key, ())
         states.append(TestState(test, found, tuple(one for one in test.declared if one in lone)))
     return Coverage(tuple(states))
@@ -312,125 +345,51 @@ def _last(state: CellState, ways: Mapping[Cell, Mapping[str, FailureRecord]]) ->
     return None if way is None else way.failure
 
 
-def _state(
-    test: TestRecord, label: str, record: CellRecord | None, since: float | None, skipped: str
+def cell_state(
+    test: TestRecord,
+    label: str,
+    record: CellRecord | None,
+    since: float | None = None,
+    skipped: str = MISSING,
 ) -> CellState:
+    """The state of one cell that a test declares. since, skipped: as for `assess`."""
     if record is None:
         return CellState(Cell(test.key, label, test.device), NEVER, None)
-    cell, verdict = record.cell, record.verdict
-    if verdict is not None:
-        if verdict.outcome == SUSPECT:
-            # Whatever came since, a skip for one, has not cleared it.
-            return CellState(cell, SUSPECT, record)
-        if since is None or verdict.at >= since:
-            return CellState(cell, COVERED, record)
-    if record.last.outcome in (SKIPPED, UNSUPPORTED):
-        state = record.last.outcome
+    verdict = record.verdict
+    old = verdict is not None and since is not None and verdict.at < since
+    outcome = None if verdict is None else verdict.outcome
+    state, counts = state_of(record.last.outcome, outcome, old=old, skipped=skipped)
+    return CellState(record.cell, state, record, counts)
+
+
+def state_of(
+    last: str, verdict: str | None, *, old: bool = False, skipped: str = MISSING
+) -> tuple[str, bool]:
+    """The state of a cell that has an outcome, and whether it is one of those that can be covered.
+
+    last, verdict: its last outcome, and its last verdict, if it has any. old: whether that is too
+    old to count. skipped: as for `assess`.
+    """
+    if verdict == SUSPECT:
+        # Whatever came since, a skip for one, has not cleared it.
+        return SUSPECT, True
+    if verdict is not None and not old:
+        return COVERED, True
+    if last in (SKIPPED, UNSUPPORTED):
         # What has had a verdict once can have one again.
         always = verdict is None and skipped == APART
-        return CellState(cell, state, record, state == SKIPPED and not always)
-    return CellState(cell, NEVER if verdict is None else STALE, record)
+        return last, last == SKIPPED and not always
+    return NEVER if verdict is None else STALE, True
+
+
+def _verdict_at(state: CellState) -> float:
+    return state.verdict_at or 0.0
+
+
+def _name(cell: Cell) -> tuple[str, str]:
+    return cell.key, cell.device
 
 
 def _percent(part: int, whole: int) -> float:
     # Nothing to cover is no success: a gate must not pass because no test was found.
     return 100 * part / whole if whole else 0.0
-
-
-def samples_of(
-    state: TestState,
-    first: int,
-    strategy: str = "rotate",
-    reach: Collection[str] | None = None,
-    again: Sequence[str] = (),
-) -> Iterator[tuple[str, ...]]:
-    """The labels that a test takes with this seed and with the ones after it, for ever.
-
-    Suspects come first, one in each run; what runs alone goes on to do so. strategy, reach: as for
-    `sample_of`. again: what the first of these runs takes on top, as it failed or was hidden.
-    """
-    test = state.test
-    suspects = [one.cell.label for one in state.cells if one.untried]
-    verdicts = {one.cell.label: one.verdict_at for one in state.cells if one.verdict_at is not None}
-    for run in count():
-        seed = seed_after(first, run)
-        sample = () if suspects else sample_of(state, seed, strategy, reach, verdicts)
-        on_top = again if run == 0 else ()
-        past = Past(failing=on_top, suspects=suspects, alone=state.alone)
-        taken, _ = take(
-            sample, test.declared, past, seed=seed, k=k_of(test), fixed=len(test.always)
-        )
-        suspects = [label for label in suspects if label not in taken]
-        # Newer than all that is known, and each run newer than the one before.
-        verdicts |= dict.fromkeys(taken, 1e300 + run * 1e290)
-        yield taken
-
-
-def sample_of(
-    state: TestState,
-    seed: int,
-    strategy: str = "rotate",
-    reach: Collection[str] | None = None,
-    verdicts: Mapping[str, float] | None = None,
-) -> tuple[str, ...]:
-    """The labels that a test takes with this seed.
-
-    reach: what the selection leaves of the test; None means all of it. verdicts: for the strategy
-    `oldest`, label -> when its last verdict was.
-    """
-    test = state.test
-    k = k_of(test)
-    out = _out(state)
-    return choose(
-        seed=seed,
-        strategy=strategy,
-        key=test.circle or test.key,
-        labels=test.declared,
-        families=[family_of(label) for label in test.declared],
-        k=k,
-        always=test.always,
-        available=lambda label: label not in out and (reach is None or label in reach),
-        verdicts=verdicts,
-        arguments=test.arguments,
-    )
-
-
-def circle_of(state: TestState, reach: Collection[str] | None = None) -> tuple[str, ...] | None:
-    """The order in which `rotate` comes to the labels of a test, k in each run; None where more
-    than the seed decides what a run takes of it. reach: as for `sample_of`.
-    """
-    test = state.test
-    if test.always or state.alone or not test.declared or _out(state):
-        return None
-    if reach is not None and not all(label in reach for label in test.declared):
-        return None
-    if any(one.untried for one in state.cells):
-        return None
-    families = [family_of(label) for label in test.declared]
-    return circular_order(test.circle or test.key, test.declared, families, test.arguments)
-
-
-def _out(state: TestState) -> set[str]:
-    """The labels that no sample of a test takes: the device refuses them, or a mark."""
-    all_of_them = k_of(state.test) >= len(state.test.declared)
-    return {
-        one.cell.label
-        for one in state.cells
-        if one.state == UNSUPPORTED or (not all_of_them and _marked(one))
-    }
-
-
-def _marked(one: CellState) -> bool:
-    """Whether a mark of the suite's own skips it, so that it takes no place of a sample."""
-    return one.record is not None and one.record.last.outcome == SKIPPED and not one.record.nodeid
-
-
-def can_run(state: TestState) -> list[str]:
-    """The labels that run where a test takes all: neither the device nor a mark refuses them."""
-    return [one.cell.label for one in state.cells if one.state != UNSUPPORTED and not _marked(one)]
-
-
-def k_of(test: TestRecord) -> int:
-    """How many a test takes at a time."""
-    # A run that takes all may have a k that leaves no place beside `always`.
-    return max(test.k, len(test.always) + 1)

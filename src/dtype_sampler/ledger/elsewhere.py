@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from dtype_sampler.ledger.store import LedgerError, Store
 from dtype_sampler.sampling.plan import History
 
 if TYPE_CHECKING:
+    from dtype_sampler.ledger.coverage import Coverage
     from dtype_sampler.ledger.sqlite import SqliteStore
 
 # Seconds that a session waits for a server, at its start and once its tests have run.
@@ -105,11 +106,31 @@ class Elsewhere:
             self._link.close(seconds=1.0)
 
 
+def standing_in(
+    store: Store, *, devices: Iterable[str] | None, whole: bool, newest: int | None = None
+) -> tuple[Coverage, list[RunRecord]]:
+    """What is covered, as `ConsultedLedger.state` has it, and the runs that are known.
+
+    newest: only so many of these.
+    """
+    from dtype_sampler.ledger.coverage import assess
+    from dtype_sampler.ledger.standing import stand
+
+    with store.snapshot():
+        alone = store.history(verdicts=False).alone
+        if whole:
+            cells = store.cells(costs=False)
+            coverage = assess(store.tests(), cells, device=devices, alone=alone)
+        else:
+            coverage = stand(store.briefs(), device=devices, alone=alone)
+        return coverage, store.runs(newest)
+
+
 def past_in(store: Store, cells: Sequence[Cell]) -> Past:
     """What a store knows of cells: the record, and the run in which each passed last."""
     with store.snapshot():
         known = records_in(store, cells)
-        runs = {run.uid: run for run in store.runs()} if known else {}
+        runs = store.runs_of(one.passed.run for one in known.values() if one.passed is not None)
     return [(cell, known.get(cell), passed_in(known.get(cell), runs)) for cell in cells]
 
 
@@ -117,9 +138,9 @@ def records_in(store: Store, cells: Sequence[Cell]) -> dict[Cell, CellRecord]:
     """The records of those of the cells that a store knows."""
     keys = dict.fromkeys(cell.key for cell in cells)
     if len(keys) > _ONE_BY_ONE:
-        records = store.cells()
+        records = store.cells(costs=False)
     else:
-        records = [one for key in keys for one in store.cells(key)]
+        records = [one for key in keys for one in store.cells(key, costs=False)]
     asked = set(cells)
     return {one.cell: one for one in records if one.cell in asked}
 

@@ -9,7 +9,7 @@ how its writers take turns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -70,6 +70,11 @@ class Engine(Protocol):
 
         sql: with `?` for each of *values*, and no other question mark. values: str, int, float and
         None; text that can't be written is written as `errors="backslashreplace"` has it.
+        """
+
+    def each(self, sql: str, *values: object) -> Generator[Any, None, None]:
+        """The same rows one after another, where they are too many to be held at once. To be closed
+        by who does not take them all.
         """
 
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:

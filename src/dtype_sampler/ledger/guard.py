@@ -31,7 +31,9 @@ _FUNCTIONS = frozenset(
 )
 # What a statement is given, and where SQLite writes down that there is such a table.
 _TEMPORARY = frozenset({*(given.name for given in GIVEN), "sqlite_temp_master"})
-_PRAGMAS = frozenset({"busy_timeout", "journal_mode", "synchronous", "wal_autocheckpoint"})
+_PRAGMAS = frozenset(
+    {"busy_timeout", "data_version", "journal_mode", "synchronous", "wal_autocheckpoint"}
+)
 # Table -> its columns and constraints, as its statement says them.
 Tables = dict[str, frozenset[str]]
 _ACTIONS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_TRANSACTION})

@@ -10,18 +10,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import gcd
 
-from dtype_sampler.ledger.coverage import (
-    NEVER,
-    Coverage,
-    TestState,
-    can_run,
-    circle_of,
-    k_of,
-    sample_of,
-    samples_of,
-)
+from dtype_sampler.ledger.coverage import NEVER, Coverage, TestState
 from dtype_sampler.ledger.outcomes import NOT_REACHED, SKIPPED, UNSUPPORTED
 from dtype_sampler.ledger.records import RunRecord
+from dtype_sampler.ledger.samples import can_run, circle_of, k_of, sample_of, samples_of
 from dtype_sampler.sampling.lanes import Lane, next_seed
 from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES, runs_to_cover, seed_after
 
@@ -256,12 +248,14 @@ def next_sample(coverage: Coverage, runs: Sequence[RunRecord], hidden: Hidden) -
     if newest is None:
         return []
     last = last_runs(coverage, runs)
+    # Once, as it looks at all runs, and there may be 20,000 tests.
+    seed = seed_following(newest, runs)
     found = []
     for state in coverage.tests:
         key, device = state.test.key, state.test.device
         run = last.get((key, device))
         if run is not None and (run.lane, run.part) == (newest.lane, newest.part):
-            found.append((key, device, sample_after(state, newest, runs, hidden)))
+            found.append((key, device, _sample_at(state, newest, seed, hidden)))
     return found
 
 
@@ -272,12 +266,15 @@ def sample_after(
 
     runs: oldest first.
     """
+    return _sample_at(state, run, seed_following(run, runs), hidden)
+
+
+def _sample_at(state: TestState, run: RunRecord, seed: int, hidden: Hidden) -> tuple[str, ...]:
     able = can_run(state)
     if run.strategy == "all":
         return tuple(able)
     if run.strategy not in STRATEGIES:
         return ()
-    seed = seed_following(run, runs)
     taken = next(samples_of(state, seed, run.strategy, again=rechecked(state, hidden)))
     return tuple(label for label in able if label in taken)
 

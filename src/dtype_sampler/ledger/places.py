@@ -36,6 +36,8 @@ _PAIRS = re.compile(r"(?:^|\s)(host|hostaddr|port|user|password|passfile|dbname|
 _WHICH = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "service": "PGSERVICE"}
 # Characters of a server's name in the name of a file.
 _LONGEST = 40
+# The journals of runs that wait for servers; of others, the name goes on with `sqlite`.
+_SPOOL = re.compile(r"\.dtype-ledger\..+-[0-9a-f]{8}\.[0-9a-f]+\.journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,12 @@ class ServerPlace:
 
 
 Place = FilePlace | ServerPlace
+
+
+def spools_in(folder: Path) -> list[Path]:
+    """The journals there of runs that wait, or waited, for a server, whichever it is."""
+    found = folder.glob(".dtype-ledger.*.journal")
+    return sorted(path for path in found if _SPOOL.fullmatch(path.name))
 
 
 def check_place(text: str) -> None:

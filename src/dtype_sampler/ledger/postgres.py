@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from dtype_sampler.ledger.postgres_engine import PostgresEngine
 from dtype_sampler.ledger.reading import NEWEST_OF_LANES
 from dtype_sampler.ledger.records import TestRecord
-from dtype_sampler.ledger.rows import number, text
+from dtype_sampler.ledger.rows import MARKS, moment, number, text
 from dtype_sampler.ledger.sql import SqlStore
 from dtype_sampler.ledger.store import LedgerError
 from dtype_sampler.ledger.upserts import TEST_IDS
@@ -19,6 +20,9 @@ from dtype_sampler.sampling.rule import MAX_SEED
 STATEMENT = 60.0
 # Of each part of a lane, and of any; what was handed out last comes first.
 _HANDED_OF_LANE = "SELECT lane, part, seed FROM seeds WHERE lane = ? ORDER BY at DESC, part"
+_NEWEST_RUNS = (
+    "(SELECT started, ended FROM runs ORDER BY started DESC, uid DESC LIMIT 1000) AS newest"
+)
 _HANDED_LAST = "SELECT lane, part, seed FROM seeds ORDER BY at DESC, seed DESC LIMIT 1"
 
 
@@ -30,7 +34,8 @@ class PostgresStore(SqlStore):
     # lane goes on from is in `seeds`.
     newest_of_lanes = NEWEST_OF_LANES.replace(
         "FROM runs WHERE in_series = 1 AND lane IS NOT NULL",
-        "FROM (SELECT * FROM runs WHERE in_series = 1 AND lane IS NOT NULL"
+        "FROM (SELECT id, lane, part, seed, started, uid FROM runs"
+        " WHERE in_series = 1 AND lane IS NOT NULL"
         " ORDER BY in_series DESC, started DESC, uid DESC LIMIT 5000) AS newest",
     )
 
@@ -62,6 +67,37 @@ class PostgresStore(SqlStore):
     def release(self) -> None:
         """Let go of the connection until there is something to say again: servers have few."""
         self.engine.release()
+
+    def together(self) -> AbstractContextManager[None]:
+        """Within it, all that is written is one transaction: the server waits for its disk once."""
+        return self.engine.transaction()
+
+    def newest(self) -> float:
+        """The latest moment that anything here speaks of; 0 if there is nothing.
+
+        Of the runs, those that began last are looked at: what ends long after these have begun is
+        still writing, and told by its cells.
+        """
+        moments = " UNION ALL ".join(
+            f"SELECT max(greatest({columns})) AS at FROM {table}"
+            for table, columns in (
+                (_NEWEST_RUNS, "started, ended"),
+                ("tests", "seen_at, met_at, whole_at"),
+                ("cells", "last_at, verdict_at"),
+            )
+        )
+        ((at,),) = self._rows(f"SELECT max(at) FROM ({moments}) AS moments")
+        return 0.0 if at is None else self._checked(moment, at, "the newest time")
+
+    def _uids(self, key: str | None = None) -> dict[int, str]:
+        """The uids of runs, by id, of those that cells speak of: most runs are of long ago."""
+        of_test = "" if key is None else " WHERE test IN (SELECT id FROM tests WHERE key = ?)"
+        marks = ", ".join(f"({mark}_run)" for mark in MARKS)
+        sql = (
+            "SELECT id, uid FROM runs WHERE id IN (SELECT told.run"
+            f" FROM cells CROSS JOIN LATERAL (VALUES {marks}) AS told (run){of_test})"
+        )
+        return self._uids_of(self._rows(sql, *([] if key is None else [key])))
 
     def claim_seed(self, lane: Lane, fresh: int) -> int:
         """The next seed of a lane, which no other run is given.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,8 @@ class PostgresEngine(Engine):
         self._statement = statement
         self._connection: Connection | None = None
         self._begun: str | None = None
+        # Whether what has begun is a turn of one who writes.
+        self._writes = False
         self._given: dict[str, tuple[Given, list[list[object]]]] = {}
         # Statements, and names of what is given -> what is sent, and which columns along with it.
         self._sent: dict[tuple[str, str], tuple[str, list[int]]] = {}
@@ -57,6 +59,11 @@ class PostgresEngine(Engine):
                 sql, used = self._sent[sql, name]
                 before += [columns[place] for place in used]
         return self._execute(_translated(sql), [*before, *map(_plain, values)])
+
+    def each(self, sql: str, *values: object) -> Generator[Any, None, None]:
+        """The same rows one after another."""
+        # They come over the network at once: what waits for them there would block others.
+        yield from self.rows(sql, *values)
 
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run one statement for each of *rows*, within a transaction."""
@@ -79,9 +86,16 @@ class PostgresEngine(Engine):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All of it or nothing. Writers of one project take turns."""
-        with self._turn(LOCK):
+        """All of it or nothing. Writers of one project take turns. Within another: a part of it."""
+        if self._writes:
             yield
+            return
+        with self._turn(LOCK):
+            self._writes = True
+            try:
+                yield
+            finally:
+                self._writes = False
 
     @contextmanager
     def claim(self) -> Iterator[None]:
@@ -160,7 +174,7 @@ class PostgresEngine(Engine):
         connection = self._connected()
         with self._place.told(), within(connection, self._longest):
             cursor = connection.execute(sql, values)
-            return cursor.fetchall() if cursor.description else []
+            return _read(cursor.fetchall(), cursor.description) if cursor.description else []
 
     def _check_version(self, connection: Connection) -> None:
         sql = (
@@ -264,10 +278,33 @@ def _plain(value: object) -> object:
 
 def _text(value: str) -> str:
     told = readable(value)
-    # No text of PostgreSQL's has this one character.
-    return told.replace("\0", "\\x00") if "\0" in told else told
+    return told.translate(_ESCAPES) if _ESCAPE in told or "\0" in told else told
 
 
+def _read(rows: list[Any], columns: Sequence[Any]) -> list[Any]:
+    """The rows of an answer, with each text as it was before it was written."""
+    texts = [place for place, column in enumerate(columns) if column.type_code == _TEXT]
+    for number, row in enumerate(rows):
+        for place in texts:
+            value = row[place]
+            if value is not None and _ESCAPE in value:
+                changed = [*rows[number]]
+                changed[place] = _ESCAPED.sub(_meant, value)
+                rows[number] = tuple(changed)
+    return rows
+
+
+def _meant(escaped: re.Match[str]) -> str:
+    return "\0" if escaped[1] == _ESCAPE else _ESCAPE
+
+
+# No text of PostgreSQL's has a NUL. It is written as two of the character behind it, and that one
+# as itself and the next: so all texts are told apart, and come in the order that they had.
+_ESCAPE = "\x01"
+_ESCAPES = {0: "\x01\x01", 1: "\x01\x02"}
+_ESCAPED = re.compile("\x01([\x01\x02])")
+# The number of the type `text`, which is the same everywhere.
+_TEXT = 25
 _OF: Mapping[str, Any] = {"text": _text, "integer": int, "real": float}
 
 

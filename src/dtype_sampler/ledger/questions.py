@@ -61,3 +61,17 @@ FAILING = (
     " LEFT JOIN kinds ON kinds.id = failures.kind WHERE verdict = ?"
     " ORDER BY key, verdict_at, label, device"
 )
+# As `rows.brief_of` takes them.
+BRIEFS = (
+    "SELECT test, label, last_at, last_run, last, verdict_at, verdict_run, verdict,"
+    " CASE WHEN nodeid = '' THEN 0 ELSE 1 END FROM cells ORDER BY test, label"
+)
+# Of a run, in the order of its cells, from behind one on.
+PAGE = (
+    "SELECT observations.cell, key, label, tests.device, nodeid, outcome, started, observations.at,"
+    " duration, kinds.kind, message FROM observations JOIN runs ON runs.id = observations.run"
+    " JOIN cells ON cells.id = observations.cell JOIN tests ON tests.id = test"
+    " LEFT JOIN failures ON failures.cell = observations.cell AND failures.run = observations.run"
+    " LEFT JOIN kinds ON kinds.id = failures.kind"
+    " WHERE uid = ? AND observations.cell > ? ORDER BY observations.cell LIMIT ?"
+)

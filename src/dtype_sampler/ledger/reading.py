@@ -6,13 +6,32 @@ same. Text is compared by its bytes: SQLite does so, and the columns of a server
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeVar
 
-from dtype_sampler.ledger.costs import Costs, Name, estimate
+from dtype_sampler.ledger.answers import (
+    activity_of,
+    briefs_of,
+    cells_of,
+    check_numbers,
+    checked_moments,
+    cost_of,
+    lane_of,
+    name_of,
+    named,
+    names_of,
+    page_row_of,
+    rest_of,
+    seed_of,
+    worrying_of,
+)
+from dtype_sampler.ledger.costs import Costs, Name
 from dtype_sampler.ledger.engine import Engine
+from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.outcomes import (
     FAILED,
     NOT_REACHED,
@@ -20,12 +39,14 @@ from dtype_sampler.ledger.outcomes import (
     VERDICTS,
     Cell,
 )
-from dtype_sampler.ledger.questions import FAILING, HIDDEN, NAMED, WORRYING
+from dtype_sampler.ledger.questions import BRIEFS, FAILING, HIDDEN, NAMED, PAGE, WORRYING
 from dtype_sampler.ledger.records import (
     FAILURES,
+    Brief,
     CellRecord,
     FailureRecord,
     KnownFailure,
+    Numbers,
     Observed,
     RunRecord,
     TestRecord,
@@ -37,10 +58,8 @@ from dtype_sampler.ledger.rows import (
     NUMBERS,
     RUN_COLUMNS,
     TEST_COLUMNS,
-    cell_of,
     failed_of,
     failure_of,
-    lasted_of,
     moment,
     number,
     observed_of,
@@ -50,11 +69,12 @@ from dtype_sampler.ledger.rows import (
     text,
 )
 from dtype_sampler.ledger.store import LedgerError
-from dtype_sampler.sampling.lanes import Lane
 from dtype_sampler.sampling.plan import History
 from dtype_sampler.sampling.rule import MAX_SEED
 
 T = TypeVar("T")
+# Values of one statement; older SQLites take 999.
+_AT_ONCE = 500
 NEWEST_RUNS = "SELECT id FROM runs ORDER BY started DESC, uid DESC LIMIT ?"
 # The newest run of each lane.
 NEWEST_OF_LANES = (
@@ -63,15 +83,8 @@ NEWEST_OF_LANES = (
     " WHERE in_series = 1 AND lane IS NOT NULL) AS ranked"
     " WHERE place = 1 ORDER BY started DESC, uid DESC LIMIT 1000"
 )
-# Of a run, in the order of its cells, from behind one on.
-_PAGE = (
-    "SELECT observations.cell, key, label, tests.device, nodeid, outcome, started, observations.at,"
-    " duration, kinds.kind, message FROM observations JOIN runs ON runs.id = observations.run"
-    " JOIN cells ON cells.id = observations.cell JOIN tests ON tests.id = test"
-    " LEFT JOIN failures ON failures.cell = observations.cell AND failures.run = observations.run"
-    " LEFT JOIN kinds ON kinds.id = failures.kind"
-    " WHERE uid = ? AND observations.cell > ? ORDER BY observations.cell LIMIT ?"
-)
+# What a cell has that was never measured.
+_NO_COSTS = "'[]'"
 
 
 class SqlReader:
@@ -108,14 +121,14 @@ class SqlReader:
             "SELECT seed FROM runs ORDER BY in_series DESC, started DESC, uid DESC LIMIT 1"
         )
         seed = self._checked(number, last[0][0], "runs.seed", MAX_SEED) if last else None
-        lanes = dict(self._all(_lane_of, self._rows(self.newest_of_lanes)))
+        lanes = dict(self._all(lane_of, self._rows(self.newest_of_lanes)))
         failing: dict[str, dict[str, list[str]]] = {}
         hidden: dict[str, dict[str, list[str]]] = {}
         alone: dict[str, dict[str, list[str]]] = {}
         suspect: dict[str, dict[str, list[str]]] = {}
-        ages: dict[str, dict[str, dict[str, float]]] = {}
+        ages: Mapping[str, Mapping[str, Mapping[str, float]]] = {}
         rows = self._rows(WORRYING)
-        for device, key, label, verdict, tried, lone in self._all(_worrying_of, rows):
+        for device, key, label, verdict, tried, lone in self._all(worrying_of, rows):
             if verdict in FAILURES:
                 failing.setdefault(device, {}).setdefault(key, []).append(label)
             if lone and verdict != SUSPECT:
@@ -123,30 +136,41 @@ class SqlReader:
             if verdict == SUSPECT and not tried:
                 suspect.setdefault(device, {}).setdefault(key, []).append(label)
             # Else it has been tried in vain, and takes its chance among the others again.
-        for device, key, label in self._all(_names_of, self._rows(HIDDEN, NOT_REACHED)):
+        for device, key, label in self._all(names_of, self._rows(HIDDEN, NOT_REACHED)):
             hidden.setdefault(device, {}).setdefault(key, []).append(label)
         if verdicts:
-            sql = (
-                "SELECT device, key, label, verdict_at FROM cells JOIN tests ON tests.id = test"
-                " WHERE verdict != ?"
-            )
-            for device, key, label, at in self._all(_verdict_of, self._rows(sql, SUSPECT)):
-                ages.setdefault(device, {}).setdefault(key, {})[label] = at
+            with uncollected():
+                ages = self._verdicts()
         return History(seed, failing, ages, suspect, alone, hidden, lanes)
+
+    def _verdicts(self) -> dict[str, dict[str, dict[str, float]]]:
+        """When the last verdict of each cell was, as `History` has it."""
+        names = self._rows("SELECT id, key, device FROM tests")
+        of_tests = {test_id: self._checked(name_of, *name) for test_id, *name in names}
+        rows = self._rows("SELECT test, label, verdict_at FROM cells WHERE verdict <> ?", SUSPECT)
+        ages: dict[int, dict[str, float]] = {test_id: {} for test_id in of_tests}
+        for test_id, label, at in self._checked(checked_moments, rows):
+            if test_id in ages:
+                ages[test_id][label] = at
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        for test_id, (key, device) in of_tests.items():
+            if of_test := ages[test_id]:
+                found.setdefault(device, {})[key] = of_test
+        return found
 
     def newest(self) -> float:
         """The latest moment that anything here speaks of; 0 if there is nothing."""
-        moments = " UNION ALL ".join(
-            f"SELECT max({column}) AS at FROM {table}"
-            for table, columns in (
-                ("runs", ("started", "ended")),
-                ("tests", ("seen_at", "met_at", "whole_at")),
-                ("cells", ("last_at", "verdict_at")),
-            )
-            for column in columns
-        )
-        ((at,),) = self._rows(f"SELECT max(at) FROM ({moments}) AS moments")
-        return 0.0 if at is None else self._checked(moment, at, "the newest time")
+        moments: list[Any] = []
+        for table, columns in (
+            ("runs", ("started", "ended")),
+            ("tests", ("seen_at", "met_at", "whole_at")),
+            ("cells", ("last_at", "verdict_at")),
+        ):
+            # All columns of a table in one look at each row.
+            most = ", ".join(f"max({column})" for column in columns)
+            moments += self._rows(f"SELECT {most} FROM {table}")[0]
+        known = [self._checked(moment, at, "the newest time") for at in moments if at is not None]
+        return max(known, default=0.0)
 
     def runs(self, newest: int | None = None) -> list[RunRecord]:
         """The runs that are known, oldest first. newest: only so many, those that began last."""
@@ -157,23 +181,71 @@ class SqlReader:
         )
         return self._all(run_of, reversed(rows))
 
+    def runs_of(self, uids: Iterable[str]) -> dict[str, RunRecord]:
+        """Those of these runs that are known, by uid."""
+        wanted, found = list(dict.fromkeys(uids)), []
+        for start in range(0, len(wanted), _AT_ONCE):
+            some = wanted[start : start + _AT_ONCE]
+            places = ", ".join("?" * len(some))
+            found += self._rows(
+                f"SELECT {', '.join(RUN_COLUMNS)} FROM runs WHERE uid IN ({places})", *some
+            )
+        return {run.uid: run for run in self._all(run_of, found)}
+
     def tests(self) -> list[TestRecord]:
         """The tests that are known, by key and device."""
         rows = self._rows(f"SELECT {', '.join(TEST_COLUMNS)} FROM tests ORDER BY key, device")
         return self._all(lambda row: test_of(*row), rows)
 
-    def cells(self, key: str | None = None) -> list[CellRecord]:
-        """The cells that have an outcome, of one test or of all."""
+    def cells(self, key: str | None = None, *, costs: bool = True) -> list[CellRecord]:
+        """The cells that have an outcome, of one test or of all. costs: with their durations."""
         where, values = ("", ()) if key is None else (" WHERE key = ?", (key,))
         with self.snapshot():
-            rows = self._rows(
-                f"SELECT key, label, device, nodeid, costs, {', '.join(MARK_COLUMNS)} FROM cells"
-                f" JOIN tests ON tests.id = test{where} ORDER BY key, device, label",
-                *values,
+            names = self._rows(
+                f"SELECT id, key, device FROM tests{where} ORDER BY key, device", *values
             )
-            known = self._rows("SELECT id, uid FROM runs")
-        uids = dict(self._all(lambda row: (row[0], text(row[1], "runs.uid")), known))
-        return self._all(lambda row: cell_of(row, uids), rows)
+            of_tests = {test_id: self._checked(name_of, *name) for test_id, *name in names}
+            uids = self._uids(key)
+            if key is not None:
+                where = " WHERE test IN (SELECT id FROM tests WHERE key = ?)"
+            sql = (
+                f"SELECT test, label, nodeid, {'costs' if costs else _NO_COSTS},"
+                f" {', '.join(MARK_COLUMNS)} FROM cells{where} ORDER BY test, label"
+            )
+            with closing(self.engine.each(sql, *values)) as rows:
+                found = {
+                    test_id: self._checked(cells_of, of_test, of_tests[test_id], uids)
+                    for test_id, of_test in groupby(rows, itemgetter(0))
+                    # Of a test that is not there nobody asks.
+                    if test_id in of_tests
+                }
+        return [record for test_id in of_tests for record in found.get(test_id, ())]
+
+    def briefs(self) -> Iterator[tuple[TestRecord, dict[str, Brief]]]:
+        """The tests that are known, each with what came last of its cells, by label.
+
+        In no order that means anything. All of them are to be taken.
+        """
+        with self.snapshot():
+            tests = {
+                row[0]: self._checked(test_of, *row[1:])
+                for row in self._rows(f"SELECT id, {', '.join(TEST_COLUMNS)} FROM tests")
+            }
+            uids = self._uids()
+            with closing(self.engine.each(BRIEFS)) as rows:
+                for test_id, of_test in groupby(rows, itemgetter(0)):
+                    # Of a test that is not there nobody asks.
+                    if (test := tests.pop(test_id, None)) is not None:
+                        yield test, self._checked(briefs_of, of_test, uids)
+            for test in tests.values():
+                yield test, {}
+
+    def _uids(self, key: str | None = None) -> dict[int, str]:  # noqa: ARG002  # a server's matter
+        """The uids of runs, by id; at least of those that cells speak of, of one test or of all."""
+        return self._uids_of(self._rows("SELECT id, uid FROM runs"))
+
+    def _uids_of(self, known: Iterable[Any]) -> dict[int, str]:
+        return dict(self._all(lambda row: (row[0], text(row[1], "runs.uid")), known))
 
     def observations(self, uid: str, key: str | None = None) -> list[Observed]:
         """What came of a run's cells, of one test or of all, if the run is not folded away."""
@@ -188,6 +260,24 @@ class SqlReader:
         )
         return self._all(lambda row: observed_of(row, NUMBERED), rows)
 
+    def cell_ids(self) -> dict[int, Cell]:
+        """The cells that have an outcome, by their ids."""
+        names = self._rows("SELECT id, key, device FROM tests")
+        of_tests = {test_id: self._checked(name_of, *name) for test_id, *name in names}
+        rows = self._rows("SELECT id, test, label FROM cells")
+        return dict(self._all(partial(named, of_tests), rows))
+
+    def numbers(self, run: RunRecord) -> list[Numbers]:
+        """As `observations`, in the numbers that the ledger keeps: there may be millions."""
+        rows = self._rows(
+            "SELECT cell, outcome, at, duration FROM observations"
+            " WHERE run = (SELECT id FROM runs WHERE uid = ?) ORDER BY cell",
+            run.uid,
+        )
+        if rows:
+            self._checked(check_numbers, run.started, *zip(*rows, strict=True))
+        return rows
+
     def pages(self, uid: str, most: int) -> Iterator[list[Observed]]:
         """What came of a run's cells, and in which way they failed, at most *most* at a time.
 
@@ -196,7 +286,7 @@ class SqlReader:
         """
         last, more = -1, True
         while more:
-            rows = self._rows(_PAGE, uid, last, most + 1)
+            rows = self._rows(PAGE, uid, last, most + 1)
             if not rows and last >= 0:
                 gone = f"run {shown(uid)} was folded away while it was read: try again"
                 raise LedgerError(f"{self.engine.name}: {gone}")
@@ -204,7 +294,7 @@ class SqlReader:
             rows = rows[:most]
             if rows:
                 last = rows[-1][0]
-                yield self._all(_observed_of, rows)
+                yield self._all(page_row_of, rows)
 
     def failures(self, key: str | None = None, *, last: bool = False) -> list[FailureRecord]:
         """How cells failed, of one test or of all: in the whole runs, and in each one's last.
@@ -245,7 +335,7 @@ class SqlReader:
                 raise ValueError("cells speaks of a run that is not there")
             passed = 0.0 if passed_at is None else moment(passed_at, "cells.passed_at")
             return KnownFailure(
-                Cell(*_names_of((device, key, label))[1:], text(device, "tests.device")),
+                Cell(*names_of((device, key, label))[1:], text(device, "tests.device")),
                 text(nodeid, "cells.nodeid"),
                 None if kind is None else failure_of(kind, message),
                 runs[run_id],
@@ -265,7 +355,7 @@ class SqlReader:
             " JOIN cells ON cells.id = cell JOIN tests ON tests.id = test"
             " ORDER BY key, label, tests.device"
         )
-        return dict(self._all(_activity_of, rows))
+        return dict(self._all(activity_of, rows))
 
     def costs(self) -> Costs:
         """What is to be expected of each cell, and of each test besides its cells."""
@@ -274,12 +364,12 @@ class SqlReader:
             rows = self._rows("SELECT test, label, costs FROM cells WHERE costs <> '[]'")
         names: dict[object, Name] = {}
         rests: dict[Name, float] = {}
-        for test_id, name, seconds in self._all(_rest_of, tests):
+        for test_id, name, seconds in self._all(rest_of, tests):
             names[test_id] = name
             if seconds is not None:
                 rests[name] = seconds
         cells: dict[Name, dict[str, float]] = {}
-        for test_id, label, seconds in self._all(_cost_of, rows):
+        for test_id, label, seconds in self._all(cost_of, rows):
             if test_id in names and seconds is not None:
                 cells.setdefault(names[test_id], {})[label] = seconds
         return Costs(cells, rests)
@@ -296,61 +386,4 @@ class SqlReader:
             " ORDER BY started DESC, uid DESC LIMIT ?",
             *(key, device, newest),
         )
-        return self._all(_seed_of, reversed(rows))
-
-
-def _observed_of(row: Sequence[Any]) -> Observed:
-    """row: the cell's id, what `observed_of` takes, kind and message of its failure, if any."""
-    _, *said, kind, message = row
-    one = observed_of(said, NUMBERED)
-    return one if kind is None else replace(one, failure=failure_of(kind, message))
-
-
-def _names_of(row: Sequence[Any]) -> tuple[str, str, str]:
-    device, key, label = row
-    return text(device, "tests.device"), text(key, "tests.key"), text(label, "cells.label")
-
-
-def _seed_of(row: Sequence[Any]) -> tuple[int, bool]:
-    seed, in_series = row
-    return number(seed, "runs.seed", MAX_SEED), bool(in_series)
-
-
-def _lane_of(row: Sequence[Any]) -> tuple[Lane, int]:
-    _, lane, part, seed = row
-    told = Lane(text(lane, "runs.lane"), text(part, "runs.part"))
-    return told, number(seed, "runs.seed", MAX_SEED)
-
-
-def _verdict_of(row: Sequence[Any]) -> tuple[str, str, str, float]:
-    device, key, label, at = row
-    return (
-        text(device, "tests.device"),
-        text(key, "tests.key"),
-        text(label, "cells.label"),
-        moment(at, "cells.verdict_at"),
-    )
-
-
-def _worrying_of(row: Sequence[Any]) -> tuple[str, str, str, str, bool, bool]:
-    device, key, label, verdict, tried, lone = row
-    # The verdict is one of those that were asked for, and the others are SQLite's own.
-    names = text(device, "tests.device"), text(key, "tests.key"), text(label, "cells.label")
-    return *names, str(verdict), bool(tried), bool(lone)
-
-
-def _activity_of(row: Sequence[Any]) -> tuple[Cell, tuple[int, float]]:
-    key, label, device, often, at = row
-    cell = Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device"))
-    return cell, (often, moment(at, "runs.started"))
-
-
-def _rest_of(row: Sequence[Any]) -> tuple[object, Name, float | None]:
-    test_id, key, device, rests = row
-    name = text(key, "tests.key"), text(device, "tests.device")
-    return test_id, name, estimate(lasted_of(rests, "tests.rests"))
-
-
-def _cost_of(row: Sequence[Any]) -> tuple[object, str, float | None]:
-    test_id, label, costs = row
-    return test_id, text(label, "cells.label"), estimate(lasted_of(costs, "cells.costs"))
+        return self._all(seed_of, reversed(rows))

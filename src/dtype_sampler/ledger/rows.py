@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import lru_cache
+from operator import gt
 from typing import Any
 
 from dtype_sampler.ledger.costs import NEWEST, Lasted, newest
@@ -30,9 +31,7 @@ from dtype_sampler.ledger.outcomes import (
 from dtype_sampler.ledger.records import (
     DECISIVE,
     FAILURES,
-    CellRecord,
     FailureRecord,
-    Mark,
     Observed,
     RunRecord,
     TestRecord,
@@ -149,23 +148,22 @@ def lasted_of(value: object, what: str) -> Lasted:
     if type(value) is str and _PAIRS.fullmatch(value):
         # As `json_of` writes it, which is faster to take apart: a suite has 200,000 cells.
         numbers = [*map(int, value[2:-2].replace("],[", ",").split(","))]
-        found: Any = [*zip(numbers[::2], numbers[1::2], strict=True)]
-    else:
-        found = _json(value, what)
+        runs, micros = numbers[::2], numbers[1::2]
+        # None has so many digits that it could be too large.
+        if len(runs) <= NEWEST and all(map(gt, runs, runs[1:])):
+            return tuple(zip(runs, micros, strict=True))
+    found = _json(value, what)
     if not isinstance(found, list | tuple) or len(found) > NEWEST:
         raise ValueError(f"{what} are no durations")
     told, before = [], MOST
     for pair in found:
         if not isinstance(pair, list | tuple) or len(pair) != 2:
             raise ValueError(f"{what} are no durations")
-        run, micros = pair
-        # As `number` does it, which would take as long again: a suite has 200,000 cells.
-        if not (
-            type(run) is int and type(micros) is int and 0 <= run < before and 0 <= micros < MOST
-        ):
+        run = number(pair[0], what)
+        if run >= before:
             raise ValueError(f"{what} are no durations, the newest first")
         before = run
-        told.append((run, micros))
+        told.append((run, number(pair[1], what, MOST - 1)))
     return tuple(told)
 
 
@@ -251,7 +249,8 @@ def test_of(
 ) -> TestRecord:
     """declared, always, times, rests: a list, or the JSON of one."""
     told = labels(declared, "tests.declared")
-    found = _json(times, "tests.times")
+    # As nearly always: all that a test declares was seen at once.
+    found = [] if times == "[]" else _json(times, "tests.times")
     if not isinstance(found, list | tuple) or len(found) not in (0, len(told)):
         raise ValueError("tests.times are no times of its labels")
     pairs = []
@@ -290,34 +289,6 @@ def _json_of_labels(some: tuple[str, ...]) -> str:
 
 
 test_of.__test__ = False  # type: ignore[attr-defined]  # pytest would collect it where it is imported
-
-
-def cell_of(row: Sequence[Any], uids: Mapping[int, str]) -> CellRecord:
-    """row: key, label, device, node id, costs; then when, in which run and what, of each mark."""
-    key, label, device, nodeid, costs, *marks = row
-    cell = Cell(text(key, "tests.key"), text(label, "cells.label"), text(device, "tests.device"))
-    first = marks[:3]
-    last = _mark(first, OUTCOMES, uids)
-    if last is None:
-        raise ValueError("cells.last_at is no time")
-    verdict, passed, failed = [
-        # The rule: what was last was a verdict too, and a pass.
-        last if told == first and last.outcome in meant else _mark(told, meant, uids)
-        for told, meant in zip((marks[3:6], marks[6:9], marks[9:]), MARKS_MEAN[1:], strict=True)
-    ]
-    nodeid, costs = text(nodeid, "cells.nodeid"), lasted_of(costs, "cells.costs")
-    return CellRecord(cell, nodeid, last, verdict, passed, failed, costs)
-
-
-def _mark(told: Sequence[Any], meant: frozenset[str], uids: Mapping[int, str]) -> Mark | None:
-    at, run, outcome = told
-    if at is None:
-        return None
-    if type(outcome) is not str or outcome not in meant:
-        raise ValueError("cells has an outcome that none can have")
-    if type(run) is not int or run not in uids:
-        raise ValueError("cells speaks of a run that is not there")
-    return Mark(moment(at, "cells"), uids[run], outcome)
 
 
 def observed_of(row: Sequence[Any], outcomes: Sequence[str]) -> Observed:

@@ -16,8 +16,9 @@ from weakref import WeakSet
 
 from dtype_sampler.ledger.link import THREAD
 
-# So many jobs at once leave the server time for others.
-_WRITERS = 30
+# So many jobs at once, that together ship for this share of the time, leave two thirds of the
+# server's to those who begin and end: these wait.
+_WRITERS, _SHARE = 30, 1 / 3
 # Seconds that a fork waits for a thread that is speaking to a server.
 _BEFORE_FORK = 1.0
 
@@ -98,7 +99,7 @@ class Shipper:
             well = self._ship()
             least = self._every if well else min(2 * self._pause, self._at_most)
             # Those who write take turns: so many can, however slow the server is.
-            self._pause = max(least, _WRITERS * (self._clock() - began))
+            self._pause = max(least, _WRITERS / _SHARE * (self._clock() - began))
             with self._guard:
                 if stop.is_set():
                     return

@@ -10,19 +10,18 @@ changes nothing.
 from __future__ import annotations
 
 import os
-import shlex
 import tempfile
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dtype_sampler.ledger.apart import apart, as_trouble
 from dtype_sampler.ledger.books import Books
@@ -33,15 +32,20 @@ from dtype_sampler.ledger.elsewhere import (
     left_by,
     passed_in,
     records_in,
+    standing_in,
 )
-from dtype_sampler.ledger.journal import Journal, journals, take_over
+from dtype_sampler.ledger.journal import Journal, take_over
 from dtype_sampler.ledger.link import Link
 from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT, Cell
 from dtype_sampler.ledger.places import Place, ServerPlace
 from dtype_sampler.ledger.records import CellRecord, Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.shipper import Shipper
 from dtype_sampler.ledger.store import LedgerError, Store
+from dtype_sampler.ledger.untaken import kept, strays
 from dtype_sampler.sampling.plan import History
+
+if TYPE_CHECKING:
+    from dtype_sampler.ledger.coverage import Coverage
 
 T = TypeVar("T")
 # Seconds between two shippings while tests run; more, up to the latter, while the server is away.
@@ -50,6 +54,8 @@ EVERY, AT_MOST = 5.0, 60.0
 _MEANWHILE = 30.0
 # Seconds, of those that the session waits for, in which earlier runs are taken over.
 _FOR_OTHERS = 1.5
+# So many runs are enough to tell which seed comes next: this one is the newest of its lane.
+_NEWEST = 1000
 # So many tests make one transaction.
 _AT_ONCE = 2000
 _DID_NOT_PASS = frozenset({FAILED, CRASHED, SUSPECT})
@@ -81,7 +87,6 @@ class ServerBooks(Books):
         self._guard = Lock()
         self._queue: deque[Ended] = deque()
         self._was: dict[Cell, CellRecord | None] = {}
-        self._asked = False
         self._opened: RunRecord | None = None
         self._newest = 0.0
         self._looked: History | None = None
@@ -252,7 +257,7 @@ class ServerBooks(Books):
         self._note(store, seen)
         if self._opened is None:
             self._opened = store.open_run(self.run)
-        store.append(self.run.uid, tests, seen)
+        self._written_in(store.append(self.run.uid, tests, seen), seen)
         with self._guard:
             for _ in some:
                 self._queue.popleft()
@@ -264,13 +269,10 @@ class ServerBooks(Books):
             for one in seen
             if one.outcome in _DID_NOT_PASS and one.cell not in self._was and self.source is None
         ]
-        if self._asked and not cells:
+        if not cells:
             return
         with store.snapshot():
-            if not self._asked:
-                self._before = store.history(verdicts=True).verdicts
-                self._asked = True
-            known = records_in(store, cells) if cells else {}
+            known = records_in(store, cells)
         self._was |= {cell: known.get(cell) for cell in cells}
 
     @apart(list)
@@ -281,8 +283,22 @@ class ServerBooks(Books):
         told = [cell for cell in cells if cell in self._was]
         if not told or self._gone:
             return []
-        runs = {run.uid: run for run in self._ask(lambda store: store.runs())}
+        known = (self._was[cell] for cell in told)
+        uids = [one.passed.run for one in known if one is not None and one.passed is not None]
+        runs = self._ask(lambda store: store.runs_of(uids))
         return [(cell, self._was[cell], passed_in(self._was[cell], runs)) for cell in told]
+
+    @apart(lambda: (None, []))
+    def state(
+        self, devices: Iterable[str] | None, *, whole: bool = False
+    ) -> tuple[Coverage | None, Sequence[RunRecord]]:
+        """As a file's; but unless the whole is wanted, only the newest runs: a server has those of
+        a year, and the session waits.
+        """
+        if not self._can_tell:
+            return None, []
+        newest = None if whole else _NEWEST
+        return self._ask(partial(standing_in, devices=devices, whole=whole, newest=newest))
 
     @property
     def number(self) -> int | None:
@@ -311,14 +327,19 @@ class ServerBooks(Books):
         if self._journal is not None:
             self._journal.close()
             self._journal = None
+        if stray := strays(self.path, self._server):
+            self.problems.append(stray)
 
     def _finish(self, store: Store, *, run: RunRecord, there: Collection[str]) -> None:
-        while self._queue:
+        while len(self._queue) > _AT_ONCE:
             self._deliver(store)
-        if self._opened is None:
-            self._opened = store.open_run(run)
-        store.still_there(there, run.started)
-        store.close_run(replace(run, number=self._opened.number), self.keep)
+        with store.together():
+            if self._queue:
+                self._deliver(store)
+            if self._opened is None:
+                self._opened = store.open_run(run)
+            store.still_there(there, run.started)
+            store.close_run(replace(run, number=self._opened.number), self.keep)
         self._take_over(store)
 
     def _tell_start(self) -> None:
@@ -342,23 +363,8 @@ class ServerBooks(Books):
         except OSError:
             told = "how this run ended is lost, and all else is kept in"
         journal.close(keep=True)
-        others = len(journals(self.path)) - (journal.path.parent == self.path.parent)
-        beside = f" beside {others} earlier" if others > 0 else ""
-        taken = (
-            "the next run here takes it over, or"
-            if journal.path.parent == self.path.parent
-            else "ship it with"
-        )
-        self.problems.append(
-            f"{why}: {told} {journal.path}{beside}: {taken} {self._command(journal.path)}"
-        )
-
-    def _command(self, path: Path) -> str:
-        """The line that ships a spool."""
-        words = ["dtype-sampler", "combine", str(path), "--into", self.name]
-        words += ["--project", self._server.project]
-        secret = " (with the password in place of ***)" if "***" in self.name else ""
-        return f"{shlex.join(words)}{secret}"
+        where = kept(journal.path, self.path, self._server, why)
+        self.problems.append(f"{why}: {told} {where}")
 
     @property
     def _can_tell(self) -> bool:

@@ -6,11 +6,13 @@ is known can be read, merged as `records` merges, and written.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import chain
 
-from dtype_sampler.ledger.costs import Name
 from dtype_sampler.ledger.engine import Engine
+from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.reading import NEWEST_OF_LANES, NEWEST_RUNS
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
 from dtype_sampler.ledger.rows import (
@@ -25,6 +27,10 @@ from dtype_sampler.ledger.rows import (
 from dtype_sampler.ledger.store import LedgerError, Store
 from dtype_sampler.ledger.upserts import TEST_IDS
 from dtype_sampler.ledger.writing import SqlWriter
+
+_OLDER_RUNS = f"SELECT id FROM runs WHERE id NOT IN ({NEWEST_RUNS})"
+# Few, as cells of one run are spoken of alike; and one look at each cell instead of four.
+_SPOKEN_OF = f"SELECT DISTINCT {', '.join(f'{mark}_run' for mark in MARKS)} FROM cells"
 
 
 class SqlStore(SqlWriter, Store):
@@ -63,8 +69,10 @@ class SqlStore(SqlWriter, Store):
         self._opened[run.uid] = run
         return run
 
-    def append(self, uid: str, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
-        """Add to a run what tests declared and what came of their cells."""
+    def append(self, uid: str, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> set[Cell]:
+        """Add to a run what tests declared and what came of their cells; returns those of the cells
+        that had a verdict before, none that a suspicion has made void.
+        """
         with self.engine.transaction():
             known = "SELECT id, started FROM runs WHERE uid = ?"
             if not self._rows(known, uid):
@@ -74,9 +82,14 @@ class SqlStore(SqlWriter, Store):
                 self._put_run(self._opened[uid])
             ((run_id, started),) = self._rows(known, uid)
             started = self._checked(moment, started, "runs.started")
-            new = self._put_tests(tests)
-            ids = self._ids((one.cell.key, one.cell.device) for one in seen)
-            self._put_seen(run_id, started, ids, seen, _values(ids, new))
+            ids, new = self._put_tests(tests)
+            names = ((one.cell.key, one.cell.device) for one in seen)
+            ids |= self._ids(name for name in names if name not in ids)
+            judged = self._put_seen(run_id, started, ids, seen, new)
+        if not judged:
+            return set()
+        cells = (one.cell for one in seen)
+        return {cell for cell in cells if (ids[cell.key, cell.device], cell.label) in judged}
 
     def close_run(self, run: RunRecord, keep: int) -> None:
         """Write down that a run has ended, and fold away all but the newest *keep* runs."""
@@ -97,15 +110,19 @@ class SqlStore(SqlWriter, Store):
             self._put_run(run)
         run_ids = self._run_ids()
         tests = other.tests()
-        new = self._put_tests(tests)
-        ids = self._ids((test.key, test.device) for test in tests)
+        ids, new = self._put_tests(tests)
         cells = other.cells()
         if any((record.cell.key, record.cell.device) not in ids for record in cells):
             # A damaged file may say one thing by one way, and another by another.
             raise self._damaged_source(other, "cells speaks of a test that is not there")
-        self._put_known(cells, ids, run_ids, _values(ids, new))
+        self._put_known(cells, ids, run_ids, new)
+        here = self._cells_by_name()
+        same = {
+            cell_id: here[ids[cell.key, cell.device], cell.label]
+            for cell_id, cell in other.cell_ids().items()
+        }
         for run in runs:
-            self._put_observations(run_ids[run.uid], run.started, ids, other.observations(run.uid))
+            self._put_numbers(run_ids[run.uid], same, other.numbers(run))
         started = {run.uid: run.started for run in runs}
         known = {record.cell for record in cells}
         failed = []
@@ -137,20 +154,24 @@ class SqlStore(SqlWriter, Store):
             self._rows(f"DELETE FROM tests WHERE id IN {of_test}")
             self._forget_kinds()
 
-    def still_there(self, nodeids: Container[str], at: float) -> None:
+    def together(self) -> AbstractContextManager[None]:
+        """Within it, what is written is as few transactions as can be: here, each is its own."""
+        return nullcontext()
+
+    def still_there(self, nodeids: Collection[str], at: float) -> None:
         """At that moment there are those tests whose key, or whose items, are among *nodeids*."""
+        older = "seen_at < ? AND met_at < ?"
         with self.engine.transaction():
-            older = self._rows(
-                "SELECT tests.id, key, nodeid FROM tests LEFT JOIN cells ON test = tests.id"
-                " WHERE seen_at < ? AND met_at < ? ORDER BY tests.id",
-                *(at, at),
+            # Most runs have seen all tests that are known.
+            if not self._rows(f"SELECT 1 FROM tests WHERE {older} LIMIT 1", at, at):
+                return
+            self._give_names((name, "") for name in nodeids)
+            self._rows(
+                f"UPDATE tests SET met_at = ? WHERE {older}"
+                " AND (key IN (SELECT key FROM given_names)"
+                " OR id IN (SELECT test FROM cells WHERE nodeid IN (SELECT key FROM given_names)))",
+                *(at, at, at),
             )
-            met = (test_id for test_id, *names in older if any(name in nodeids for name in names))
-            if found := list(dict.fromkeys(met)):
-                self._give_ids(found)
-                self._rows(
-                    "UPDATE tests SET met_at = ? WHERE id IN (SELECT test FROM given_keys)", at
-                )
 
     def foldable(self, keep: int) -> int:
         """How many whole runs there are besides the newest *keep*."""
@@ -167,24 +188,21 @@ class SqlStore(SqlWriter, Store):
             self._fold(keep)
 
     def _fold(self, keep: int) -> None:
-        # A run that some cell speaks of stays by name, so that its seed and commit can be told.
-        used = " UNION ".join(
-            f"SELECT {mark}_run FROM cells WHERE {mark}_run IS NOT NULL" for mark in MARKS
-        )
-        # So does the newest run of a lane, so that the lane goes on where it ended.
-        used += f" UNION SELECT id FROM ({NEWEST_OF_LANES}) AS lanes"
-        self._rows(
-            "DELETE FROM observations WHERE run IN"
-            f" (SELECT id FROM runs WHERE id NOT IN ({NEWEST_RUNS}))",
-            keep,
-        )
+        older = [row[0] for row in self._rows(_OLDER_RUNS, keep)]
+        self._rows(f"DELETE FROM observations WHERE run IN ({_OLDER_RUNS})", keep)
         self._rows(
             f"DELETE FROM failures WHERE run NOT IN ({NEWEST_RUNS}) AND NOT EXISTS"
             " (SELECT 1 FROM cells WHERE cells.id = cell AND failed_run = run)",
             keep,
         )
         self._forget_kinds()
-        self._rows(f"DELETE FROM runs WHERE id NOT IN ({NEWEST_RUNS}) AND id NOT IN ({used})", keep)
+        if older:
+            # A run that some cell speaks of stays by name, so that its seed and commit can be told;
+            # so does the newest run of a lane, so that the lane goes on where it ended.
+            used = {row[0] for row in self._rows(NEWEST_OF_LANES)}
+            used.update(chain.from_iterable(self._rows(_SPOKEN_OF)))
+            self._give_ids(run_id for run_id in older if run_id not in used)
+            self._rows("DELETE FROM runs WHERE id IN (SELECT test FROM given_keys)")
 
     def _forget_kinds(self) -> None:
         self._rows("DELETE FROM kinds WHERE id NOT IN (SELECT kind FROM failures)")
@@ -201,7 +219,3 @@ class SqlStore(SqlWriter, Store):
             f" ON CONFLICT {self.engine.dialect.key('runs', 'uid')} DO UPDATE SET {updates}",
             *values,
         )
-
-
-def _values(ids: Mapping[Name, int], names: Iterable[Name]) -> set[int]:
-    return {ids[name] for name in names if name in ids}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,16 @@ class SqliteEngine(Engine):
             except UnicodeEncodeError:
                 # A command line or a file name that is no text, as Python hands it on.
                 return self._sqlite.execute(sql, _readable(values)).fetchall()
+
+    def each(self, sql: str, *values: object) -> Generator[Any, None, None]:
+        """The same rows one after another."""
+        self._steps.begin()
+        with self._told():
+            try:
+                rows = self._sqlite.execute(sql, values)
+            except UnicodeEncodeError:
+                rows = self._sqlite.execute(sql, _readable(values))
+            yield from rows
 
     def many(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         """Run one statement for each of *rows*, within a transaction."""
@@ -187,12 +197,38 @@ class SqliteStore(SqlStore):
             raise
         return cls(path, SqliteEngine(path, connection, steps))
 
+    def changes(self) -> int:
+        """Another number after another connection has written to the file."""
+        ((number,),) = self.engine.rows("PRAGMA data_version")
+        return int(number)
+
     def check(self) -> None:
         """Raise LedgerError if there is anything that no ledger can hold: who reads only a part of
         the file is to say the same of it as who reads all.
         """
         super().check()
         find_damage(self.engine)
+
+
+def fingerprint(path: Path) -> str:
+    """What tells a file from what anybody makes of it later; empty if somebody has it open, or
+    there is none.
+    """
+    try:
+        if any(path.with_name(f"{path.name}{end}").exists() for end in ("-wal", "-journal")):
+            return ""
+        identity = identity_of(path)
+        if identity is None or _held[identity]:
+            return ""
+        found = path.stat()
+        with path.open("rb") as file:
+            header = file.read(100)
+    except (OSError, LedgerError):
+        return ""
+    # Of two changes within one tick of the clock SQLite's own count of them tells.
+    counted = header[24:28].hex()
+    times = found.st_mtime_ns, found.st_ctime_ns
+    return ".".join(map(str, (*identity, found.st_size, *times, counted)))
 
 
 def _readable(values: Sequence[object]) -> list[object]:

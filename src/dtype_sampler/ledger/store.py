@@ -5,7 +5,7 @@ A store in tables is `sql.SqlStore`; one file per machine is what there is (`sql
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -13,9 +13,11 @@ from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.costs import Costs
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import (
+    Brief,
     CellRecord,
     FailureRecord,
     KnownFailure,
+    Numbers,
     Observed,
     RunRecord,
     TestRecord,
@@ -31,6 +33,10 @@ class StoreBusyError(LedgerError):
     """Another process holds the store: the same call may work a moment later."""
 
 
+class RefusedError(LedgerError):
+    """The store is there, and whoever asks may not do this to it, now or later."""
+
+
 class NewerLedgerError(LedgerError):
     """A newer program keeps this store: what this one has to add waits until it is upgraded."""
 
@@ -44,8 +50,12 @@ class Store(Protocol):
     def open_run(self, run: RunRecord) -> RunRecord:
         """Write down that a run begins; returns it with its number."""
 
-    def append(self, uid: str, tests: Sequence[TestRecord], seen: Sequence[Observed]) -> None:
-        """Add to a run what tests declared and what came of their cells."""
+    def append(
+        self, uid: str, tests: Sequence[TestRecord], seen: Sequence[Observed]
+    ) -> Collection[Cell]:
+        """Add to a run what tests declared and what came of their cells; returns those of the cells
+        that had a verdict before, none that a suspicion has made void.
+        """
 
     def close_run(self, run: RunRecord, keep: int) -> None:
         """Write down that a run has ended, and fold away all but the newest *keep* runs."""
@@ -62,14 +72,29 @@ class Store(Protocol):
     def runs(self, newest: int | None = None) -> list[RunRecord]:
         """The runs that are known, oldest first. newest: only so many, those that began last."""
 
+    def runs_of(self, uids: Iterable[str]) -> dict[str, RunRecord]:
+        """Those of these runs that are known, by uid."""
+
     def tests(self) -> list[TestRecord]:
         """The tests that are known, by key and device."""
 
-    def cells(self, key: str | None = None) -> list[CellRecord]:
-        """The cells that have an outcome, of one test or of all."""
+    def cells(self, key: str | None = None, *, costs: bool = True) -> list[CellRecord]:
+        """The cells that have an outcome, of one test or of all. costs: with their durations."""
+
+    def briefs(self) -> Iterator[tuple[TestRecord, Mapping[str, Brief]]]:
+        """The tests that are known, each with what came last of its cells, by label.
+
+        In no order that means anything. All of them are to be taken.
+        """
 
     def observations(self, uid: str, key: str | None = None) -> list[Observed]:
         """What came of a run's cells, of one test or of all, if the run is not folded away."""
+
+    def cell_ids(self) -> Mapping[int, Cell]:
+        """The cells that have an outcome, by their ids."""
+
+    def numbers(self, run: RunRecord) -> Sequence[Numbers]:
+        """As `observations`, in the numbers that the ledger keeps: there may be millions."""
 
     def pages(self, uid: str, most: int) -> Iterator[Sequence[Observed]]:
         """What came of a run's cells, and in which way they failed, at most *most* at a time.
@@ -104,7 +129,10 @@ class Store(Protocol):
     def merge(self, other: Store, keep: int) -> None:
         """Take over all that *other* knows, and fold away all but the newest *keep* runs."""
 
-    def still_there(self, nodeids: Container[str], at: float) -> None:
+    def together(self) -> AbstractContextManager[None]:
+        """Within it, what is written is as few transactions as can be."""
+
+    def still_there(self, nodeids: Collection[str], at: float) -> None:
         """At that moment there are those tests whose key, or whose items, are among *nodeids*."""
 
     def foldable(self, keep: int) -> int:

@@ -61,7 +61,9 @@ class Tally:
     # Attempts to be repeated, until a later one has ended; and the latest that has, from 2 on.
     _retried: dict[_Execution, dict[int, Finished]] = field(default_factory=dict)
     _latest: dict[_Execution, int] = field(default_factory=dict)
-    _declared: dict[Cell, None] = field(default_factory=dict)
+    # Test key, type of device and labels of each sample: one entry for a test, and not one for each
+    # of its cells, as every test of a run declares the same again on each of its reports.
+    _declared: dict[tuple[str, str, tuple[str, ...]], None] = field(default_factory=dict)
     _unsupported: dict[tuple[str, str], str] = field(default_factory=dict)
     _crashed: dict[str, tuple[str, ...]] = field(default_factory=dict)
     _skipped: dict[Cell, None] = field(default_factory=dict)
@@ -158,10 +160,11 @@ class Tally:
         for sample in samples["samples"]:
             if (arguments := sample.get("arguments", 1)) > 1:
                 self._arguments[sample["key"], sample["device"]] = arguments
-            for label in sample["declared"]:
-                self._declared[Cell(sample["key"], label, sample["device"])] = None
-            for label in set(sample.get("skipped", ())).difference(sample["together"]):
-                self._skipped[Cell(sample["key"], label, sample["device"])] = None
+            if declared := tuple(sample["declared"]):
+                self._declared[sample["key"], sample["device"], declared] = None
+            if skipped := sample.get("skipped"):
+                for label in set(skipped).difference(sample["together"]):
+                    self._skipped[Cell(sample["key"], label, sample["device"])] = None
             for label, reason in sample["unsupported"].items():
                 self._unsupported[label, sample["device"]] = reason
 
@@ -171,7 +174,10 @@ class Tally:
         for finished in self._unsettled():
             for cell, outcome in finished.cells.items():
                 say(said, (cell,), outcome)
-        return {cell: said.get(cell) for cell in self._declared}
+        cells = (
+            Cell(key, label, device) for key, device, labels in self._declared for label in labels
+        )
+        return {cell: said.get(cell) for cell in cells}
 
     @property
     def failures(self) -> Mapping[Cell, Failure | None]:
@@ -184,9 +190,14 @@ class Tally:
         return bool(self._declared)
 
     @property
+    def devices(self) -> frozenset[str]:
+        """The types of device that tests have declared something on."""
+        return frozenset(device for _, device, _ in self._declared)
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Every label that a test declared."""
-        return tuple(dict.fromkeys(cell.label for cell in self._declared))
+        return tuple(dict.fromkeys(label for _, _, labels in self._declared for label in labels))
 
     @property
     def unsupported(self) -> Mapping[tuple[str, str], str]:

@@ -39,7 +39,8 @@ CELLS = Given(
     }
     | _OBSERVED,
 )
-SEEN = Given("given_seen", {"place": _INTEGER, "test": _INTEGER, "label": _TEXT, **_OBSERVED})
+# The same where the ids of the cells are known.
+SEEN = Given("given_seen", {"place": _INTEGER, "cell": _INTEGER, **_OBSERVED})
 FAILURES = Given(
     "given_failures",
     {
@@ -63,9 +64,9 @@ KNOWN_TESTS = (
     f"SELECT place, {', '.join(f'tests.{name}' for name in TEST_COLUMNS)} {_TESTS_BY_NAME}"
 )
 TEST_IDS = f"SELECT place, id {_TESTS_BY_NAME}"
-KNOWN_COSTS = (
-    "SELECT place, costs FROM given_keys CROSS JOIN cells WHERE cells.test = given_keys.test"
-    " AND cells.label = given_keys.label AND costs <> '[]' ORDER BY place"
+KNOWN_CELLS = (
+    "SELECT place, costs, verdict FROM given_keys CROSS JOIN cells"
+    " WHERE cells.test = given_keys.test AND cells.label = given_keys.label ORDER BY place"
 )
 
 
@@ -124,14 +125,20 @@ def put_cells(dialect: Dialect) -> str:
 def put_observations(dialect: Dialect, given: Given) -> str:
     """What came of cells in runs. given: where the rows are."""
     name = given.name
+    cell, join, where = (
+        "cells.id",
+        " CROSS JOIN cells",
+        (f" AND cells.test = {name}.test AND cells.label = {name}.label"),
+    )
+    if "cell" in given.columns:
+        cell, join, where = f"{name}.cell", "", ""
     return (
         "INSERT INTO observations (run, cell, outcome, at, duration"
         f"{dialect.columns('observations')})"
-        f" SELECT {name}.run, cells.id, {name}.outcome, {name}.at, {name}.duration"
+        f" SELECT {name}.run, {cell}, {name}.outcome, {name}.at, {name}.duration"
         f"{dialect.values('observations')}"
         # From what is given on: for each of these there is one row of each of the others.
-        f" FROM {name} CROSS JOIN runs CROSS JOIN cells WHERE runs.id = {name}.run"
-        f" AND cells.test = {name}.test AND cells.label = {name}.label"
+        f" FROM {name} CROSS JOIN runs{join} WHERE runs.id = {name}.run{where}"
         f" ON CONFLICT {dialect.key('observations', 'run', 'cell')} DO UPDATE SET"
         " outcome = excluded.outcome, at = excluded.at, duration = excluded.duration"
         # Of two at one millisecond always the same one, whichever came first.

@@ -10,9 +10,16 @@ from dtype_sampler.ledger import upserts
 from dtype_sampler.ledger.costs import Lasted, Name, lasted, newest
 from dtype_sampler.ledger.engine import Engine
 from dtype_sampler.ledger.failures import Failure
-from dtype_sampler.ledger.outcomes import PASSED
+from dtype_sampler.ledger.outcomes import PASSED, VERDICTS
 from dtype_sampler.ledger.reading import SqlReader
-from dtype_sampler.ledger.records import DECISIVE, FAILURES, CellRecord, Observed, TestRecord
+from dtype_sampler.ledger.records import (
+    DECISIVE,
+    FAILURES,
+    CellRecord,
+    Numbers,
+    Observed,
+    TestRecord,
+)
 from dtype_sampler.ledger.rows import (
     MOST_LABELS,
     NUMBERS,
@@ -63,8 +70,10 @@ class SqlWriter(SqlReader):
         self._add_seen = upserts.put_observations(dialect, upserts.SEEN)
         self._add_failures = upserts.put_kinds(dialect), upserts.put_failures(dialect)
 
-    def _put_tests(self, tests: Iterable[TestRecord]) -> set[Name]:
-        """Add to what is known of tests; returns those of which nothing was."""
+    def _put_tests(self, tests: Iterable[TestRecord]) -> tuple[dict[Name, int], set[int]]:
+        """Add to what is known of tests; returns the id of each, and the ids of those of which
+        nothing was known.
+        """
         of_name: dict[Name, TestRecord] = {}
         for test in tests:
             if len(test.declared) > MOST_LABELS:
@@ -76,6 +85,7 @@ class SqlWriter(SqlReader):
             before = of_name.get(name)
             of_name[name] = test if before is None else test.merged(before)
         new = set(of_name)
+        ids: dict[Name, int] = {}
         for names in _chunks(list(of_name)):
             self._give_names(names)
             for place, *fields in self._rows(upserts.KNOWN_TESTS):
@@ -85,7 +95,8 @@ class SqlWriter(SqlReader):
             rows = _numbered([values_of_test(of_name[name]) for name in names])
             self.engine.give(upserts.TESTS, rows)
             self._rows(self._add_tests)
-        return new
+            ids.update(self._ids_of(names))
+        return ids, {ids[name] for name in new}
 
     def _ids(self, names: Iterable[Name]) -> dict[Name, int]:
         """The ids of tests. Raises LedgerError if there is no such test."""
@@ -93,13 +104,17 @@ class SqlWriter(SqlReader):
         wanted = list(dict.fromkeys(names))
         for some in _chunks(wanted):
             self._give_names(some)
-            found.update((some[place], test_id) for place, test_id in self._rows(upserts.TEST_IDS))
+            found.update(self._ids_of(some))
         for key, device in wanted:
             if (key, device) not in found:
                 raise LedgerError(
                     f"{self.engine.name}: knows no test {shown(key)} on {shown(device)}"
                 )
         return found
+
+    def _ids_of(self, given: Sequence[Name]) -> Iterator[tuple[Name, int]]:
+        """The ids of tests whose names are given, of those that there are."""
+        return ((given[place], test_id) for place, test_id in self._rows(upserts.TEST_IDS))
 
     def _give_names(self, names: Iterable[Name]) -> None:
         self.engine.give(upserts.NAMES, _numbered(names))
@@ -114,8 +129,9 @@ class SqlWriter(SqlReader):
         ids: Mapping[Name, int],
         seen: Iterable[Observed],
         new: Collection[int],
-    ) -> None:
-        """Add what came of cells in one run, and what that says of them for ever.
+    ) -> set[tuple[int, str]]:
+        """Add what came of cells in one run, and what that says of them for ever; returns test and
+        label of those that had a verdict before.
 
         started: of the run. ids: of the tests. new: those that have no cells yet.
         """
@@ -123,27 +139,31 @@ class SqlWriter(SqlReader):
         failed: list[tuple[int, str, int, int, Failure]] = []
         for one in seen:
             key, label, device = one.cell
-            test, outcome = ids[key, device], one.outcome
+            test, outcome, duration = ids[key, device], one.outcome, one.duration
             number, decisive, passed, failing = _MEANS[outcome]
             mark = (one.at, run_id, outcome)
             at = round(1000 * (one.at - started))
-            costs = lasted(started, one.duration)
+            costs = lasted(started, duration)
             values = [
                 *(one.nodeid, json_of(costs), *mark, *(mark if decisive else _NONE)),
                 *(mark if passed else _NONE),
                 *(mark if failing else _NONE),
-                *(run_id, number, at, None if one.duration is None else round(1000 * one.duration)),
+                *(run_id, number, at, None if duration is None else round(1000 * duration)),
             ]
             rows.append(CellRow(test, label, costs, values))
             if one.failure is not None:
                 failed.append((test, label, run_id, at, one.failure))
+        before: set[tuple[int, str]] | None = None
         for some in _once(rows, 2):
+            judged: set[tuple[int, str]] = set()
             for few in _chunks(some):
-                self._put_cells(few, new)
+                judged |= self._put_cells(few, new)
                 self._rows(self._add_observed)
             # From now on they may have some.
             new = ()
+            before = judged if before is None else before
         self._put_failures(failed)
+        return before or set()
 
     def _put_known(
         self,
@@ -164,30 +184,35 @@ class SqlWriter(SqlReader):
                 rows.append(CellRow(ids[cell.key, cell.device], cell.label, record.costs, values))
             self._put_cells(rows, new)
 
-    def _put_cells(self, rows: Sequence[CellRow], new: Collection[int]) -> None:
+    def _put_cells(self, rows: Sequence[CellRow], new: Collection[int]) -> set[tuple[int, str]]:
+        """Add to what is known of cells; returns test and label of those that had a verdict."""
+        judged = set()
         if known := [(place, *row[:2]) for place, row in enumerate(rows) if row.test not in new]:
             self.engine.give(upserts.KEYS, known)
-            for place, costs in self._rows(upserts.KNOWN_COSTS):
+            for place, costs, verdict in self._rows(upserts.KNOWN_CELLS):
                 row = rows[place]
+                if verdict in VERDICTS:
+                    judged.add(row[:2])
                 row.values[1] = self._checked(merged_durations, row.costs, costs, "cells.costs")
         given = [(place, row.test, row.label, *row.values) for place, row in enumerate(rows)]
         self.engine.give(upserts.CELLS, given)
         self._rows(self._add_cells)
+        return judged
 
-    def _put_observations(
-        self, run_id: int, started: float, ids: Mapping[Name, int], seen: Iterable[Observed]
-    ) -> None:
-        """Add what came of known cells in one run."""
-        rows = {}
-        for one in seen:
-            key, label, device = one.cell
-            took = None if one.duration is None else round(1000 * one.duration)
-            at = round(1000 * (one.at - started))
-            test = ids[key, device]
-            rows[test, label] = (test, label, run_id, NUMBERS[one.outcome], at, took)
-        for some in _chunks(list(rows.values())):
+    def _put_numbers(self, run_id: int, cells: Mapping[int, int], rows: Iterable[Numbers]) -> None:
+        """Add what came of known cells in one run of another ledger.
+
+        cells: id there -> id here. rows: as `Store.numbers` gives them.
+        """
+        given = [(cells[row[0]], run_id, *row[1:]) for row in rows if row[0] in cells]
+        for some in _chunks(given):
             self.engine.give(upserts.SEEN, _numbered(some))
             self._rows(self._add_seen)
+
+    def _cells_by_name(self) -> dict[tuple[int, str], int]:
+        """The ids of cells, by test and label."""
+        rows = self._rows("SELECT test, label, id FROM cells")
+        return {(test, label): cell_id for test, label, cell_id in rows}
 
     def _put_failures(self, failed: Iterable[tuple[int, str, int, int, Failure]]) -> None:
         """Add in which ways cells failed. failed: test, label, run, milliseconds since the run's

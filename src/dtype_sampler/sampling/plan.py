@@ -14,6 +14,8 @@ from dtype_sampler.sampling.steering import ANY, Budget
 WIRE = "dtype_sampler"
 # Where pytest's cache keeps the seed for `--dtype-seed=last`.
 CACHE_SEED = "dtype_sampler/seed"
+# And what the ledger's file was like when it was known to be sound.
+CACHE_SOUND = "dtype_sampler/sound"
 _AS_TEXT = (
     *("recheck", "suspects", "alone", "hidden", "verdicts", "known", "known_as"),
     *("steered", "budget"),

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.outcomes import blamed
 from dtype_sampler.ledger.secrets import redacted_word
 from dtype_sampler.ledger.tally import Finished, Tally
-from dtype_sampler.sampling.plan import CACHE_SEED, WIRE, RunPlan
+from dtype_sampler.sampling.plan import CACHE_SEED, CACHE_SOUND, WIRE, RunPlan
 from dtype_sampler.sampling.steering import Steered
 from dtype_sampler.session import terminal
+from dtype_sampler.session.afterwards import Afterwards
 from dtype_sampler.session.budgeting import STEERED, STEERED_WIRE, Meter, foreseen, paths_of
 from dtype_sampler.session.expected import KNOWN
 from dtype_sampler.session.failing import Failures
@@ -23,7 +25,6 @@ from dtype_sampler.session.known import Compared, compare
 from dtype_sampler.session.observing import is_of_a_test, observation_of
 from dtype_sampler.session.recording import Recorder
 from dtype_sampler.session.settings import DEFAULT, Settings
-from dtype_sampler.session.standing import Standing
 from dtype_sampler.session.subtests import name_dtypes
 from dtype_sampler.session.unmatched import ARGUMENTS_WIRE, unknown_labels, unmatched_arguments
 
@@ -58,7 +59,7 @@ class Controller:
         self._pid = os.getpid()
         self._compared: Compared | None = None
         # Once the run has ended, if there is anything to ask the ledger.
-        self._standing: Standing | None = None
+        self._afterwards: Afterwards | None = None
         self._collected: dict[str, None] = {}
         self._unknown: list[str] = []
         self._begun = False
@@ -191,9 +192,12 @@ class Controller:
 
     def _remember_seed(self) -> None:
         """For `--dtype-seed=last`; not before a sample was used, as this makes a file."""
+        self._remember(CACHE_SEED, self.plan.seed)
+
+    def _remember(self, name: str, what: object) -> None:
         cache = getattr(self.config, "cache", None)
         if cache is not None and not self._idle:
-            cache.set(CACHE_SEED, self.plan.seed)
+            cache.set(name, what)
 
     @pytest.hookimpl(optionalhook=True)
     @guarded
@@ -246,6 +250,8 @@ class Controller:
                     took=self._meter.took, others=self._meter.others, predicted=self._predicted
                 )
                 self.books.end(self._recorder.met)
+                if self.books.run is not None and not self.books.is_far:
+                    self._remember(CACHE_SOUND, self.books.sound)
             with told(self.config, "telling the history of failures"):
                 self._failures.tell_histories()
             self._gate(session)
@@ -273,7 +279,7 @@ class Controller:
         if not self.tally.used and wanted is None:
             return
         # A gate over a run without samples is about all that is known: it must not pass unseen.
-        self._standing = Standing(
+        self._afterwards = Afterwards(
             self.books,
             self.settings,
             self.plan,
@@ -281,8 +287,9 @@ class Controller:
             self._strategy,
             self._steered,
         )
-        self._standing.look({cell.device for cell in self.tally.cells()}, self._compared)
-        if self._standing.misses_gate and session.exitstatus == pytest.ExitCode.OK:
+        with uncollected():
+            self._afterwards.look(self.tally.devices, self._compared)
+        if self._afterwards.misses_gate and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @guarded
@@ -313,11 +320,11 @@ class Controller:
                         terminalreporter.write_line(line, **_markup(colour))
         if self.books is not None:
             with told(self.config, "showing what the ledger says"):
-                standing = self._standing
-                coverage, ahead = (
-                    (None, []) if standing is None else (standing.coverage, standing.ahead)
-                )
+                looked = self._afterwards
+                coverage, ahead = (None, []) if looked is None else (looked.coverage, looked.ahead)
                 told_of = terminal.ledger_summary(self.books, coverage, self.settings, ahead)
+                # It is large, and pytest has Python look for garbage when all is over.
+                self._afterwards = None
                 for line, colour in told_of:
                     if colour == terminal.RED or not brief:
                         terminalreporter.write_line(line, **_markup(colour))

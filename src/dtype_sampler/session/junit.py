@@ -24,7 +24,7 @@ def add_properties(config: pytest.Config, plan: RunPlan, tally: Tally) -> None:
     xml = config.stash.get(xml_key, None)
     if xml is None:
         return
-    devices = sorted({cell.device for cell in tally.cells()})
+    devices = sorted(tally.devices)
     for name, value in (
         ("seed", plan.seed),
         ("strategy", plan.strategy),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.places import FilePlace, Place, ServerPlace, place_of
 from dtype_sampler.paths import DEFAULT_LEDGER
+from dtype_sampler.sampling.plan import CACHE_SOUND
 from dtype_sampler.session.settings import CLI, INI, OPTIONS, Settings, located
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ def open_books(config: pytest.Config, settings: Settings, *, idle: bool) -> Book
         return ServerBooks(place, config.rootpath, keep=keep, source=source)
     from dtype_sampler.ledger.books import Books
 
-    return Books(place.path, named=settings.ledger is not None, keep=keep, source=source)
+    books = Books(place.path, named=settings.ledger is not None, keep=keep, source=source)
+    cache = getattr(config, "cache", None)
+    books.sound = str(cache.get(CACHE_SOUND, "")) if cache is not None else ""
+    return books
 
 
 def place_named(

@@ -244,7 +244,7 @@ def comparison(compared: Compared, plan: RunPlan, tally: Tally, settings: Settin
         more = count_of(len(cells) - _SHOWN, "more cell")
         told = f"... and {more} passed that {_were(more)} known to fail"
         lines.append((f"{SECTION}: {told}", "green"))
-    here = {cell.device for cell in tally.cells()}
+    here = tally.devices
     if plan.known and not here.intersection(plan.known):
         elsewhere = ", ".join(sorted(plan.known))
         told = f"the baseline knows no failure on {', '.join(sorted(here))}, only on {elsewhere}"
@@ -320,7 +320,7 @@ def ledger_summary(
     ahead: as `looking_ahead` gives it.
     """
     lines: list[Line] = []
-    if coverage is not None and coverage.tests and books.run is not None:
+    if coverage is not None and coverage.devices and books.run is not None:
         told = map(visible, _covered(books, coverage))
         lines = [(f"{SECTION}: ledger: {text}", "") for text in told]
         lines += [(f"{SECTION}: ledger: {visible(text)}", colour) for text, colour in ahead]
@@ -343,7 +343,7 @@ def ledger_summary(
 
 def _covered(books: Books, coverage: Coverage) -> Iterator[str]:
     assert books.run is not None
-    devices = ", ".join(sorted({state.test.device for state in coverage.tests}))
+    devices = ", ".join(sorted(coverage.devices))
     yield (
         f"{coverage.covered} of {count_of(coverage.cells, 'cell')} covered on {devices},"
         f" {books.added} for the first time in this run"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 
@@ -160,7 +159,7 @@ def test_sightings_of_runs_that_are_folded_away_too():
     assert [(s.run.uid, s.outcome) for s in known] == [
         (one, "passed"), (two, "crashed"), (four, "suspect")
     ]  # fmt: skip
-    assert sightings(replace(record, passed=None), runs, {}) == [known[1], known[2]]
+    assert sightings(record._replace(passed=None), runs, {}) == [known[1], known[2]]
     assert sightings(None, runs, {three: "passed"}) == [Sighting(runs[2], "passed")]
 
 

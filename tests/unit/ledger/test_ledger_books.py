@@ -215,7 +215,8 @@ def test_what_is_covered_is_told_with_the_runs_that_are_known(path, failing):
     assert (coverage.covered, coverage.cells) == (2, 4)
     assert [run.uid for run in runs] == ["first", "second"]
     assert books.state(["cuda"])[0].cells == 0
-    failing("tests")
+    assert books.state(None, whole=True)[0].covered == 2
+    failing("briefs")
     assert books.state(None) == (None, [])
     assert books.problems == [f"{path}: disk I/O error"]
 
@@ -239,6 +240,37 @@ def test_first_verdicts_are_counted(path):
     outcomes = {"a": "failed", "b": "passed", "c": "failed", "d": "skipped"}
     books = whole_run(the_books(path, clock=Clock(2000.0)), outcomes=outcomes, started=2000.0)
     assert books.added == 2
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_file_that_nobody_has_changed_is_not_looked_at_again(path, monkeypatch, named):
+    checks = []
+    monkeypatch.setattr(SqliteStore, "check", lambda store: checks.append(store))
+
+    def books(sound):
+        made = the_books(path, named=named, clock=Clock(2000.0))
+        made.sound = sound
+        made.read(verdicts=False)
+        return made
+
+    first = whole_run(the_books(path), "first")
+    assert (len(checks), bool(first.sound)) == (1, True)
+    second = whole_run(books(first.sound), "second", started=2000.0)
+    assert (len(checks), second.sound in ("", first.sound)) == (1, False)
+    # What is known of an older state of it is worth nothing; but one look is enough.
+    third = whole_run(books(first.sound), "third", started=2000.0)
+    assert (len(checks), third.problems) == (2, [])
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE cells SET last = 'skipped'")
+    fourth = books(third.sound)
+    fourth.begin(a_run("fourth", 2000.0))
+    assert len(checks) == 3
+    # Nor is anything known of what others have written meanwhile.
+    with opened(path) as store:
+        store.append("first", [], [])
+        store.forget(store.tests())
+    fourth.end()
+    assert (fourth.problems, fourth.sound) == ([], "")
 
 
 # A ledger that can't be read.

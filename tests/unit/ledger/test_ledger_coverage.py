@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dtype_sampler.ledger.coverage import NEVER, STALE, assess, sample_of, samples_of
+from dtype_sampler.ledger.coverage import NEVER, STALE, assess
 from dtype_sampler.ledger.outcomes import Cell
-from dtype_sampler.ledger.outlook import runs_until
 from dtype_sampler.ledger.records import CellRecord, Mark, TestRecord
 from dtype_sampler.reports.ledger.data import iso, report
 from dtype_sampler.reports.ledger.data import summary as summary_of
@@ -106,17 +105,6 @@ def test_ages(seconds, words):
     assert age(seconds) == words
 
 
-@pytest.mark.parametrize("seed", [0, 2**63 - 1])
-def test_a_sample_that_is_foretold_passes_over_what_the_device_refuses(seed):
-    test = a_test(declared="abcdefg", k=3)
-    (state,) = assess([test], [cell(label, "unsupported") for label in "aceg"]).tests
-    assert set(sample_of(state, seed)) == set("bdf")
-    (state,) = assess([a_test(declared="abcdefg", k=1, always=("d",))], []).tests
-    # As many beside `always` as there is place for, and one at least.
-    assert set(sample_of(state, seed)) > {"d"}
-    assert len(sample_of(state, seed)) == 2
-
-
 def test_commits():
     assert short_commit("0123456789") == "0123456"
     assert short_commit("0123456789+") == "0123456+"
@@ -191,16 +179,6 @@ def test_the_suspects_of_one_run_are_shown_together():
     cells = report(coverage, [], {}, {}, now=100 * DAY)["tests"][0]["cells"]
     assert [one["one_of"] for one in cells] == [["a", "b"], ["a", "b"], [], ["d"]]
     assert [one["last_verdict"] for one in cells] == [None, None, "failed", None]
-
-
-def test_suspects_come_first_and_one_at_a_time():
-    coverage = assess([a_test(declared="abcdef", k=3)], suspects("ab"))
-    (state,) = coverage.tests
-    samples = samples_of(state, 7)
-    assert {next(samples), next(samples)} == {("a",), ("b",)}
-    assert next(samples) == sample_of(state, 9)
-    # They cost as many runs.
-    assert runs_until(state, "cdef", 7) in (3, 4)
 
 
 def test_nothing_that_a_ledger_says_steers_a_terminal():

@@ -14,9 +14,11 @@ import pytest
 from dtype_sampler.commands.main import main
 from dtype_sampler.ledger import connecting, server_schema, server_session
 from dtype_sampler.ledger import server as owner
+from dtype_sampler.ledger.coverage import assess
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.postgres import PostgresStore
 from dtype_sampler.ledger.records import Observed, RunRecord, TestRecord
+from dtype_sampler.ledger.sqlite import SqliteStore
 from dtype_sampler.ledger.store import LedgerError, NewerLedgerError, StoreBusyError
 from dtype_sampler.sampling.lanes import Lane
 from postgres_host import in_database
@@ -460,8 +462,30 @@ def test_names_of_any_length_and_kind_are_kept(database):
             store.open_run(a_run(command=odd))
             store.append("u", tests, seen)
             assert len(store.cells()) == 4, again
-        assert {cell.cell.label for cell in store.cells()} == {long, r"nul\x00 and \udcff ä"}
-        assert [run.command for run in store.runs()] == [r"nul\x00 and \udcff ä"]
+        read = "nul\0 and \\udcff ä"
+        assert {cell.cell.label for cell in store.cells()} == {long, read}
+        assert [run.command for run in store.runs()] == [read]
+
+
+def test_a_nul_is_read_as_it_was_written_and_in_its_place(database, tmp_path):
+    """No text of PostgreSQL's holds one. What declares it and what it came to are of one cell."""
+    odd = ("a", "a\0", "a\0\0", "a\0\x01", "a\x01", "a\x01\x01", "a\x01\x02", "a\x02", "\0", "\x01")
+    told = []
+    for store in (opened(database), closing(SqliteStore.open(tmp_path / "l", create=True))):
+        with store as store:
+            store.open_run(a_run(host="h\0"))
+            seen = [Observed(Cell("t\0", one, "cpu"), f"t[{one}]", "passed", 1001.0) for one in odd]
+            store.append("u", [TestRecord("t\0", "cpu", odd, 1000.0, 2)], seen)
+            with store.together():
+                store.still_there({"t[\0]"}, 1000.5)
+            coverage = assess(store.tests(), store.cells())
+            assert (coverage.covered, coverage.cells) == (len(odd), len(odd))
+            told.append(
+                (store.runs(), store.cells(), store.tests(), store.observations("u", "t\0"))
+            )
+    assert told[0] == told[1]
+    assert [one.cell.label for one in told[0][1]] == sorted(odd)
+    assert told[0][2][0].met_at == 1000.5
 
 
 def test_who_writes_waits_for_the_others_of_the_project_and_for_no_longer(database):

@@ -561,6 +561,31 @@ def test_forgetting_a_test_takes_its_cells_on_that_device_and_no_others(path):
         assert {(o.cell.key, o.cell.device) for o in store.observations("u")} == left
 
 
+def test_an_append_says_which_cells_had_a_verdict_before(path):
+    seen = {"a": "passed", "b": "skipped", "c": "suspect", "d": "failed"}
+    first = [an_outcome(label, outcome, 1001.0) for label, outcome in seen.items()]
+    record(path, a_run("u"), first, tests=[a_test("t", declared=tuple("abcd"))])
+    with opened(path) as store:
+        again = [an_outcome(label, "passed", 1002.0) for label in "abcd"]
+        assert store.append("u", [], again) == {Cell("t", "a", "cpu"), Cell("t", "d", "cpu")}
+        assert store.append("u", [], []) == set()
+        # What comes twice at once is told as it was before.
+        new = a_test("new", declared=tuple("ab"))
+        seen = [an_outcome("a", one, 1003.0, key="new") for one in ("failed", "passed")]
+        assert store.append("u", [new], seen) == set()
+        assert store.append("u", [new], seen[:1]) == {Cell("new", "a", "cpu")}
+
+
+def test_some_runs_by_their_uids(path):
+    for uid in "abc":
+        record(path, a_run(uid), [])
+    with opened(path) as store:
+        runs = {run.uid: run for run in store.runs()}
+        assert store.runs_of(["c", "a", "c", "none"]) == {uid: runs[uid] for uid in "ac"}
+        assert store.runs_of([]) == {}
+        assert store.runs_of(["b", *map(str, range(1200)), "c"]) == {uid: runs[uid] for uid in "bc"}
+
+
 def test_the_newest_runs_alone(path):
     for number in range(4):
         record(path, a_run(f"r{number}", started=1000.0 + number // 2), [])
@@ -733,7 +758,7 @@ def test_a_merge_that_fails_leaves_the_ledger_as_it_was(tmp_path, monkeypatch):
         raise LedgerError("source: is damaged")
 
     with opened(into) as store, opened(source) as other:
-        monkeypatch.setattr(other, "observations", fail)
+        monkeypatch.setattr(other, "numbers", fail)
         with pytest.raises(LedgerError, match="damaged"):
             store.merge(other, KEEP_ALL)
     assert dump(into) == before

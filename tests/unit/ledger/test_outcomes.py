@@ -323,6 +323,32 @@ class TestTally:
         assert tally.labels == POOL
         assert tally.crashed == {}
 
+    def test_cells_come_in_the_order_in_which_they_were_declared(self):
+        """Each once, however often and beside which others it is declared again."""
+        tally = Tally()
+        for declared in ("ab", "cb", "ab", "da"):
+            told = payload("a", chosen="a", declared=declared)
+            tally.add("t", Observation("call", "passed", samples=told))
+        assert [cell.label for cell in tally.cells()] == ["a", "b", "c", "d"]
+        assert tally.labels == ("a", "b", "c", "d")
+        assert tally.devices == {"cpu"}
+
+    def test_a_sample_that_declares_nothing(self):
+        tally = Tally()
+        tally.add("t", Observation("call", "passed", samples=payload(chosen="", declared="")))
+        assert not tally.used
+        assert (tally.cells(), tally.labels, tally.devices) == ({}, (), frozenset())
+
+    def test_what_marks_skip_takes_no_place(self):
+        """But for what is in the sample all the same, as all of the test is."""
+        tally = Tally()
+        told = payload("a", chosen="ab")
+        told["samples"][0]["skipped"] = {"b": "why", "c": "why"}
+        tally.add("t", Observation("call", "passed", samples=told))
+        tally.add("t", Observation("teardown", "passed", samples=told))
+        assert tally.skipped_by_marks == 1
+        assert tally.cells()[Cell("t", "c", "cpu")] == "skipped"
+
     def test_tests_without_dtypes_cost_nothing(self):
         tally = Tally()
         for when in ("setup", "call", "teardown"):

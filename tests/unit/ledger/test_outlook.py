@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dtype_sampler.ledger.coverage import assess, sample_of
+from dtype_sampler.ledger.coverage import assess
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.outlook import (
     Outlook,
@@ -23,6 +23,7 @@ from dtype_sampler.ledger.outlook import (
     values_never_ran,
 )
 from dtype_sampler.ledger.records import CellRecord, Mark, RunRecord, TestRecord
+from dtype_sampler.ledger.samples import sample_of
 from dtype_sampler.sampling.candidates import family_of
 from dtype_sampler.sampling.lanes import Lane
 from dtype_sampler.sampling.rule import MAX_SEED, choose, seed_after

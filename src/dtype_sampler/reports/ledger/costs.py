@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dtype_sampler.ledger.costs import Costs
-from dtype_sampler.ledger.coverage import Coverage, TestState, can_run
+from dtype_sampler.ledger.coverage import Coverage, TestState
 from dtype_sampler.ledger.outlook import Taken
+from dtype_sampler.ledger.samples import can_run
 from dtype_sampler.reports.words import count_of, lasting
 
 # So many of the dearest tests are named, and so many cells of each.

@@ -5,8 +5,9 @@ Format 1, described by `report.schema.json`. Times are ISO 8601 in UTC.
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import MappingProxyType
@@ -28,6 +29,13 @@ from dtype_sampler.reports.ledger.costs import every_cell, figures, name_of, rou
 from dtype_sampler.reports.ledger.known import Comparison, worst_first
 
 FORMAT = 1
+# In how many runs a cell had a verdict, and when the first of these began.
+_NEVER = (0, 0.0)
+# What a cell has that never had an outcome, and nothing to say of it.
+_OF_RECORD = (
+    *("last_outcome", "last_verdict", "last_verdict_at", "last_passed_at", "last_failed_at"),
+    *("failure", "seed", "commit"),
+)
 
 
 def iso(at: float | None) -> str | None:
@@ -85,48 +93,88 @@ def report(
     costs: Costs = UNMEASURED,
     hidden: Hidden = MappingProxyType({}),
     comparison: Comparison | None = None,
+    lazily: bool = False,
 ) -> dict[str, Any]:
     """Everything that a report shows, the tests that want attention first.
 
     runs: oldest first. activity: as `Store.activity` gives it. recent: the observations of the runs
     whose outcomes are to be shown one by one, by the run's uid; may be empty. hidden: as `History`
     has it. comparison: with the baseline, of whose failures each cell then says if it is one.
+    lazily: the tests are to be iterated over once, and are made as they are asked for.
     """
     known = list(runs)
-    by_uid = {run.uid: run for run in known}
     histories: dict[Cell, list[tuple[int, str]]] = {}
     for run in reversed(known):
         for one in recent.get(run.uid, ()):
             histories.setdefault(one.cell, []).append((run.number, one.outcome))
+    tests = _tests(coverage, known, activity, histories, costs, comparison)
     return {
         "format": FORMAT,
         "generated": iso(now),
         "summary": summary(coverage, known, costs, hidden, comparison),
-        "tests": [
-            {
-                "key": state.test.key,
-                "device": state.test.device,
-                "seconds": rounded(costs.total(every_cell([state])).seconds),
-                "rest_seconds": rounded(costs.rests.get(name_of(state))),
-                "cells": [
-                    _cell(
-                        cell,
-                        costs,
-                        by_uid,
-                        activity.get(cell.cell, (0, 0.0))[0],
-                        histories.get(cell.cell, []),
-                        one_of.get(cell.cell, []),
-                    )
-                    | _known(cell, comparison)
-                    for cell in state.cells
-                ],
-                **_arguments(state),
-            }
-            for state in worst_first(coverage, comparison)
-            for one_of in (_one_of(state),)
-        ],
+        "tests": tests if lazily else list(tests),
         "runs": _runs(coverage, known, activity),
     }
+
+
+def _tests(
+    coverage: Coverage,
+    runs: Sequence[RunRecord],
+    activity: Mapping[Cell, tuple[int, float]],
+    histories: Mapping[Cell, Sequence[tuple[int, str]]],
+    costs: Costs,
+    comparison: Comparison | None,
+) -> Iterator[dict[str, Any]]:
+    by_uid = {run.uid: run for run in runs}
+    for state in worst_first(coverage, comparison):
+        one_of = _one_of(state)
+        own, usual = costs.of_test(*name_of(state))
+        yield {
+            "key": state.test.key,
+            "device": state.test.device,
+            "seconds": rounded(costs.total(every_cell([state])).seconds),
+            "rest_seconds": rounded(costs.rests.get(name_of(state))),
+            "cells": [
+                {
+                    **_cell(cell, by_uid),
+                    "runs": activity.get(cell.cell, _NEVER)[0],
+                    "covered": cell.covered,
+                    "counts": cell.counts,
+                    "seconds": rounded(own.get(cell.cell.label)),
+                    "expected_seconds": rounded(own.get(cell.cell.label, usual)),
+                    "one_of": one_of.get(cell.cell, []),
+                    "nodeid": (cell.record and cell.record.nodeid) or None,
+                    "history": [list(one) for one in histories.get(cell.cell, ())],
+                    **_known(cell, comparison),
+                }
+                for cell in state.cells
+            ],
+            **_arguments(state),
+        }
+
+
+def pieces(report: Mapping[str, Any]) -> Iterator[str]:
+    """The JSON of a report, in ASCII and one line, piece by piece: it may be of 100 MB.
+
+    Any of its lists may be an iterator.
+    """
+    before = "{"
+    for key, value in report.items():
+        yield f"{before}{json.dumps(key)}: "
+        if isinstance(value, list | Iterator):
+            yield "["
+            for place, one in enumerate(value):
+                yield f"{', ' if place else ''}{_visible_json(one)}"
+            yield "]"
+        else:
+            yield _visible_json(value)
+        before = ", "
+    yield "}\n"
+
+
+def _visible_json(value: object) -> str:
+    # The one control character that JSON takes as it is.
+    return json.dumps(value).replace("\x7f", "\\u007f")
 
 
 def _known(cell: CellState, comparison: Comparison | None) -> dict[str, Any]:
@@ -175,41 +223,32 @@ def _one_of(state: TestState) -> dict[Cell, list[str]]:
     return found
 
 
-def _cell(
-    state: CellState,
-    costs: Costs,
-    runs: Mapping[str, RunRecord],
-    times: int,
-    history: list[tuple[int, str]],
-    one_of: list[str],
-) -> dict[str, Any]:
+def _cell(state: CellState, runs: Mapping[str, RunRecord]) -> dict[str, Any]:
+    """What the states of cells say of one, and the run of its last verdict."""
     record = state.record
-    verdict = record.verdict if record is not None else None
+    if record is None:
+        return {"label": state.cell.label, "device": state.cell.device, "state": state.state} | (
+            dict.fromkeys(_OF_RECORD)
+        )
+    verdict = record.verdict
     run = runs.get(verdict.run) if verdict is not None else None
-    if record is not None and record.suspect:
+    if verdict is not None and verdict.outcome == SUSPECT:
         verdict = None
+    failure = state.failure
     return {
         "label": state.cell.label,
         "device": state.cell.device,
         "state": state.state,
-        "last_outcome": record.last.outcome if record is not None else None,
+        "last_outcome": record.last.outcome,
         "last_verdict": verdict.outcome if verdict is not None else None,
-        "last_verdict_at": iso(verdict.at if verdict is not None else None),
-        "last_passed_at": iso(_at(record.passed if record is not None else None)),
-        "last_failed_at": iso(_at(record.failed if record is not None else None)),
+        "last_verdict_at": iso(_at(verdict)),
+        "last_passed_at": iso(_at(record.passed)),
+        "last_failed_at": iso(_at(record.failed)),
         "failure": None
-        if state.failure is None
-        else {"types": list(state.failure.types), "message": state.failure.message},
+        if failure is None
+        else {"types": list(failure.types), "message": failure.message},
         "seed": run.seed if run is not None else None,
         "commit": (run.commit or None) if run is not None else None,
-        "runs": times,
-        "covered": state.covered,
-        "counts": state.counts,
-        "seconds": rounded(costs.measured(state.cell)),
-        "expected_seconds": rounded(costs.of(state.cell)),
-        "one_of": one_of,
-        "nodeid": (record.nodeid or None) if record is not None else None,
-        "history": [list(one) for one in history],
     }
 
 

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dtype_sampler.ledger.costs import UNMEASURED, Costs
-from dtype_sampler.ledger.coverage import NEVER, STALE, CellState, Coverage, TestState, k_of
+from dtype_sampler.ledger.coverage import NEVER, STALE, CellState, Coverage, TestState
 from dtype_sampler.ledger.failures import CRASH
 from dtype_sampler.ledger.outcomes import CRASHED, SKIPPED, SUSPECT, UNSUPPORTED
+from dtype_sampler.ledger.samples import k_of
 from dtype_sampler.reports.ledger.costs import dearest, note
 from dtype_sampler.reports.ledger.known import Comparison, worst_first
 from dtype_sampler.reports.words import ago, count_of, lasting, since

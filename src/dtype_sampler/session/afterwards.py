@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LOOKED_AT = 200
 
 
-class Standing:
+class Afterwards:
     """How a ledger stands after a run.
 
     reach: by test key and device, the labels that the run's selection leaves of each test it takes.
@@ -55,11 +55,12 @@ class Standing:
 
         Writes the summary of GitHub's step, where that is wanted.
         """
-        self.coverage, runs = self._books.state(devices or None)
+        summary = os.environ.get("GITHUB_STEP_SUMMARY") if self._settings.step_summary else None
+        self.coverage, runs = self._books.state(devices or None, whole=bool(summary))
         if self.coverage is None:
             return
-        if self._settings.step_summary:
-            self._write_step_summary(self.coverage, runs, compared)
+        if summary:
+            self._write_step_summary(Path(summary), self.coverage, runs, compared)
         if self._books.run is not None:
             self.ahead = self._look_ahead(self.coverage, self._books.run, runs)
 
@@ -109,11 +110,12 @@ class Standing:
         return terminal.looking_ahead(ahead, stuck, first, in_series=run.in_series)
 
     def _write_step_summary(
-        self, coverage: Coverage, runs: Sequence[RunRecord], compared: Compared | None
+        self,
+        path: Path,
+        coverage: Coverage,
+        runs: Sequence[RunRecord],
+        compared: Compared | None,
     ) -> None:
-        path = os.environ.get("GITHUB_STEP_SUMMARY")
-        if not path:
-            return
         from dtype_sampler.reports.ledger import data, text
 
         now = self._books.now()
@@ -122,7 +124,7 @@ class Standing:
         # Of this run alone: the rest of the ledger it did not compare.
         notes = [] if compared is None else [f"this run against its baseline: {compared.line}"]
         try:
-            with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 room = text.STEP_SUMMARY_LIMIT - file.tell()
                 shown = text.markdown(
                     coverage, summary, now=now, limit=room, costs=costs, notes=notes
