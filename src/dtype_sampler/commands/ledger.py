@@ -103,9 +103,9 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     sub.add_argument(
         "--skipped",
-        choices=(MISSING, APART),
-        default=MISSING,
-        help="what every run so far has skipped is missing, or kept apart; default: missing",
+        choices=(APART, MISSING),
+        default=APART,
+        help="what every run so far has skipped is kept apart, or missing; default: apart",
     )
     sub = command(
         "combine",

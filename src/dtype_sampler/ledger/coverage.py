@@ -287,7 +287,7 @@ def assess(
     modules: Collection[str] = (),
     since: float | None = None,
     alone: Mapping[str, Mapping[str, Collection[str]]] | None = None,
-    skipped: str = MISSING,
+    skipped: str = APART,
     failures: Iterable[FailureRecord] = (),
 ) -> Coverage:
     """The state of every declared cell.
@@ -350,7 +350,7 @@ def cell_state(
     label: str,
     record: CellRecord | None,
     since: float | None = None,
-    skipped: str = MISSING,
+    skipped: str = APART,
 ) -> CellState:
     """The state of one cell that a test declares. since, skipped: as for `assess`."""
     if record is None:
@@ -363,7 +363,7 @@ def cell_state(
 
 
 def state_of(
-    last: str, verdict: str | None, *, old: bool = False, skipped: str = MISSING
+    last: str, verdict: str | None, *, old: bool = False, skipped: str = APART
 ) -> tuple[str, bool]:
     """The state of a cell that has an outcome, and whether it is one of those that can be covered.
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dtype_sampler.ledger.outcomes import SUSPECT, UNSUPPORTED, VERDICTS, Cell
+from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, VERDICTS, Cell
 from dtype_sampler.ledger.tally import Tally
 from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
 from dtype_sampler.sampling.axes import by_value
@@ -348,6 +348,8 @@ def _covered(books: Books, coverage: Coverage) -> Iterator[str]:
         f"{coverage.covered} of {count_of(coverage.cells, 'cell')} covered on {devices},"
         f" {books.added} for the first time in this run"
     )
+    if skipped := coverage.apart(SKIPPED):
+        yield f"not counted: {count_of(skipped, 'cell')} that every run so far has skipped"
     covered, there = coverage.values
     if there:
         yield (
