@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 # Of the ledger, in the root directory.
@@ -16,6 +17,18 @@ def with_slashes(name: str, separator: str = os.sep) -> str:
     """
     path, colons, rest = name.partition("::")
     return path.replace(separator, "/") + colons + rest
+
+
+def in_module(key: str, module: str) -> bool:
+    """Whether a test is in a module: a file or a folder, by its path or the end of that, or a
+    pattern for them, as a shell has it.
+    """
+    path, wanted = key.partition("::")[0], module.removeprefix("./").rstrip("/")
+    while path:
+        if fnmatchcase(path, wanted) or fnmatchcase(path, f"*/{wanted}"):
+            return True
+        path = path.rpartition("/")[0]
+    return False
 
 
 def relative(path: Path, start: Path) -> str:

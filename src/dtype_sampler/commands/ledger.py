@@ -104,8 +104,8 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument(
         "--skipped",
         choices=(APART, MISSING),
-        default=APART,
-        help="what every run so far has skipped is kept apart, or missing; default: apart",
+        help="what every run so far has skipped is kept apart, or missing; default: apart, but for"
+        " what a loop skips while it runs others",
     )
     sub = command(
         "combine",

@@ -46,7 +46,7 @@ def run(
     open_ledger: opens the one that the options name, or the default. place_of: where a ledger is
     that a text names; of None, the default.
     """
-    from dtype_sampler.ledger.coverage import assess
+    from dtype_sampler.ledger.coverage import APART, assess
     from dtype_sampler.reports.ledger import data, table, text, totals
 
     now = time.time()
@@ -167,6 +167,8 @@ def run(
     sys.stderr.writelines(f"  {visible(line)}\n" for line in missing[:SHOWN_MISSING])
     if more > 0:
         sys.stderr.write(f"  ... and {more} more: --format=json has them all\n")
+    if options.skipped != APART and any(line.endswith(f": {SKIPPED}") for line in missing):
+        sys.stderr.write("  (what every run so far has skipped, --skipped=apart leaves out)\n")
     return GATE_MISSED
 
 

@@ -161,11 +161,12 @@ def checked_moments(rows: list[tuple[Any, Any, Any]]) -> list[tuple[Any, str, fl
 
 def brief_of(told: Sequence[Any], uids: Mapping[int, str]) -> Brief:
     """told: when, in which run and what, of the last outcome and of the last verdict; then whether
-    the cell has a node id.
+    the cell has a node id (1), and one of its own (2).
     """
     first = told[:3]
     last = _first_mark(first, uids)
-    return Brief(last, _next_mark(told[3:6], DECISIVE, uids, first, last), bool(told[6]))
+    verdict = _next_mark(told[3:6], DECISIVE, uids, first, last)
+    return Brief(last, verdict, named=told[6] > 0, own=told[6] > 1)
 
 
 def _first_mark(told: Sequence[Any], uids: Mapping[int, str]) -> Mark:

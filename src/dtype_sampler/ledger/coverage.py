@@ -11,14 +11,15 @@ from typing import NamedTuple
 
 from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import CRASHED, SKIPPED, SUSPECT, UNSUPPORTED, Cell
-from dtype_sampler.ledger.records import FAILURES, CellRecord, FailureRecord, TestRecord
+from dtype_sampler.ledger.records import FAILURES, Brief, CellRecord, FailureRecord, TestRecord
+from dtype_sampler.paths import in_module
 from dtype_sampler.sampling.axes import by_value
 
 COVERED = "covered"
 STALE = "stale"
 NEVER = "never ran"
 
-# What becomes of cells that every run so far has skipped.
+# What becomes of cells that every run so far has skipped: see `assess`.
 APART, MISSING = "apart", "missing"
 
 
@@ -287,7 +288,7 @@ def assess(
     modules: Collection[str] = (),
     since: float | None = None,
     alone: Mapping[str, Mapping[str, Collection[str]]] | None = None,
-    skipped: str = APART,
+    skipped: str | None = None,
     failures: Iterable[FailureRecord] = (),
 ) -> Coverage:
     """The state of every declared cell.
@@ -296,8 +297,9 @@ def assess(
     modules: just tests in one of these, as `in_module` has it; none means all.
     since: verdicts before that moment are too old to count; in seconds since 1970. skipped: whether
     cells that every run so far has skipped are `missing`, or kept `apart` from what can be covered,
-    as those are that the device refuses. failures: in which ways cells failed; empty where that is
-    not to be told. alone: as `History` has it.
+    as those are that the device refuses; by default apart, but for those that a loop skips while it
+    runs others: pytest shows no test as skipped then. failures: in which ways cells failed; empty
+    where that is not to be told. alone: as `History` has it.
     """
     known: dict[tuple[str, str], dict[str, CellRecord]] = {}
     for record in cells:
@@ -316,26 +318,15 @@ def assess(
         if modules and not any(in_module(test.key, module) for module in modules):
             continue
         of_test = known.get((test.key, test.device), {})
+        how = skipped if skipped is not None else apart_of(of_test.values())
         found = tuple(
-            [cell_state(test, label, of_test.get(label), since, skipped) for label in test.declared]
+            [cell_state(test, label, of_test.get(label), since, how) for label in test.declared]
         )
         if ways and not ways.keys().isdisjoint(one.cell for one in found):
             found = tuple([one._replace(failure=_last(one, ways)) for one in found])
         lone = (alone or {}).get(test.device, {}).get(test.key, ())
         states.append(TestState(test, found, tuple(one for one in test.declared if one in lone)))
     return Coverage(tuple(states))
-
-
-def in_module(key: str, module: str) -> bool:
-    """Whether a test is in a module: a file or a folder, by its path or the end of that, or a
-    pattern for them, as a shell has it.
-    """
-    path, wanted = key.partition("::")[0], module.removeprefix("./").rstrip("/")
-    while path:
-        if fnmatchcase(path, wanted) or fnmatchcase(path, f"*/{wanted}"):
-            return True
-        path = path.rpartition("/")[0]
-    return False
 
 
 def _last(state: CellState, ways: Mapping[Cell, Mapping[str, FailureRecord]]) -> Failure | None:
@@ -345,30 +336,41 @@ def _last(state: CellState, ways: Mapping[Cell, Mapping[str, FailureRecord]]) ->
     return None if way is None else way.failure
 
 
+def apart_of(cells: Iterable[CellRecord | Brief]) -> str | None:
+    """APART, where no cell of a test has ever had a verdict; None if each has to be looked at.
+
+    cells: all that is known of those of one test.
+    """
+    return None if any(one.verdict is not None for one in cells) else APART
+
+
 def cell_state(
     test: TestRecord,
     label: str,
     record: CellRecord | None,
     since: float | None = None,
-    skipped: str = APART,
+    skipped: str | None = None,
 ) -> CellState:
-    """The state of one cell that a test declares. since, skipped: as for `assess`."""
+    """The state of one cell that a test declares. since, skipped: as for `assess`; by default, of a
+    test that has run.
+    """
     if record is None:
         return CellState(Cell(test.key, label, test.device), NEVER, None)
     verdict = record.verdict
     old = verdict is not None and since is not None and verdict.at < since
     outcome = None if verdict is None else verdict.outcome
-    state, counts = state_of(record.last.outcome, outcome, old=old, skipped=skipped)
+    how = skipped or (MISSING if record.nodeid == test.key else APART)
+    state, counts = state_of(record.last.outcome, outcome, old=old, skipped=how)
     return CellState(record.cell, state, record, counts)
 
 
 def state_of(
-    last: str, verdict: str | None, *, old: bool = False, skipped: str = APART
+    last: str, verdict: str | None, *, old: bool = False, skipped: str = MISSING
 ) -> tuple[str, bool]:
     """The state of a cell that has an outcome, and whether it is one of those that can be covered.
 
     last, verdict: its last outcome, and its last verdict, if it has any. old: whether that is too
-    old to count. skipped: as for `assess`.
+    old to count. skipped: whether it is `missing` or `apart` if it was always skipped.
     """
     if verdict == SUSPECT:
         # Whatever came since, a skip for one, has not cleared it.

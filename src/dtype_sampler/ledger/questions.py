@@ -64,7 +64,9 @@ FAILING = (
 # As `rows.brief_of` takes them.
 BRIEFS = (
     "SELECT test, label, last_at, last_run, last, verdict_at, verdict_run, verdict,"
-    " CASE WHEN nodeid = '' THEN 0 ELSE 1 END FROM cells ORDER BY test, label"
+    " CASE WHEN nodeid = '' THEN 0 WHEN verdict_at IS NULL AND last = 'skipped'"
+    " AND nodeid <> (SELECT key FROM tests WHERE tests.id = cells.test) THEN 2 ELSE 1 END"
+    " FROM cells ORDER BY test, label"
 )
 # Of a run, in the order of its cells, from behind one on.
 PAGE = (

@@ -100,12 +100,14 @@ class CellRecord(NamedTuple):
 class Brief(NamedTuple):
     """What is known of a cell, in so few words that 200,000 of them are read in a moment.
 
-    last, verdict: as `CellRecord` has them. named: whether it has a node id.
+    last, verdict: as `CellRecord` has them. named: whether it has a node id. own: of one that was
+    always skipped, whether that is another than its test's, as items have it and loops have not.
     """
 
     last: Mark
     verdict: Mark | None
     named: bool
+    own: bool
 
 
 # Stands for `seen_at` where a record is made: a view of the whole.

@@ -6,16 +6,18 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from dtype_sampler.ledger.coverage import (
+    APART,
     COVERED,
     NEVER,
     CellState,
     Counted,
     Coverage,
     TestState,
+    apart_of,
     cell_state,
     state_of,
 )
-from dtype_sampler.ledger.outcomes import CRASHED, OUTCOMES, Cell
+from dtype_sampler.ledger.outcomes import CRASHED, OUTCOMES, SKIPPED, Cell
 from dtype_sampler.ledger.records import DECISIVE, FAILURES, Brief, CellRecord, TestRecord
 
 # Last outcome and last verdict -> the state of a cell, and whether it can be covered.
@@ -24,7 +26,10 @@ _STATES = {
     for last in sorted(OUTCOMES)
     for verdict in (None, *sorted(DECISIVE))
 }
-_RAN = frozenset(pair for pair, (state, _) in _STATES.items() if state != NEVER)
+# What was always skipped is looked at one by one, as it depends on its test what becomes of it.
+_RAN = frozenset(
+    pair for pair, (state, _) in _STATES.items() if state != NEVER and pair != (SKIPPED, None)
+)
 _COVERED = frozenset(pair for pair, (state, _) in _STATES.items() if state == COVERED)
 
 # When a verdict was, of which test on which type of device, and at which place there.
@@ -38,8 +43,8 @@ def stand(
     alone: Mapping[str, Mapping[str, Collection[str]]] | None = None,
 ) -> Coverage:
     """What `assess` says, with no more tests than the summary of a run looks at one by one: those
-    that have a cell that never ran, and those that combine several arguments. The others are
-    counted, as there may be very many.
+    that have a cell that never ran, or was always skipped, and those that combine several
+    arguments. The others are counted, as there may be very many.
 
     briefs: each test, with what came last of its cells, by label. The records of the states that
     are listed have neither costs nor the marks of a pass and of a failure, and for a node id the
@@ -109,16 +114,19 @@ def _listed(
     alone: Mapping[str, Mapping[str, Collection[str]]],
 ) -> TestState:
     lone = alone.get(test.device, {}).get(test.key, ())
+    how = apart_of(of_test.values())
     return TestState(
         test,
-        tuple([_state(test, label, of_test.get(label)) for label in test.declared]),
+        tuple([_state(test, label, of_test.get(label), how) for label in test.declared]),
         tuple(label for label in test.declared if label in lone),
     )
 
 
-def _state(test: TestRecord, label: str, brief: Brief | None) -> CellState:
+def _state(
+    test: TestRecord, label: str, brief: Brief | None, skipped: str | None = None
+) -> CellState:
     if brief is None:
         return cell_state(test, label, None)
     cell = Cell(test.key, label, test.device)
-    nodeid = test.key if brief.named else ""
-    return cell_state(test, label, CellRecord(cell, nodeid, brief.last, brief.verdict))
+    record = CellRecord(cell, test.key if brief.named else "", brief.last, brief.verdict)
+    return cell_state(test, label, record, skipped=APART if brief.own else skipped)

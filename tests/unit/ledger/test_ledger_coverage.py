@@ -47,6 +47,20 @@ def test_what_is_not_covered_and_why():
     assert [one.cell.label for one in coverage.tests[0].missing] == ["a", "c", "d"]
 
 
+def test_what_a_loop_skips_while_it_runs_others_is_missing_unless_that_is_apart():
+    skipped = {"loop": "t", "item": "t[a]", "passed over": ""}
+    for name, nodeid in skipped.items():
+        records = [cell("a", "skipped")._replace(nodeid=nodeid), cell("b", "passed")]
+        coverage = assess([a_test(declared="ab")], records)
+        assert coverage.cells == (2 if name == "loop" else 1), name
+        assert assess([a_test(declared="ab")], records, skipped="apart").cells == 1
+        assert assess([a_test(declared="ab")], records, skipped="missing").cells == 2
+    # Of a test that has never run at all, nobody is owed a part.
+    records = [cell(label, "skipped")._replace(nodeid="t") for label in "ab"]
+    coverage = assess([a_test(declared="abc")], records)
+    assert (coverage.cells, coverage.apart("skipped")) == (1, 2)
+
+
 def test_what_ran_once_and_is_skipped_now_counts():
     record = cell("a", "passed", at=1 * DAY).merged(cell("a", "skipped", at=99 * DAY))
     for since, covered in ((None, 1), (90 * DAY, 0)):
