@@ -142,7 +142,10 @@ def test_text_and_markdown(compared):
     shown = text(coverage, told, now=86401.0, width=None, comparison=comparison)
     lines = shown.splitlines()
     assert lines[:2] == [
-        "7 of 7 cells covered (100.00 %), 0 never ran, 5 failing (1 of them known), 1 crashed",
+        (
+            "7 of 8 cells covered (87.50 %), 0 never ran, 1 skipped, 5 failing (1 of them known),"
+            " 1 crashed"
+        ),
         "baseline known.sqlite: 1 known failure, 5 new, 1 mended",
     ]
     assert lines[2].startswith("of 1 failing cell the baseline does not say in which way it fails")
