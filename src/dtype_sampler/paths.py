@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from fnmatch import fnmatchcase
@@ -29,6 +30,23 @@ def in_module(key: str, module: str) -> bool:
             return True
         path = path.rpartition("/")[0]
     return False
+
+
+def stat_of(path: Path) -> os.stat_result | None:
+    """What is at *path*; None if nothing can be.
+
+    Raises OSError where that can't be told, as of too long a name or in a folder that may not be
+    looked into: from Python 3.14 on `Path.exists` and its like say no there.
+    """
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        # Links in a circle lead nowhere.
+        if error.errno == errno.ELOOP:
+            return None
+        raise
 
 
 def relative(path: Path, start: Path) -> str:

@@ -23,6 +23,7 @@ from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.places import FilePlace, Place
 from dtype_sampler.ledger.records import CellRecord, KnownFailure, RunRecord, TestRecord
 from dtype_sampler.ledger.store import LedgerError, Store, StoreBusyError
+from dtype_sampler.paths import stat_of
 from dtype_sampler.sampling.plan import History
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ class ConsultedLedger:
             # Where the rights say nothing, as for root or on a read-only disk, trying does.
             with tempfile.TemporaryFile(dir=self.path.parent):
                 pass
-            if self.path.exists():
+            if stat_of(self.path) is not None:
                 self.path.open("r+b").close()
         except (OSError, ValueError) as error:
             if isinstance(error, LedgerError):
@@ -222,7 +223,7 @@ class ConsultedLedger:
 
     def _exists(self) -> bool:
         try:
-            return self.path.exists()
+            return stat_of(self.path) is not None
         except OSError as error:
             raise LedgerError(f"{self.path}: can't be read: {error.strerror}") from None
 

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, urlsplit
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.secrets import check_url, is_url, redacted_word
 from dtype_sampler.ledger.store import LedgerError, Store
+from dtype_sampler.paths import stat_of
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.postgres import PostgresStore
@@ -56,8 +57,9 @@ class FilePlace:
         return SqliteStore.open(self.path, create=create, wait=wait)
 
     def exists(self) -> bool:
-        """Whether there is one."""
-        return self.path.exists()
+        """Whether there is one. Raises LedgerError if that can't be told."""
+        with self._told():
+            return stat_of(self.path) is not None
 
     def is_same(self, other: Place) -> bool:
         """Whether both are one ledger."""
@@ -103,7 +105,7 @@ class FilePlace:
 
         if self.path.is_dir():
             raise LedgerError(f"{self}: is a folder: {hint}")
-        if not self.path.exists():
+        if stat_of(self.path) is None:
             raise LedgerError(f"{self}: there is no such file: {hint}")
         check_header(self.path)
         if not self.path.stat().st_size:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.paths import stat_of
 from dtype_sampler.weights.header import (
     MAX_HEADER,
     CheckpointError,
@@ -56,10 +58,10 @@ def find(path: Path, *, variant: str | None = None, follow_links: bool = False) 
     found = Found()
     finder = _Finder(found, variant, follow_links)
     try:
-        folder = path.is_dir()
+        there = stat_of(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{shortened(path)}: can't be read: {reason_of(error)}") from None
-    if folder:
+    if there is not None and stat.S_ISDIR(there.st_mode):
         finder.folder(path)
     elif _INDEX.search(path.name):
         finder.index(path)
@@ -92,10 +94,10 @@ class _Finder:
         """A file that was named by a person: where it is, is their affair."""
         _refuse_pickle(path)
         try:
-            there = path.exists()
+            there = stat_of(path)
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{shortened(path)}: can't be read: {reason_of(error)}") from None
-        if not there:
+        if there is None:
             raise CheckpointError(f"{shortened(path)}: there is no such file or folder")
         blob = path.parent.name == "blobs" and _BLOB.fullmatch(path.name)
         if path.suffix not in SUFFIXES and not blob:

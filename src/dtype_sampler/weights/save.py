@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from dtype_sampler.errors import not_installed
+from dtype_sampler.paths import stat_of
 from dtype_sampler.weights.filling import paired
 from dtype_sampler.weights.folders import SUFFIX, SUFFIXES
 from dtype_sampler.weights.header import CheckpointError, reason_of, shortened
@@ -81,7 +83,8 @@ def _save(
     file: Path, state: dict[str, torch.Tensor], rules: Sequence[Rule], shapes: Shapes
 ) -> Path:
     try:
-        if file.is_dir():
+        there = stat_of(file)
+        if there is not None and stat.S_ISDIR(there.st_mode):
             file /= f"model{SUFFIX}"
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{shortened(file)}: can't be written: {reason_of(error)}") from None
