@@ -243,6 +243,14 @@ def test_the_gate(ledger, cli):
     assert cli("report", "--fail-under", "0")[0] == 0
 
 
+@pytest.mark.parametrize("command", ["report", "known-failures", "export"])
+def test_an_output_that_can_be_no_file(ledger, cli, command):
+    name = "x" * 300
+    code, out, err = cli(command, "-o", name)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith(f"dtype-sampler: {name}: can't be written: ")
+
+
 @pytest.mark.parametrize(
     ("view", "why"),
     [

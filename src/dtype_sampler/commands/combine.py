@@ -14,7 +14,7 @@ from dtype_sampler.commands.exits import ERROR, FINE
 from dtype_sampler.commands.output import say
 from dtype_sampler.ledger.garbage import uncollected
 from dtype_sampler.ledger.journal import is_journal, read_journal, recover
-from dtype_sampler.ledger.places import FilePlace, Place
+from dtype_sampler.ledger.places import SQLITE_ENDS, FilePlace, Place
 from dtype_sampler.ledger.store import LedgerError, Store
 from dtype_sampler.reports.words import count_of
 
@@ -66,7 +66,7 @@ def _into_new(sources: Sequence[Place], into: FilePlace, keep: int) -> _Taken:
                 )
         return taken
     finally:
-        for end in ("", "-wal", "-shm", "-journal"):
+        for end in SQLITE_ENDS:
             with suppress(OSError):
                 part.path.with_name(part.path.name + end).unlink()
 

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtype_sampler.commands.exits import FINE
-from dtype_sampler.commands.opening import spare
+from dtype_sampler.commands.opening import add_tests, spare
 from dtype_sampler.commands.output import binary, write_lines
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.paths import with_slashes
 
 if TYPE_CHECKING:
     from dtype_sampler.ledger.store import Store
@@ -37,12 +36,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it there")
     sub.add_argument("--device", action="append", metavar="TYPE", help="just this type of device")
-    sub.add_argument(
-        "--tests",
-        type=with_slashes,
-        metavar="GLOB",
-        help="just test keys that match, as a shell would",
-    )
+    add_tests(sub)
 
 
 def run(options: argparse.Namespace, open_ledger: Callable[[], Store]) -> int:

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtype_sampler.commands.exits import FINE, GATE_MISSED
-from dtype_sampler.commands.opening import place_of_baseline, spare
+from dtype_sampler.commands.opening import add_tests, place_of_baseline, spare
 from dtype_sampler.commands.output import write
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.paths import with_slashes
 from dtype_sampler.session.settings import NO_BASELINE
 
 if TYPE_CHECKING:
@@ -28,12 +27,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--format", choices=("text", "json", "nodeids"), default="text")
     sub.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it there")
     sub.add_argument("--device", action="append", metavar="TYPE", help="just this type of device")
-    sub.add_argument(
-        "--tests",
-        type=with_slashes,
-        metavar="GLOB",
-        help="just test keys that match, as a shell would",
-    )
+    add_tests(sub)
     sub.add_argument(
         "--baseline",
         metavar="PATH|URL",

@@ -16,7 +16,7 @@ from typing import Any
 
 from dtype_sampler.commands import bisect, export, known_failures, report
 from dtype_sampler.commands.exits import FINE
-from dtype_sampler.commands.opening import add_project, open_ledger, place_of_ledger
+from dtype_sampler.commands.opening import add_project, add_tests, open_ledger, place_of_ledger
 from dtype_sampler.commands.output import say
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.coverage import APART, MISSING
@@ -56,12 +56,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     sub.add_argument("--format", choices=("text", "markdown", "json", "html"), default="text")
     sub.add_argument("-o", "--output", type=Path, metavar="PATH", help="write it there")
     sub.add_argument("--device", action="append", metavar="TYPE", help="just this type of device")
-    sub.add_argument(
-        "--tests",
-        type=with_slashes,
-        metavar="GLOB",
-        help="just test keys that match, as a shell would",
-    )
+    add_tests(sub)
     sub.add_argument(
         "--module",
         type=with_slashes,
@@ -137,7 +132,7 @@ def add_commands(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     runs = _of(partial(parse_runs, what="how many runs"))
     sub.add_argument("--runs", type=runs, default=1, metavar="N", help="default: 1")
-    sub.add_argument("--tests", type=with_slashes, metavar="GLOB", help="just test keys that match")
+    add_tests(sub)
     sub = command(
         "history",
         _history,

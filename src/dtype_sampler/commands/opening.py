@@ -6,14 +6,15 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dtype_sampler.commands.configuration import configuration
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.places import FilePlace, Place, place_of
+from dtype_sampler.ledger.places import SQLITE_ENDS, FilePlace, Place, place_of
 from dtype_sampler.ledger.secrets import redacted_word
-from dtype_sampler.paths import DEFAULT_LEDGER
+from dtype_sampler.paths import DEFAULT_LEDGER, stat_of, with_slashes
 from dtype_sampler.reports.words import visible
 from dtype_sampler.session.settings import OWN_BASELINE, parse_baseline, parse_project
 
@@ -32,6 +33,16 @@ def add_project(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def add_tests(sub: argparse.ArgumentParser) -> None:
+    """`--tests`, for commands that can be about some of a ledger's tests."""
+    sub.add_argument(
+        "--tests",
+        type=with_slashes,
+        metavar="GLOB",
+        help="just test keys that match, as a shell would",
+    )
+
+
 def place_of_ledger(given: str | None, project: str | None) -> Place:
     """Where the ledger is that a command was told of, or the default. Raises DtypeSamplerError."""
     text = os.environ.get("DTYPE_SAMPLER_LEDGER") or None if given is None else given
@@ -43,9 +54,8 @@ def place_of_ledger(given: str | None, project: str | None) -> Place:
             return place_of(text, said.root, lambda: _project_name(project))
         except DtypeSamplerError as error:
             raise DtypeSamplerError(f"dtype_sampler_ledger (in {said.file}): {error}") from None
-    here = Path(DEFAULT_LEDGER)
-    there = said.root / DEFAULT_LEDGER
-    return FilePlace(here if here.exists() or not there.exists() else there)
+    here, there = FilePlace(Path(DEFAULT_LEDGER)), FilePlace(said.root / DEFAULT_LEDGER)
+    return here if here.exists() or not there.exists() else there
 
 
 def _project_name(given: str | None) -> str:
@@ -90,12 +100,13 @@ def spare(output: Path | None, *ledgers: Path | None) -> None:
     for ledger in ledgers:
         if ledger is None:
             continue
-        beside = {ledger.resolve().with_name(f"{ledger.name}{end}") for end in _ENDS}
-        if output.resolve() in beside or (output.exists() and output.samefile(ledger)):
+        beside = {ledger.resolve().with_name(f"{ledger.name}{end}") for end in SQLITE_ENDS}
+        # Where it can't be told what there is, nothing can be written, which is told then.
+        same = False
+        with suppress(OSError):
+            same = stat_of(output) is not None and output.samefile(ledger)
+        if same or output.resolve() in beside:
             raise DtypeSamplerError(f"-o {output}: is the ledger itself: write to another file")
-
-
-_ENDS = ("", "-wal", "-shm", "-journal")
 
 
 def open_ledger(options: argparse.Namespace) -> Store:

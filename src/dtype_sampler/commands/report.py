@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,25 +113,18 @@ def run(
         shown = table.markdown(report["by"], ascii_only=plain)
     elif options.by is not None:
         shown = table.text(report["by"], width=width, ascii_only=plain)
-    elif options.format == "markdown":
-        summary = data.summary(coverage, runs, costs, hidden, comparison)
-        shown = text.markdown(
-            coverage,
-            summary,
-            now=now,
-            costs=costs,
-            failing=options.failing,
-            comparison=comparison,
-        )
     else:
         summary = data.summary(coverage, runs, costs, hidden, comparison)
-        shown = text.text(
+        as_text = text.markdown
+        if options.format == "text":
+            known = None if comparison is None else comparison.known
+            of_all = totals.totals(coverage, width, known)
+            as_text = partial(text.text, width=width, totals=of_all)
+        shown = as_text(
             coverage,
             summary,
             now=now,
-            width=width,
             costs=costs,
-            totals=totals.totals(coverage, width, None if comparison is None else comparison.known),
             failing=options.failing,
             comparison=comparison,
         )
@@ -152,7 +146,7 @@ def run(
     if skipped and (report or options.output is not None):
         # Where the text says so itself, somebody has just read it.
         told = f"{count_of(skipped, 'cell')} that every run so far has skipped"
-        sys.stderr.write(f"dtype-sampler: not counted: {told} (--skipped=missing does)\n")
+        sys.stderr.write(f"dtype-sampler: not counted: {told} (--skipped=missing counts them)\n")
     if coverage.percent >= wanted:
         return FINE
     missing = text.missing_lines(coverage)

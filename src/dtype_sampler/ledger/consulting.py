@@ -5,7 +5,6 @@ What is wrong with it never disturbs the tests.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 import warnings
@@ -190,11 +189,8 @@ class ConsultedLedger:
             return History()
         try:
             with tempfile.TemporaryDirectory() as folder:
-                for end in ("", "-wal"):
-                    source = self.path.with_name(self.path.name + end)
-                    if source.is_file():
-                        shutil.copyfile(source, Path(folder) / source.name)
-                copy = ConsultedLedger(Path(folder) / self.path.name, named=False)
+                copied = FilePlace(self.path).copied(Path(folder))
+                copy = ConsultedLedger(copied.path, named=False)
                 history = copy.read(verdicts=verdicts, failing=failing, also=also)
                 self.failing = copy.failing
                 return history

@@ -37,6 +37,8 @@ _PAIRS = re.compile(r"(?:^|\s)(host|hostaddr|port|user|password|passfile|dbname|
 _WHICH = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "service": "PGSERVICE"}
 # Characters of a server's name in the name of a file.
 _LONGEST = 40
+# How the names of a ledger's files go on: its own, and those that SQLite keeps beside it.
+SQLITE_ENDS = ("", "-wal", "-shm", "-journal")
 # The journals of runs that wait for servers; of others, the name goes on with `sqlite`.
 _SPOOL = re.compile(r"\.dtype-ledger\..+-[0-9a-f]{8}\.[0-9a-f]+\.journal")
 
@@ -70,6 +72,14 @@ class FilePlace:
         except OSError:
             return self.path == other.path
 
+    def copied(self, folder: Path) -> FilePlace:
+        """A copy in that folder, if there is one to be copied. Raises OSError."""
+        for end in ("", "-wal"):
+            source = self.path.with_name(self.path.name + end)
+            if source.is_file():
+                shutil.copyfile(source, folder / source.name)
+        return FilePlace(folder / self.path.name)
+
     @contextmanager
     def reading(self, hint: str, *, wait: float = 5.0) -> Iterator[SqliteStore]:
         """The store to be read alone: a copy, as an older file is migrated, and nobody's ledger is
@@ -77,11 +87,7 @@ class FilePlace:
         """
         with self._told(), tempfile.TemporaryDirectory() as folder:
             self._check(hint)
-            copy = FilePlace(Path(folder) / "copy.sqlite")
-            for end in ("", "-wal"):
-                source = self.path.with_name(self.path.name + end)
-                if source.is_file():
-                    shutil.copyfile(source, copy.path.with_name(copy.path.name + end))
+            copy = self.copied(Path(folder))
             try:
                 with closing(copy.open(wait=wait)) as store:
                     store.check()

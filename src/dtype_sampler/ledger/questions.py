@@ -61,7 +61,7 @@ FAILING = (
     " LEFT JOIN kinds ON kinds.id = failures.kind WHERE verdict = ?"
     " ORDER BY key, verdict_at, label, device"
 )
-# As `rows.brief_of` takes them.
+# As `answers.brief_of` takes them.
 BRIEFS = (
     "SELECT test, label, last_at, last_run, last, verdict_at, verdict_run, verdict,"
     " CASE WHEN nodeid = '' THEN 0 WHEN verdict_at IS NULL AND last = 'skipped'"

@@ -125,13 +125,11 @@ def put_cells(dialect: Dialect) -> str:
 def put_observations(dialect: Dialect, given: Given) -> str:
     """What came of cells in runs. given: where the rows are."""
     name = given.name
-    cell, join, where = (
-        "cells.id",
-        " CROSS JOIN cells",
-        (f" AND cells.test = {name}.test AND cells.label = {name}.label"),
-    )
     if "cell" in given.columns:
         cell, join, where = f"{name}.cell", "", ""
+    else:
+        cell, join = "cells.id", " CROSS JOIN cells"
+        where = f" AND cells.test = {name}.test AND cells.label = {name}.label"
     return (
         "INSERT INTO observations (run, cell, outcome, at, duration"
         f"{dialect.columns('observations')})"

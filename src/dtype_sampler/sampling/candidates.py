@@ -175,7 +175,10 @@ def is_dtype_name(name: str) -> bool:
 
 def is_torch_dtype(candidate: object) -> bool:
     """Whether *candidate* is a `torch.dtype`, without importing torch to find out."""
-    kind = type(candidate)
+    return _is_torch(type(candidate))
+
+
+def _is_torch(kind: type) -> bool:
     return kind.__name__ == "dtype" and kind.__module__ == "torch"
 
 
@@ -308,7 +311,7 @@ def _of_plain(candidates: tuple[object, ...]) -> Pool:
 @lru_cache(maxsize=64)
 def _is_plain(kind: type) -> bool:
     """Whether candidates of this type have one label for ever, and equal ones have the same."""
-    return kind is str or (kind.__name__ == "dtype" and kind.__module__ == "torch")
+    return kind is str or _is_torch(kind)
 
 
 def _second_name(label: str) -> str:
