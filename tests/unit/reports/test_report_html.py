@@ -161,6 +161,14 @@ def test_what_there_is_none_of_leads_nowhere():
     assert headline(render(report())) == (["0 failing", "0 never ran", "71.4 % covered"], [])
 
 
+def test_what_the_percentage_leaves_out_stands_beside_it():
+    data = report()
+    data["tests"][0]["cells"][0].update(state="skipped", counts=False)
+    data["tests"][0]["cells"][1].update(state="skipped", counts=True)
+    said, _ = headline(render(data))
+    assert said[-1] == "71.4 % covered not counting 1 always skipped"
+
+
 def test_the_first_table_has_the_worst_rows_first():
     keys = [f"tests/test_{name}.py::test" for name in ("a", "b", "c", "d")]
     data = report(keys)

@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any
 
 from dtype_sampler.errors import nearest
-from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT
+from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SKIPPED, SUSPECT
 from dtype_sampler.reports.ledger import table
 from dtype_sampler.reports.words import lasting
 from dtype_sampler.sampling.candidates import DTYPE_NAMES
@@ -124,7 +124,9 @@ def _headline(report: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]
             new = number - known
             found.append(("new" if new else "", FAILED, _figure(new), "new", ""))
     percent = _figure(summary.get("percent"))
-    return [*found, ("", "", f"{percent} %", "covered", "")]
+    skipped = sum(cell.get("state") == SKIPPED and not cell.get("counts", True) for cell in cells)
+    left = f"not counting {skipped:,} always skipped" if skipped else ""
+    return [*found, ("", "", f"{percent} %", "covered", left)]
 
 
 def _exact_names(tests: Iterable[Mapping[str, Any]]) -> list[tuple[list[str], dict[str, str]]]:
