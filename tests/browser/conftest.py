@@ -10,7 +10,7 @@ import os
 import shutil
 
 import pytest
-from shown_pages import sync_api
+from shown_pages import settled, sync_api
 
 from dtype_sampler.reports.ledger.html import render
 
@@ -61,6 +61,7 @@ def opened(browser, tmp_path):
         )
         page.on("request", lambda request: requests.append(request.url))
         page.goto(f"{file.as_uri()}#{view}" if view else file.as_uri())
+        settled(page)
         return page
 
     yield open_

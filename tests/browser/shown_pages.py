@@ -148,6 +148,14 @@ def count(page, text):
     sync_api.expect(page.locator("#count")).to_have_text(text)
 
 
+def settled(page):
+    """Lets the page do what it puts off: it draws anew in the frames after a scroll or a resize.
+
+    Not by `wait_for_function`: asking a second time, it uses `eval`, which the page forbids.
+    """
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def focused(page):
     return page.evaluate("document.activeElement.getAttribute('aria-label')")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import unquote, urlsplit
+
 import pytest
 from shown_pages import (
     CONTRASTS,
@@ -57,7 +59,7 @@ def heads(page):
 
 def at(page, view):
     """Waits until the address says this."""
-    page.wait_for_function("view => decodeURIComponent(location.hash) === view", arg=view)
+    page.wait_for_url(lambda url: unquote(urlsplit(url).fragment) == view.removeprefix("#"))
 
 
 def in_view(page, locator):
