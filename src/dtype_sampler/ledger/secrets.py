@@ -32,6 +32,8 @@ _WHOLE_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 # A URL that has been a path.
 _ALMOST_URL = re.compile(r"(postgres(?:ql)?:/?)(?!/)([^/\s:@]*):[^\s]*@", re.IGNORECASE)
 _PORT = re.compile(r"[0-9]*")
+# Of the first of several hosts, as a URL without a user has it.
+_PORTS = re.compile(r"[0-9]*([,?]|$)")
 # Where the parameters begin: the shortest name that libpq knows has four letters.
 _PARAMETERS = re.compile(r"\?(?=[a-z0-9_%]{4,}=)", re.IGNORECASE)
 _PARAMETER = re.compile(r"([?&;])([^=&;#\s]+)=([^&;#\s\"']*)")
@@ -77,19 +79,29 @@ def redacted_word(word: str) -> str:
     return redacted(_WHOLE_URL.sub(_hidden, word, count=1))
 
 
+def redacted_value(value: str) -> str:
+    """The same for what is said by an option, which may itself be a name and a value."""
+    name, equals, rest = value.partition("=")
+    # What is before the first `=` of a URL may have a password.
+    if equals and rest and "://" not in name and is_secret(name):
+        return f"{name}={HIDDEN}"
+    return redacted_word(value)
+
+
 def without_secrets(line: Iterable[str]) -> list[str]:
     """A command line to be kept: what follows a name of a secret is hidden, whatever it is."""
     result: list[str] = []
     hide = False
     for word in line:
         flag, equals, value = word.partition("=")
-        if hide and not word.startswith("-"):
+        is_flag = word.startswith("-")
+        if hide and not is_flag:
             result.append(HIDDEN)
-        elif equals and value and is_secret(flag):
-            result.append(f"{flag}={HIDDEN}")
+        elif is_flag and equals and not is_secret(flag):
+            result.append(f"{flag}={redacted_value(value)}")
         else:
-            result.append(redacted_word(word))
-        hide = word.startswith("-") and not equals and is_secret(word)
+            result.append(redacted_value(word))
+        hide = is_flag and not equals and is_secret(word)
     return result
 
 
@@ -150,6 +162,12 @@ def _password(scheme: str, rest: str) -> tuple[int, int] | None:
         # libpq takes `?` and `#` for characters of a password as well, and people forget to write
         # others otherwise: all but what is surely a parameter may be one.
         end = _PARAMETERS.split(rest, maxsplit=1)[0].rfind("@")
+        authority = rest.partition("/")[0]
+        if end < start:
+            # It may look like a parameter, or stand where the host is missing.
+            end = authority.find("@")
+        if end < start and "[" not in user and not _PORTS.match(authority, start):
+            end = len(authority)
     else:
         authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
         end = authority.rfind("@")

@@ -50,6 +50,22 @@ def test_secrets_are_not_kept():
 
 
 @pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        # The name of a secret stands behind another secret.
+        (["--db", "a://u:abc@h/d?password=x&y=1"], ["--db", "a://u:***@h/d?password=***&y=1"]),
+        (["a://u:abc@h/d?token=x"], ["a://u:***@h/d?token=***"]),
+        (["--env=TOKEN=abc"], ["--env=TOKEN=***"]),
+        (["--env", "TOKEN=abc"], ["--env", "TOKEN=***"]),
+        (["--db=password=abc user=me"], ["--db=password=***"]),
+        (["--env=TOKEN="], ["--env=TOKEN="]),
+    ],
+)
+def test_a_secret_in_another_is_not_kept_either(line, shown):
+    assert without_secrets(line) == shown
+
+
+@pytest.mark.parametrize(
     ("url", "shown"),
     [
         ("postgresql://me:abc@host/db", "postgresql://me:***@host/db"),
@@ -74,6 +90,10 @@ def test_secrets_are_not_kept():
         ("postgresql://me:a?/b@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a b'c@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a:b@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:a?password=@host/db", "postgresql://me:***@host/db"),
+        # Where the host is missing, it stands in the port's place.
+        ("postgresql://me:abc", "postgresql://me:***"),
+        ("postgresql://me:abc/db", "postgresql://me:***/db"),
         # So in other servers' URLs, unless it is a port's.
         ("https://me:a/b@host/d", "https://me:***@host/d"),
         ("https://me:a#b@host/d", "https://me:***@host/d"),
@@ -97,6 +117,7 @@ def test_a_password_is_hidden_and_the_rest_of_the_url_is_not(url, shown):
     [
         *("postgresql://", "postgresql:///db", "postgresql:///?service=ci", "postgresql://me@h/d"),
         *("postgresql://h:5432/db", "postgresql://h1:5432,h2:5433/db", "postgresql://[::1]:5432/d"),
+        *("postgresql://h:5432", "postgresql://h:5432?sslmode=x", "postgresql://h1,[::1]:5432/d"),
         *("postgresql://h:5432/d?user=me@tenant", "postgresql://h:/d?user=me@tenant"),
         *("postgresql://h/d?sslkey=k.pem&sslrootcert=r.crt", "https://host:80/x@y", "no url: a@b"),
     ],
