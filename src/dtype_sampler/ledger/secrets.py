@@ -31,6 +31,8 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^\s\"'<>`]*)")
 _WHOLE_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 # A URL that has been a path.
 _ALMOST_URL = re.compile(r"(postgres(?:ql)?:/?)(?!/)([^/\s:@]*):[^\s]*@", re.IGNORECASE)
+# One without its scheme; one letter before the colon is a drive, and two colons are a node id's.
+_LOGIN = re.compile(r"((?://)?[^\s/\\:@]{2,}:)(?!:)[^/\\]+(@[^/\\]+)")
 _PORT = re.compile(r"[0-9]*")
 # Of the first of several hosts, as a URL without a user has it.
 _PORTS = re.compile(r"[0-9]*([,?]|$)")
@@ -50,6 +52,11 @@ _PAIR = re.compile(
 def is_url(text: str) -> bool:
     """Whether this names a ledger on a server, not a file."""
     return _SERVER.match(text) is not None
+
+
+def has_login(text: str) -> bool:
+    """Whether this begins as a URL does behind its scheme: with a user and a password."""
+    return _LOGIN.match(text) is not None
 
 
 def is_secret(name: str) -> bool:
@@ -76,6 +83,8 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 def redacted_word(word: str) -> str:
     """The same for one word of a command line, to whose end a URL in it goes, spaces and all."""
+    if has_login(word):
+        return _LOGIN.sub(rf"\1{HIDDEN}\2", word, count=1)
     return redacted(_WHOLE_URL.sub(_hidden, word, count=1))
 
 

@@ -29,6 +29,7 @@ def test_what_is_a_secret(flag):
     [
         *("--monkey=x", "--sort-key=x", "--cache-key=x", "--pad-token=x", "--max-new-tokens=5"),
         *("--keyboard=x", "--eos_token=x", "t.py::test[key=1]", "-o", "markers=slow"),
+        *("test.py::test[me:a@b]", "tests/me:a@b", "me@h:x"),
     ],
 )
 def test_what_is_none(word):
@@ -171,6 +172,11 @@ def test_no_part_of_any_password_is_shown(one, other, rest):
     check_url(url)
     # And as people write it.
     assert "Zq" not in redacted_word(f"--dtype-ledger=postgresql://me:{password}@host{rest}")
+
+
+@pytest.mark.parametrize("begin", ["", "//", "--db="])
+def test_a_url_without_its_scheme_has_a_password_too(begin):
+    assert redacted_word(f"{begin}me:a:b@h:1/d") == f"{begin}me:***@h:1/d"
 
 
 def test_what_is_a_url():
