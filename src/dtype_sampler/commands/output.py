@@ -31,9 +31,8 @@ class Coloured(str):
 def write(shown: str, output: Path | None) -> None:
     """Write what a command shows to a file, or to standard output. Raises DtypeSamplerError."""
     if output is None:
-        with _standard_output():
-            say(shown)
-            sys.stdout.flush()
+        say(shown)
+        finish()
         return
     try:
         output.write_text(shown, encoding="utf-8", errors="backslashreplace")
@@ -117,7 +116,24 @@ def say(shown: str) -> None:
     # Such as what a narrow encoding, as of a pipe on Windows, does not.
     encoding = sys.stdout.encoding or "utf-8"
     plain = shown if isinstance(shown, Coloured) else visible(shown)
-    sys.stdout.write(plain.encode(encoding, "backslashreplace").decode(encoding))
+    with _standard_output():
+        sys.stdout.write(plain.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def finish() -> None:
+    """See that all has been written. Raises DtypeSamplerError."""
+    with _standard_output():
+        sys.stdout.flush()
+
+
+def open_what_is_closed() -> None:
+    """Where somebody has closed what we write to, write to nowhere: Python has nothing there then,
+    and the next file that is opened, as a ledger, would take its place.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # to the end
+            setattr(sys, name, nowhere)
 
 
 def drop_output() -> None:
