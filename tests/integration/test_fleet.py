@@ -433,6 +433,7 @@ def test_no_password_reaches_anybody(fleet, server, database, proxy, monkeypatch
     shown = []
     for options in (
         (f"--dtype-ledger={url}", f"--dtype-baseline={url}", "--junitxml=junit.xml", "-vv"),
+        ("--debug=debug.log", "--dtype-ledger", f"{url}&sslpassword={PASSWORD}", "--tb=no"),
         ("--dtype-ledger", url, f"--dtype-ledger-read={away}", "--tb=no"),
         (f"--dtype-ledger={away}", f"--dtype-baseline={away}"),
         (f"--dtype-ledger={url}&unknown=1",),
@@ -448,7 +449,9 @@ def test_no_password_reaches_anybody(fleet, server, database, proxy, monkeypatch
     shown += [
         str(row) for row in server.execute("SELECT * FROM dtype_sampler.all_runs", database=name)
     ]
-    shown += [path.read_text() for path in (junit, *spools(fleet))]
+    log = fleet.pytester.path / "debug.log"
+    shown += [path.read_text() for path in (junit, log, *spools(fleet))]
+    assert "sslpassword=***', '--tb=no')" in log.read_text()
     for form in ("text", "markdown", "json", "html"):
         main(["report", f"--ledger={url}", f"--format={form}"])
     for command in (["ledger", "check", url], ["history", "test_it.py::test_loop[0]"]):
@@ -458,7 +461,7 @@ def test_no_password_reaches_anybody(fleet, server, database, proxy, monkeypatch
     text = "\n".join(shown)
     assert "***" in text
     assert "all_runs" not in text
-    for part in (secret, quote(secret, safe=""), "ss:w", "ss%3Aw", "w/rd", "w%2Frd"):
+    for part in (secret, quote(secret, safe=""), "ss:w", "ss%3Aw", "w/rd", "w%2Frd", PASSWORD):
         assert part not in text
 
 
