@@ -12,7 +12,6 @@ import pluggy
 import pytest
 
 from dtype_sampler.ledger.outcomes import UNSUPPORTED, Cell
-from dtype_sampler.ledger.secrets import redacted
 from dtype_sampler.session.faults import Fault
 from dtype_sampler.session.hookspecs import CellOutcome
 
@@ -114,7 +113,7 @@ class Listeners:
         for fault in self._faults.values():
             times = f" {fault.times} times" if fault.times > 1 else ""
             yield (
-                f"dtype-sampler: {_NAME}: {fault.where} raised{times} {redacted(fault.error)};"
+                f"dtype-sampler: {_NAME}: {fault.where} raised{times} {fault.error};"
                 " the run and its ledger are as they would be without it"
             )
             if tracebacks:
