@@ -128,14 +128,17 @@ def secrets_of(url: str) -> frozenset[str]:
 
 
 def check_url(url: str) -> None:
-    """Raise LedgerError for a password that libpq would cut in two: the half that it takes for a
+    """Raise LedgerError for a user or a password that libpq would cut in two: what it takes for a
     host stands in its errors.
     """
     match = _WHOLE_URL.match(url)
     place = None if match is None else _password(*match.groups())
     if match is None or place is None:
         return
-    password = match[2][slice(*place)]
+    start, end = place
+    password, after = match[2][start:end], match[2][end:]
+    if "@" in match[2][:start] and after.startswith("@"):
+        raise LedgerError(f"{redacted_word(url)}: the user holds '@': write it as %40")
     for character, written in (("@", "%40"), ("/", "%2F"), (" ", "%20")):
         if character in password:
             raise LedgerError(
@@ -164,7 +167,8 @@ def _password(scheme: str, rest: str) -> tuple[int, int] | None:
     """Where the password stands in what follows `://`."""
     server = is_url(f"{scheme}://")
     user, colon, _ = rest.partition(":")
-    if not colon or any(one in user for one in "/@?#"):
+    # A user of some providers' has an `@`, which people forget to write otherwise.
+    if not colon or any(one in user for one in ("/?#" if server else "/@?#")):
         return None
     start = len(user) + 1
     if server:

@@ -92,6 +92,8 @@ def test_a_secret_in_another_is_not_kept_either(line, shown):
         ("postgresql://me:a b'c@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a:b@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a?password=@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me@tenant:abc@host/db", "postgresql://me@tenant:***@host/db"),
+        ("postgresql://me@host:abc", "postgresql://me@host:***"),
         # Where the host is missing, it stands in the port's place.
         ("postgresql://me:abc", "postgresql://me:***"),
         ("postgresql://me:abc/db", "postgresql://me:***/db"),
@@ -119,6 +121,7 @@ def test_a_password_is_hidden_and_the_rest_of_the_url_is_not(url, shown):
         *("postgresql://", "postgresql:///db", "postgresql:///?service=ci", "postgresql://me@h/d"),
         *("postgresql://h:5432/db", "postgresql://h1:5432,h2:5433/db", "postgresql://[::1]:5432/d"),
         *("postgresql://h:5432", "postgresql://h:5432?sslmode=x", "postgresql://h1,[::1]:5432/d"),
+        *("postgresql://me@h:5432/d?options=a:b@c", "postgresql://me@[::1]:5432", "a://b@c:d/e@f"),
         *("postgresql://h:5432/d?user=me@tenant", "postgresql://h:/d?user=me@tenant"),
         *("postgresql://h/d?sslkey=k.pem&sslrootcert=r.crt", "https://host:80/x@y", "no url: a@b"),
     ],
@@ -150,6 +153,13 @@ def test_a_password_that_would_be_cut_in_two_is_refused_and_not_told(character, 
     assert written in str(caught.value)
     assert "first" not in str(caught.value)
     assert "second" not in str(caught.value)
+
+
+def test_a_user_that_would_be_cut_in_two_is_refused_and_the_password_is_not_told():
+    with pytest.raises(LedgerError) as caught:
+        check_url("postgresql://me@tenant:secret@host/db")
+    assert str(caught.value).endswith("the user holds '@': write it as %40")
+    assert "secret" not in str(caught.value)
 
 
 def test_of_a_url_that_has_been_a_path_the_password_is_hidden():
