@@ -183,8 +183,8 @@ def test_a_spool_for_a_server_whose_name_was_mistyped(fleet, database, proxy, ca
     name, shown = project_of(fleet.pytester.path), proxy.url.replace(PASSWORD, "***")
     line = f"dtype-sampler combine {spool} --into '{shown}' --project {name}"
     assert told(fleet.run())[-1].startswith(
-        f"dtype-sampler: ledger: {spool}: a run waits there for another server or project: ship it"
-        f" with {line} "
+        f"dtype-sampler: ledger: {spool}: a run waits there for another server or project: if it"
+        f" belongs here, ship it with {line} "
     )
     capsys.readouterr()
     assert main(["ledger", "check", proxy.url]) == 0
