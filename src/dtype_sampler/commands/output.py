@@ -63,12 +63,13 @@ def binary(output: Path | None) -> Iterator[IO[bytes]]:
             sys.stdout.flush()
         return
     try:
-        # What a link leads to; and a pipe or a device is what it is, and stays.
-        place = output.resolve()
-        if place.exists() and not place.is_file():
-            with place.open("wb") as file:
+        # A pipe or a device is what it is, and stays. What `/dev/stdout` leads to then has no name.
+        if output.exists() and not output.is_file():
+            with output.open("wb") as file:
                 yield file
             return
+        # What a link leads to.
+        place = output.resolve()
         part = place.with_name(f"{place.name}.{os.getpid()}.part")
         try:
             with part.open("wb") as file:

@@ -374,6 +374,18 @@ def test_a_device_stays_one(ledger, capsys):
     assert Path(os.devnull).is_char_device()
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="pipes have no path here")  # noqa: PTH110
+def test_a_pipe_that_has_a_path_alone(ledger):
+    """As `-o /dev/stdout |` and `-o >(gzip)` are in a shell."""
+    outlet, inlet = os.pipe()
+    try:
+        assert main(["export", "--ledger", str(ledger), "-o", f"/dev/fd/{inlet}"]) == 0
+    finally:
+        os.close(inlet)
+    with os.fdopen(outlet) as pipe:
+        assert json.loads(pipe.readline())["version"] == 1
+
+
 def test_a_link_stays_one(ledger, tmp_path, capsys):
     link = tmp_path / "newest.jsonl"
     link.symlink_to(tmp_path / "cells.jsonl")
