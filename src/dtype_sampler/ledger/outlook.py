@@ -129,11 +129,10 @@ def _runs_until(
         return int(bool(missing))
     if strategy not in STRATEGIES:
         return None if missing else 0
-    if strategy == "rotate" and first + limit <= MAX_SEED:
-        if goes_round(state, reach):
-            if runs_to_cover(len(test.declared), k_of(test)) <= known:
-                return known
-            return _runs_round(circle_of(state), missing, first, k_of(test))
+    if strategy == "rotate" and first + limit <= MAX_SEED and goes_round(state, reach):
+        if runs_to_cover(len(test.declared), k_of(test)) <= known:
+            return known
+        return _runs_round(circle_of(state), missing, first, k_of(test))
     samples = samples_of(state, first, strategy, reach)
     for run in range(limit + 1):
         if not missing:
