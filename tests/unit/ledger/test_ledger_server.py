@@ -26,6 +26,7 @@ from postgres_host import in_database
 pytest.importorskip("psycopg", reason="needs psycopg (dependency group test)")
 
 
+WHERE = ("host", "hostaddr", "port", "user", "password")
 # The database that most tests share -> what stands before the names of the current one's projects.
 prefixes: dict[str, str] = {}
 numbers = itertools.count()
@@ -610,8 +611,10 @@ def test_what_a_url_does_not_say_libpq_knows_otherwise(server, tmp_path, monkeyp
     parts = connecting.Place(database).given
     record(database, "u", 1000.0)
     with monkeypatch.context() as environment:
-        for name, variable in (("host", "PGHOST"), ("user", "PGUSER"), ("dbname", "PGDATABASE")):
-            environment.setenv(variable, str(parts[name]))
+        # The server may be anybody's: on a port of its own, and with a password.
+        asked = {"dbname": "PGDATABASE"} | {name: f"PG{name.upper()}" for name in WHERE}
+        for name in asked.keys() & parts.keys():
+            environment.setenv(asked[name], str(parts[name]))
         with opened("postgresql://") as store:
             assert len(store.runs()) == 1
             assert store.engine.name == "postgresql://"
