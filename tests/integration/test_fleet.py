@@ -35,8 +35,8 @@ def test_loop(random_dtypes, n):
 
 
 @pytest.fixture
-def proxy(database):
-    made = Proxy(database)
+def proxy(server, database):
+    made = Proxy(server.asking(database, PASSWORD))
     yield made
     made.stop()
 
@@ -348,7 +348,8 @@ def test_roles_that_may_not_write(fleet, server, database, proxy, monkeypatch):
     fleet.run()
     ((seed,),) = server.execute("SELECT seed FROM dtype_sampler.all_runs", database=name)
     try:
-        server.execute("CREATE ROLE fleet_nobody LOGIN; CREATE ROLE fleet_reader LOGIN")
+        for role in ("fleet_nobody", "fleet_reader"):
+            server.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
         server.execute(
             "GRANT USAGE ON SCHEMA dtype_sampler TO fleet_reader;"
             "GRANT SELECT ON ALL TABLES IN SCHEMA dtype_sampler TO fleet_reader;"
