@@ -161,8 +161,10 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[Line]:
     devices = ", ".join(sorted({cell.device for cell in cells}))
     lines: list[Line] = []
     if cells:
-        whole = f"ran with all {'its' if tests == 1 else 'their'} dtypes"
-        words = whole if plan.all_dtypes else "sampled"
+        words = "not sampled" if plan.all_dtypes else "sampled"
+        # Not so where some were skipped, hidden, or left out by name.
+        if plan.all_dtypes and ran == len(cells):
+            words = f"ran with all {'its' if tests == 1 else 'their'} dtypes"
         told = f"{count_of(tests, 'test')} {words}, {ran} of {count_of(len(cells), 'cell')}"
         lines.append((f"{told} ran on {devices} (--dtype-seed={plan.seed})", ""))
     if tally.arguments:
@@ -231,7 +233,9 @@ def _hidden(tally: Tally) -> Iterator[str]:
     left = [labels for behind, labels in tally.hidden.values() if not behind]
     if left:
         cells = count_of(sum(map(len, left)), "cell")
-        yield f"{count_of(len(left), 'test')} left a loop before its end: {cells} not reached"
+        whose = "its sample" if len(left) == 1 else "their samples"
+        # Left by `break`, never iterated over, or ended by `pytest.exit`.
+        yield f"{count_of(len(left), 'test')} did not take all of {whose}: {cells} not reached"
 
 
 def comparison(compared: Compared, plan: RunPlan, tally: Tally, settings: Settings) -> list[Line]:

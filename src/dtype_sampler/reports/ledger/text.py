@@ -183,7 +183,7 @@ def _notes(
     if any(number for _, number in apart):
         words = {SKIPPED: "skipped in every run so far", UNSUPPORTED: "unsupported"}
         told = ", ".join(f"{number} {words[name]}" for name, number in apart if number)
-        yield f"not counted, as no run can cover them: {told}"
+        yield f"not counted: {told}"
     if (singles := summary.get("single_dtypes")) is not None:
         yield (
             f"of tests with several dtype arguments, whose cells are combinations:"
