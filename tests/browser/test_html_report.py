@@ -405,6 +405,33 @@ def test_what_is_optional_may_be_missing(opened):
     sync_api.expect(page.locator("#runs tbody tr")).to_have_count(1)
 
 
+def test_a_history_tells_a_tree_with_changes_from_its_commit(opened):
+    report = small_report()
+    cell = made_cell("torch.float16", "suspect", runs=0, history=[[2, "suspect"], [1, "passed"]])
+    report["tests"] = [{"key": "t.py::test", "device": "cpu", "cells": [cell]}]
+    commit, seed = "4a10a2ee0fe232e4", 3864894596
+    report["runs"] = [
+        {
+            "number": number,
+            "seed": seed,
+            "started": iso(NOW),
+            "commit": commit + "+" * (number == 2),
+        }
+        for number in (1, 2)
+    ]
+    page = opened(report)
+    page.locator("#rows .cell").first.click()
+    rows = page.locator("#panel tbody tr")
+    assert rows.nth(0).locator("td").last.text_content() == "4a10a2e+"
+    assert rows.nth(1).locator("td").last.text_content() == "4a10a2e"
+    # Nothing of it is pushed out of sight.
+    table = page.locator("#panel .scroll")
+    assert table.evaluate("box => box.scrollWidth <= box.clientWidth")
+    page.keyboard.press("Escape")
+    page.click("#runs summary")
+    assert "4a10a2e+" in page.locator("#runs tbody tr").first.text_content()
+
+
 def test_what_can_not_be_covered_is_not_asked_for(opened):
     report = small_report()
     once = {"last_verdict": "passed", "last_verdict_at": iso(NOW), "covered": True}
