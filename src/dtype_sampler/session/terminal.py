@@ -190,7 +190,11 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[Line]:
         if outcome == SUSPECT:
             suspects.setdefault(cell.key, []).append(cell.label)
     for key, labels in suspects.items():
-        told = f"{key} did not pass with one of {', '.join(dict.fromkeys(labels))}; which one"
+        several = dict.fromkeys(labels)
+        told = f"{key} did not pass with one of {', '.join(several)}; which one"
+        if len(several) == 1:
+            # The others are of another sample, such as its class's.
+            told = f"{key} may have failed with {labels[0]}; whether it did"
         told += " can't be told while they run together: runs with the ledger take them one at a"
         lines.append((f"{told} time", "yellow"))
     lines += [(text, "yellow") for text in _hidden(tally) if not idle]
