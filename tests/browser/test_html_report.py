@@ -432,6 +432,17 @@ def test_a_history_tells_a_tree_with_changes_from_its_commit(opened):
     assert "4a10a2e+" in page.locator("#runs tbody tr").first.text_content()
 
 
+def test_a_history_of_ledgers_that_were_combined_speaks_of_the_right_runs(opened):
+    report = small_report()
+    cell = made_cell("torch.float16", "passed", history=[[1, "passed", 1], [1, "failed", 0]])
+    report["tests"] = [{"key": "t.py::test", "device": "cpu", "cells": [cell]}]
+    report["runs"] = [{"number": 1, "seed": seed, "started": iso(NOW)} for seed in (71, 72)]
+    page = opened(report)
+    page.locator("#rows .cell").first.click()
+    rows = page.locator("#panel tbody tr")
+    assert [rows.nth(i).locator("td").nth(3).text_content() for i in (0, 1)] == ["72", "71"]
+
+
 def test_what_can_not_be_covered_is_not_asked_for(opened):
     report = small_report()
     once = {"last_verdict": "passed", "last_verdict_at": iso(NOW), "covered": True}

@@ -98,8 +98,9 @@ function openPanel(test, { cell, state }) {
 
 function pastOf(entries) {
   if (!entries.length) return make("p", { class: "muted" }, "The ledger keeps no run of this cell.");
-  const rows = entries.map(([number, outcome]) => {
-    const run = runByNumber.get(number);
+  // The place says which run it was, where several have this number.
+  const rows = entries.map(([number, outcome, place]) => {
+    const run = place === undefined ? runByNumber.get(number) : runs[place];
     return make("tr", {},
       make("td", {}, String(number)),
       make("td", {}, chip(outcome, run?.started), stateText(outcome)),
