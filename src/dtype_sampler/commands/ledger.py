@@ -276,8 +276,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    from difflib import get_close_matches
-
+    from dtype_sampler.commands.which_cell import no_such_test
     from dtype_sampler.ledger import outlook
     from dtype_sampler.ledger.coverage import assess
     from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT
@@ -290,9 +289,7 @@ def _history(options: argparse.Namespace) -> int:
         known = store.tests()
         tests = [test for test in known if test.key == options.key]
         if not tests:
-            near = get_close_matches(options.key, [test.key for test in known], n=1)
-            hint = f"did you mean {visible(near[0])}?" if near else "dtype-sampler report shows all"
-            raise DtypeSamplerError(f"{options.key}: the ledger knows no such test: {hint}")
+            raise DtypeSamplerError(no_such_test(options.key, known))
         rows = []
         runs = store.runs()
         for run in reversed(runs):
@@ -369,6 +366,8 @@ def _prune(options: argparse.Namespace) -> int:
                 store.forget(gone)
             for test in gone:
                 say(f"{would}forgotten: {test.key} ({test.device})\n")
+            if not gone:
+                say(f"{would}forgotten: no test\n")
         if options.keep_runs is not None:
             folded = store.foldable(options.keep_runs)
             if not options.dry_run:
