@@ -403,12 +403,23 @@ def looking_ahead(
     if ahead.outside:
         tests = f"{count_of(ahead.outside, 'test')} {'has' if ahead.outside == 1 else 'have'}"
         lines.append((f"{tests} cells that never ran and that this run left out", ""))
-    for one in stuck[:_SHOWN]:
+    standing = [one for one in stuck if len(set(one.seeds)) == 1]
+    if standing:
+        # One line for all, as somebody may want this: nothing moves then.
+        same, *others = standing
+        tests, missed = same.state.test.key, ", ".join(same.labels)
+        if others:
+            tests = count_of(len(standing), "test")
+            missed = f"{sum(len(one.labels) for one in standing)} of their cells"
+        text = f"the last runs of {tests} all had the seed {same.seeds[-1]}, which never comes"
+        lines.append((f"{text} to {missed}; {_remedy(in_series)}", RED))
+    stepping = [one for one in stuck if len(set(one.seeds)) > 1]
+    for one in stepping[:_SHOWN]:
         seeds = ", ".join(map(str, one.seeds[-_SHOWN:]))
         text = f"the last runs of {one.state.test.key} had the seeds {seeds}: such steps never come"
         lines.append((f"{text} to {', '.join(one.labels)}; {_remedy(in_series)}", RED))
-    if len(stuck) > _SHOWN:
-        lines.append((f"... and likewise {count_of(len(stuck) - _SHOWN, 'more test')}", RED))
+    if len(stepping) > _SHOWN:
+        lines.append((f"... and likewise {count_of(len(stepping) - _SHOWN, 'more test')}", RED))
     return lines
 
 
