@@ -189,19 +189,32 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[Line]:
     for cell, outcome in cells.items():
         if outcome == SUSPECT:
             suspects.setdefault(cell.key, []).append(cell.label)
-    for key, labels in suspects.items():
-        several = dict.fromkeys(labels)
-        told = f"{key} did not pass with one of {', '.join(several)}; which one"
-        if len(several) == 1:
-            # The others are of another sample, such as its class's.
-            told = f"{key} may have failed with {labels[0]}; whether it did"
-        told += " can't be told while they run together: runs with the ledger take them one at a"
-        lines.append((f"{told} time", "yellow"))
+    lines += _few([_suspected(key, labels) for key, labels in suspects.items()], "yellow")
     lines += [(text, "yellow") for text in _hidden(tally) if not idle]
+    # xdist gives up after some.
     for nodeid, died in tally.crashed.items() if cells else ():
         told = f"{nodeid} crashed its worker{' with ' * bool(died)}{', '.join(died)}"
         lines.append((f"{told}; what all others ran counts", RED))
     return [(f"{SECTION}: {text}", colour) for text, colour in lines]
+
+
+def _suspected(key: str, labels: Iterable[str]) -> str:
+    """What is told of a test that did not pass, and it can't be told with which dtype."""
+    first, *others = dict.fromkeys(labels)
+    told = f"{key} did not pass with one of {', '.join([first, *others])}; which one"
+    if not others:
+        # The others are of another sample, such as its class's.
+        told = f"{key} may have failed with {first}; whether it did"
+    told += " can't be told while they run together: runs with the ledger take them one at a time"
+    return told
+
+
+def _few(texts: Sequence[str], colour: str) -> list[Line]:
+    """What is told of several tests: of the first few by name, and of how many more."""
+    lines = [(text, colour) for text in texts[:_SHOWN]]
+    if len(texts) > _SHOWN:
+        lines.append((f"... and likewise {count_of(len(texts) - _SHOWN, 'more test')}", colour))
+    return lines
 
 
 def _combined(tally: Tally, cells: Mapping[Cell, str | None]) -> str:
@@ -413,14 +426,14 @@ def looking_ahead(
             missed = f"{sum(len(one.labels) for one in standing)} of their cells"
         text = f"the last runs of {tests} all had the seed {same.seeds[-1]}, which never comes"
         lines.append((f"{text} to {missed}; {_remedy(in_series)}", RED))
-    stepping = [one for one in stuck if len(set(one.seeds)) > 1]
-    for one in stepping[:_SHOWN]:
-        seeds = ", ".join(map(str, one.seeds[-_SHOWN:]))
-        text = f"the last runs of {one.state.test.key} had the seeds {seeds}: such steps never come"
-        lines.append((f"{text} to {', '.join(one.labels)}; {_remedy(in_series)}", RED))
-    if len(stepping) > _SHOWN:
-        lines.append((f"... and likewise {count_of(len(stepping) - _SHOWN, 'more test')}", RED))
-    return lines
+    never = [
+        f"the last runs of {one.state.test.key} had the seeds"
+        f" {', '.join(map(str, one.seeds[-_SHOWN:]))}: such steps never come to"
+        f" {', '.join(one.labels)}; {_remedy(in_series)}"
+        for one in stuck
+        if len(set(one.seeds)) > 1
+    ]
+    return lines + _few(never, RED)
 
 
 def _remedy(in_series: bool) -> str:
