@@ -200,6 +200,7 @@ def test_keyboard(opened):
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "copy"
     page.keyboard.press("Escape")
+    settled(page)
     assert not page.locator("#panel").is_visible()
     assert focused(page) == "torch.float16: passed 3 days ago"
 
@@ -221,6 +222,7 @@ def test_the_active_cell_survives_scrolling(opened):
     page = opened(made_report(10, 20), height=700)
     page.locator("#rows .cell").first.click()
     page.keyboard.press("Escape")
+    settled(page)
     label = focused(page)
 
     page.evaluate("document.getElementById('scroller').scrollTop = 1e6")
@@ -428,6 +430,7 @@ def test_a_history_tells_a_tree_with_changes_from_its_commit(opened):
     table = page.locator("#panel .scroll")
     assert table.evaluate("box => box.scrollWidth <= box.clientWidth")
     page.keyboard.press("Escape")
+    settled(page)
     page.click("#runs summary")
     assert "4a10a2e+" in page.locator("#runs tbody tr").first.text_content()
 
