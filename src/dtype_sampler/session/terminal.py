@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, VERDICTS, Cell
 from dtype_sampler.ledger.tally import Tally
-from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
+from dtype_sampler.reports.words import age, ago, count_of, one_line, short_commit, visible
 from dtype_sampler.sampling.axes import by_value
 from dtype_sampler.sampling.budget import spell, spell_up
 from dtype_sampler.sampling.plan import RunPlan
@@ -195,7 +195,7 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[Line]:
     for nodeid, died in tally.crashed.items() if cells else ():
         told = f"{nodeid} crashed its worker{' with ' * bool(died)}{', '.join(died)}"
         lines.append((f"{told}; what all others ran counts", RED))
-    return [(f"{SECTION}: {text}", colour) for text, colour in lines]
+    return [(f"{SECTION}: {one_line(text)}", colour) for text, colour in lines]
 
 
 def _suspected(key: str, labels: Iterable[str]) -> str:
@@ -311,7 +311,10 @@ def histories(
     past: Iterable[tuple[Cell, CellRecord | None, RunRecord | None]], now: float
 ) -> list[str]:
     """What the ledger knows of cells that failed, so that nobody blames an innocent change."""
-    return [f"history: {cell.label} {_history(record, run, now)}" for cell, record, run in past]
+    return [
+        one_line(f"history: {cell.label} {_history(record, run, now)}")
+        for cell, record, run in past
+    ]
 
 
 def _history(record: CellRecord | None, run: RunRecord | None, now: float) -> str:
@@ -342,9 +345,9 @@ def ledger_summary(
     """
     lines: list[Line] = []
     if coverage is not None and coverage.devices and books.run is not None:
-        told = map(visible, _covered(books, coverage))
+        told = map(one_line, _covered(books, coverage))
         lines = [(f"{SECTION}: ledger: {text}", "") for text in told]
-        lines += [(f"{SECTION}: ledger: {visible(text)}", colour) for text, colour in ahead]
+        lines += [(f"{SECTION}: ledger: {one_line(text)}", colour) for text, colour in ahead]
     lines += [(f"{SECTION}: ledger: {problem}", RED) for problem in books.problems]
     wanted = settings.fail_under
     if wanted is not None:
