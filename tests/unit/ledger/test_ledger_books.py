@@ -34,12 +34,6 @@ class Clock:
 
 
 @pytest.fixture
-def path(tmp_path):
-    (tmp_path / "here").mkdir()
-    return tmp_path / "here" / ".dtype-ledger.sqlite"
-
-
-@pytest.fixture
 def temporary(tmp_path, monkeypatch):
     """The folder for temporary files: where a run is recorded if not beside the ledger."""
     folder = tmp_path / "temporary"
