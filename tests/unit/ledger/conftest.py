@@ -10,9 +10,6 @@ import pytest
 from dtype_sampler.ledger.sqlite import SqliteStore
 from dtype_sampler.ledger.store import LedgerError
 
-# What is asserted there is shown as in a test.
-pytest.register_assert_rewrite("bookkeeping")
-
 
 @pytest.fixture
 def path(tmp_path):
