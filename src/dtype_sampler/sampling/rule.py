@@ -38,27 +38,34 @@ def keyed_hash(*fields: str) -> int:
     Each field is preceded by its length, so that no two lists of fields can collide by running
     together.
     """
-    return int.from_bytes(_digest(_HASHER, fields), "big")
+    hasher = _HASHER.copy()
+    for field in fields:
+        hasher.update(_framed(field))
+    return int.from_bytes(hasher.digest(), "big")
+
+
+def _framed(field: str) -> bytes:
+    # Node ids may carry lone surrogates, from file names that are not UTF-8.
+    data = field.encode("utf-8", "surrogatepass")
+    return len(data).to_bytes(8, "big") + data
 
 
 @lru_cache(maxsize=8)
 def _begun(what: str) -> blake2b:
     """The hasher for orders, after the first field, which says what is drawn."""
-    return _fed(_WIDE_HASHER, (what,))
-
-
-def _digest(hasher: blake2b, fields: Sequence[str]) -> bytes:
-    return _fed(hasher, fields).digest()
-
-
-def _fed(hasher: blake2b, fields: Sequence[str]) -> blake2b:
-    """A copy of the hasher, after these fields too."""
-    hasher = hasher.copy()
-    for field in fields:
-        # Node ids may carry lone surrogates, from file names that are not UTF-8.
-        data = field.encode("utf-8", "surrogatepass")
-        hasher.update(len(data).to_bytes(8, "big") + data)
+    hasher = _WIDE_HASHER.copy()
+    hasher.update(_framed(what))
     return hasher
+
+
+@lru_cache(maxsize=256)
+def _blocks(n: int) -> tuple[bytes, ...]:
+    """The last fields of the hashes that draw the order of n things: the numbers of their blocks.
+
+    An order of n things, in families, needs less than 2 n log2(n) bits; 64 more make all orders
+    equally likely but for one part in 2**64.
+    """
+    return tuple(_framed(str(block)) for block in range(-(-(2 * n * n.bit_length() + 64) // 512)))
 
 
 def _hash_for_orders(n: int, what: str, *fields: str) -> int:
@@ -66,11 +73,14 @@ def _hash_for_orders(n: int, what: str, *fields: str) -> int:
 
     One hash for all of a test's labels, as a suite may have 100,000 of them.
     """
-    # An order of n things, in families, needs less than 2 n log2(n) bits; 64 more make all orders
-    # equally likely but for one part in 2**64.
-    blocks = -(-(2 * n * n.bit_length() + 64) // 512)
-    begun = _begun(what)
-    digests = [_digest(begun, (*fields, str(block))) for block in range(blocks)]
+    begun = _begun(what).copy()
+    for field in fields:
+        begun.update(_framed(field))
+    digests = []
+    for block in _blocks(n):
+        hasher = begun.copy()
+        hasher.update(block)
+        digests.append(hasher.digest())
     return int.from_bytes(b"".join(digests), "big")
 
 
