@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 
 import pytest
@@ -123,11 +122,31 @@ def test_a_loop_that_is_left_by_itself_hides_nothing(project):
     assert [len(one) for one in taken] == [1] * 4
     for one in printed:
         one.stdout.fnmatch_lines(
-            ["dtype-sampler: 1 test left a loop before its end: 1 cell not reached"]
+            ["dtype-sampler: 1 test did not take all of its sample: 1 cell not reached"]
         )
         one.stdout.no_fnmatch_line("*hidden behind*")
     printed[-1].stdout.fnmatch_lines(
         ["*never ran; * of this selection *, if no loop ends before *"]
+    )
+
+
+def test_what_never_was_in_a_loop_is_not_said_to_have_left_one(project):
+    project.file(
+        "test_it",
+        """
+        import pytest
+        def test_never_iterates(random_dtypes): random_dtypes(dtypes=["a", "b"], k=2)
+        @pytest.mark.random_dtypes(dtypes=["a", "b"], k=2)
+        def test_items(dtype): pytest.exit("enough")
+        """,
+    )
+    result = project.run("--all-dtypes")
+    result.stdout.fnmatch_lines(
+        [
+            # Nor do they all run with all their dtypes.
+            "dtype-sampler: 2 tests not sampled, 0 of 4 cells ran on cpu*",
+            "dtype-sampler: 2 tests did not take all of their samples: 3 cells not reached",
+        ]
     )
 
 
@@ -277,9 +296,16 @@ def test_many_are_counted(project):
         @pytest.mark.parametrize("n", range(7))
         def test(n):
             for dtype in ask(k=2, dtypes=[*"ab"]): assert 0
+        @pytest.mark.parametrize("n", range(8))
+        def test_after(n):
+            assert not list(ask(k=2, dtypes=[*"ab"]))
         """,
     )
     result = project.run()
-    lines = [line for line in result.outlines if re.match(r"dtype-sampler: .*hidden behind", line)]
-    assert len(lines) == 6
-    assert lines[-1] == "dtype-sampler: ... and dtypes of 2 more tests are hidden behind others"
+    lines = [line for line in result.outlines if line.startswith("dtype-sampler: ")]
+    hidden = [line for line in lines if "hidden behind" in line]
+    assert len(hidden) == 6
+    assert hidden[-1] == "dtype-sampler: ... and dtypes of 2 more tests are hidden behind others"
+    suspect = [place for place, line in enumerate(lines) if "did not pass with one of" in line]
+    assert len(suspect) == 5
+    assert lines[suspect[-1] + 1] == "dtype-sampler: ... and likewise 3 more tests"

@@ -141,18 +141,25 @@ def _begin(item: pytest.Item, test: RunningTest) -> None:
         whole = group.pool is not None and label in group.record.declared
         all_of_it = group.together if group.one_each else (group.function,)
         test.enter_item(group.record, label, all_of_it, whole=whole)
-    elif (
-        item.get_closest_marker("random_dtypes") is not None
-        # A marker for all of a module says nothing to its doctests.
-        and isinstance(item, pytest.Function)
-        # It has made items, but a parameter set is empty, and pytest will skip the one for it.
-        and not hasattr(item, "callspec")
-    ):
+    elif _marked_in_vain(item):
         pytest.fail(
             "@pytest.mark.random_dtypes makes no items here, as pytest parametrizes functions but"
             " not unittest's methods: call dtype_sampler.random_dtypes() in the test instead",
             pytrace=False,
         )
+
+
+def _marked_in_vain(item: pytest.Item) -> bool:
+    """Whether unittest's method or its class has the marker, which can make no items of it.
+
+    One for all of a module is for the tests that take the argument.
+    """
+    marked = [node for node, _ in item.iter_markers_with_node("random_dtypes")]
+    if not any(isinstance(node, (pytest.Function, pytest.Class)) for node in marked):
+        return False
+    from unittest import TestCase
+
+    return isinstance(item, pytest.Function) and issubclass(item.cls or object, TestCase)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
