@@ -70,16 +70,11 @@ def docstrings(root: Path) -> dict[str, tuple[str, int]]:
 # Still to be taken apart, or to be given their reason.
 LONG_SO_FAR = {
     "tests.browser.test_html_report",
-    "tests.integration.test_cli",
     "tests.integration.test_fleet",
-    "tests.integration.test_hidden",
     "tests.integration.test_many_calls",
-    "tests.integration.test_marker",
     "tests.integration.test_replaying",
-    "tests.integration.test_terminal",
     "tests.integration.test_verdicts",
     "tests.integration.test_what_does_not_run",
-    "tests.unit.ledger.test_ledger_places",
     "tests.unit.ledger.test_ledger_server",
     "tests.unit.ledger.test_ledger_spooling",
     "tests.unit.ledger.test_outcomes",
