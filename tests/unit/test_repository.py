@@ -74,7 +74,6 @@ LONG_SO_FAR = {
     "tests.integration.test_replaying",
     "tests.integration.test_verdicts",
     "tests.integration.test_what_does_not_run",
-    "tests.unit.ledger.test_outcomes",
     "tests.unit.session.test_sample",
 }
 
