@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from test_replaying import replay_lines
+from replays import replay_lines
 
 DRAWS = """
 import functools, json, random, unittest

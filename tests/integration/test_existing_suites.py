@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from test_replaying import replay_lines
+from replays import replay_lines
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from replays import replay_lines
 from test_existing_suites import collect_keys
-from test_replaying import replay_lines
 
 TESTS = """
 import pytest

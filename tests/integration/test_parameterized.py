@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from replays import replay_lines
 from test_existing_suites import collect_keys
-from test_replaying import replay_lines
 
 pytest.importorskip("parameterized")
 

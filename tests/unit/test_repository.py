@@ -71,7 +71,6 @@ def docstrings(root: Path) -> dict[str, tuple[str, int]]:
 LONG_SO_FAR = {
     "tests.browser.test_html_report",
     "tests.integration.test_many_calls",
-    "tests.integration.test_replaying",
     "tests.integration.test_verdicts",
     "tests.integration.test_what_does_not_run",
     "tests.unit.session.test_sample",
