@@ -69,7 +69,6 @@ def docstrings(root: Path) -> dict[str, tuple[str, int]]:
 
 # Still to be taken apart, or to be given their reason.
 LONG_SO_FAR = {
-    "tests.browser.test_html_report",
     "tests.integration.test_many_calls",
     "tests.integration.test_verdicts",
     "tests.integration.test_what_does_not_run",
