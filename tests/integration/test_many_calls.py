@@ -1,4 +1,7 @@
-"""Bodies that one test calls many times: Hypothesis' examples, and threads."""
+"""Bodies that one test calls many times: Hypothesis' examples, and threads.
+
+Long, as Hypothesis calls a body for several ends, and each is a suite of its own with its books.
+"""
 
 from __future__ import annotations
 

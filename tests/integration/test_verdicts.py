@@ -1,4 +1,7 @@
-"""What the books say where attempts, processes and loops make it hard to say."""
+"""What the books say where attempts, processes and loops make it hard to say.
+
+Long, as attempts, crashes, forks and subtests meet each other, by all of their verdicts each time.
+"""
 
 from __future__ import annotations
 

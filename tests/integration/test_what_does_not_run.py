@@ -1,4 +1,7 @@
-"""What never ran is no verdict, takes no place in a sample, and is no run."""
+"""What never ran is no verdict, takes no place in a sample, and is no run.
+
+Long, as each way of not running is followed through the sample, the books and the next seed.
+"""
 
 from __future__ import annotations
 

@@ -1,3 +1,8 @@
+"""What a running test is handed out, and what it may ask of it.
+
+Long, as whatever is asked of a sample changes what the same running test then tells of itself.
+"""
+
 from __future__ import annotations
 
 import random
