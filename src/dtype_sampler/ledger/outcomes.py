@@ -101,9 +101,14 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
         say(cells, _cells(sample, sample.get("skipped", ())), SKIPPED)
         say(cells, _cells(sample, sample["chosen"]), NOT_REACHED)
     blamed: set[Cell] = set()
+    passed = PASSED
     for observation in _with_lost(observations, final):
         outcome = _said(observation)
         if outcome is None:
+            continue
+        if outcome == XPASSED and not observation.subtest:
+            # As where it says that the test passed, a subtest may say otherwise of its dtype.
+            passed = XPASSED
             continue
         sure, doubtful = _meant(observation, known[-1])
         say(cells, sure, outcome)
@@ -113,7 +118,7 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
         entered = (
             cell for sample in final["samples"] for cell in _cells(sample, sample["entered"])
         )
-        say(cells, (cell for cell in entered if cell not in blamed), PASSED)
+        say(cells, (cell for cell in entered if cell not in blamed), passed)
     return cells
 
 
@@ -245,7 +250,7 @@ def _meant(
     elif observation.when == "crash" and known.get("apart"):
         # Which of its threads took the process along?
         doubtful = loops
-    elif "teardown" in (observation.when, known.get("phase")) or _said(observation) == XPASSED:
+    elif "teardown" in (observation.when, known.get("phase")):
         doubtful = entered - item
     elif observation.subtest and any(named):
         told = set[Cell]().union(*named)
