@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from threading import local
+from threading import Lock, get_ident, local
 from typing import Any, Generic, TypeVar, overload
 from weakref import ref
 
@@ -90,7 +90,7 @@ class UnderTest:
     next may be another task, and whoever started it raises later what the first one raised.
     """
 
-    __slots__ = ("_here", "_moved", "_tests_own", "_threads", "_watch")
+    __slots__ = ("_here", "_lock", "_moved", "_tests_own", "_thread", "_threads", "_watch")
 
     def __init__(
         self, moved: Callable[[], object] | None = None, watch: Stopwatch | None = None
@@ -98,19 +98,29 @@ class UnderTest:
         """moved: called whenever what is under test has changed. watch: of the test."""
         self._moved = moved
         self._watch = watch
+        self._lock = Lock()
         self.clear()
 
     def clear(self) -> None:
         """Forget all: in this thread the next attempt at the test begins."""
-        self._here = local()
-        self._threads: list[list[_Entry]] = []
-        self._tests_own = self._loops()
+        self._thread = get_ident()
+        self._tests_own: list[_Entry] = []
+        self._threads = [self._tests_own]
+        # Where other threads find theirs. Most tests have none.
+        self._here: local | None = None
 
     def _loops(self) -> list[_Entry]:
         """The loops of this thread."""
-        loops: list[_Entry] | None = getattr(self._here, "loops", None)
+        return self._tests_own if get_ident() == self._thread else self._of_another_thread()
+
+    def _of_another_thread(self) -> list[_Entry]:
+        with self._lock:
+            if self._here is None:
+                self._here = local()
+            here = self._here
+        loops: list[_Entry] | None = getattr(here, "loops", None)
         if loops is None:
-            loops = self._here.loops = []
+            loops = here.loops = []
             self._threads.append(loops)
         return loops
 

@@ -36,7 +36,8 @@ class Examples:
 
     def __init__(self, under_test: UnderTest) -> None:
         self._under_test = under_test
-        self._here = local()
+        # What each thread does in calls; only where they are watched.
+        self._here: Any = None
         self._watching = False
         # By the identity of the record, which the test keeps as long as this lives, and the label.
         self._taken: dict[_Taken, None] = {}
@@ -119,7 +120,7 @@ class Examples:
 
         None: those under test, as in every other test; empty: it can't be told.
         """
-        if error is None or self._calling or not (self._taken or self._untold):
+        if error is None or not (self._taken or self._untold) or self._calling:
             return None
         self._failed = True
         self._digest()
@@ -146,6 +147,8 @@ class Examples:
         if not getattr(function, "is_hypothesis_test", False) or inner is None:
             yield
             return
+        if self._here is None:
+            self._here = local()
         handle.inner_test = self._watched(inner)
         self._watching = True
         try:

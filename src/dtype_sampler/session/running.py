@@ -5,7 +5,6 @@ Long, as one test is one object, which its own threads use under one lock.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -110,7 +109,7 @@ class RunningTest:
         self.repetition = repetition
         self.seeding = Seeding()
         # How often each label was handed out: by the sample, the loops around, and the label.
-        self._handed: Counter[tuple[int, tuple[str, ...], str]] = Counter()
+        self._handed: dict[tuple[int, tuple[str, ...], str], int] = {}
         # The test key and the label of the item that this attempt is.
         self._item = (nodeid, "")
         # The seed and the key of its samples, where these are not the run's and its own.
@@ -150,13 +149,16 @@ class RunningTest:
         self.phase = "setup"
         self.watch.begin()
         self.under_test.clear()
+        self.seeding.forget()
+        if not self._records:
+            # As nearly always: it has taken nothing.
+            return
         self.examples = Examples(self.under_test)
         self._records.clear()
         self.subtests = []
         self._made.clear()
         self._adopted.clear()
         self._handed.clear()
-        self.seeding.forget()
 
     @property
     def draws_as(self) -> int:
@@ -358,9 +360,10 @@ class RunningTest:
         if not self.plan.reseed:
             return
         place = (id(record), tuple(outer for outer, _ in self.under_test.around(loop)), label)
+        times = self._handed.get(place, 0)
         if draws_again():
-            self._handed[place] += 1
-        times = max(self._handed[place], 1)
+            times = self._handed[place] = times + 1
+        times = max(times, 1)
         self.seeding.start(
             value_of(self.plan.seed, record.key, label, self.draws_as + times - 1),
             times=times,
