@@ -1,4 +1,7 @@
-"""The hooks from the end of the collection on, in the process that runs the tests."""
+"""The hooks from the end of the collection on, in the process that runs the tests.
+
+What they need is imported at once: every test comes by here, and would pay for it each time.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from dtype_sampler.sampling.plan import WIRE
-from dtype_sampler.session.current import innermost, running
+from dtype_sampler.sampling.stopwatch import Stopwatch
+from dtype_sampler.session.asking import asks
+from dtype_sampler.session.current import running
 from dtype_sampler.session.faults import LOST, guarded
 from dtype_sampler.session.items import (
     ASKING,
@@ -31,9 +36,8 @@ from dtype_sampler.session.items import (
 )
 from dtype_sampler.session.nodeids import stable_nodeid
 from dtype_sampler.session.repetition import repetitions, without_repetition
-
-if TYPE_CHECKING:
-    from dtype_sampler.session.running import RunningTest
+from dtype_sampler.session.running import RunningTest, running_test
+from dtype_sampler.session.seeding import save
 
 
 @guarded
@@ -56,9 +60,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     plan = plan_of(item)
     if plan is None:
         return (yield)
-    from dtype_sampler.sampling.stopwatch import Stopwatch
-    from dtype_sampler.session.running import RunningTest
-
     # A fixture may have imported it.
     _follow_spans(item.config)
     stash = item.config.stash
@@ -103,8 +104,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _asks(item: pytest.Item) -> bool:
-    from dtype_sampler.session.asking import asks
-
     # All items of one function ask for the same.
     function = getattr(item, "originalname", None) or item.name
     known = item.config.stash.setdefault(ASKING, {})
@@ -157,12 +156,9 @@ def _begin(item: pytest.Item, test: RunningTest) -> None:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 @guarded
 def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
-    if innermost() is None:
-        return (yield)
-    from dtype_sampler.session.running import running_test
-
     test = running_test()
-    assert test is not None
+    if test is None:
+        return (yield)
     if request.scope != "function":
         # Not in the name of the test that happens to come first: many share what it sets up.
         with test.setting_up(_key_of_fixture(request), getattr(request, "param", None)):
@@ -205,8 +201,6 @@ def _seeds_kept(item: pytest.Item) -> Iterator[None]:
     if not (item.stash[RUNNING].seeding.primed and _others_may_seed(item.config)):
         yield
         return
-    from dtype_sampler.session.seeding import save
-
     _reseed_late(item)
     restore = save()
     # After the hooks of other plugins, and before unittest's setUp.

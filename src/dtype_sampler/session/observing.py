@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dtype_sampler.ledger.costs import durations, lasted
 from dtype_sampler.ledger.outcomes import (
     CRASHED,
     FAILED,
@@ -12,13 +13,12 @@ from dtype_sampler.ledger.outcomes import (
     Observation,
     failure_on_wire,
 )
+from dtype_sampler.ledger.records import Observed, TestRecord
 from dtype_sampler.ledger.tally import Finished
 from dtype_sampler.session.expected import KNOWN
 
 if TYPE_CHECKING:
     import pytest
-
-    from dtype_sampler.ledger.records import Observed, TestRecord
 
 _PHASES = ("setup", "call", "teardown")
 # xdist reports a test whose worker died with this phase.
@@ -69,9 +69,6 @@ def records_of(
 
     started: of the run. came_to_end: it passed, so that it has asked for all it asks for.
     """
-    from dtype_sampler.ledger.costs import durations, lasted
-    from dtype_sampler.ledger.records import Observed, TestRecord
-
     took, rests = durations(finished)
     tests: dict[tuple[str, str], TestRecord] = {}
     for sample in finished.samples:
