@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dtype_sampler.ledger.failures import CRASH, Failure
@@ -41,8 +40,7 @@ _DOUBTS = frozenset({FAILED, CRASHED, XFAILED})
 ENDINGS = frozenset({FAILED, XFAILED, SKIPPED, CRASHED, SUSPECT})
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """What one report says.
 
     when: `setup`, `call`, `teardown`, or `crash` for a process that died. outcome: passed, failed,
@@ -53,6 +51,8 @@ class Observation:
     itself says. worker: the process that ran the test, where there are several. failure: in which
     way it failed, where that is known.
     """
+
+    # A tuple, as every test of a run makes three, sampled or not.
 
     when: str
     outcome: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import (
@@ -22,19 +23,20 @@ from dtype_sampler.ledger.outcomes import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A test that has ended. cells: what this run says of each by now. samples: as on its reports.
     nodeid: what replays it. payload: its last one. whole: it came to the end of its teardown.
     failures: in which way those that failed did; None where that is not known.
     """
 
+    # A tuple, as every sampled test makes several.
+
     cells: Mapping[Cell, str]
     samples: Sequence[Mapping[str, Any]]
     nodeid: str
-    payload: Mapping[str, Any] = field(default_factory=dict)
+    payload: Mapping[str, Any] = MappingProxyType({})
     whole: bool = True
-    failures: Mapping[Cell, Failure | None] = field(default_factory=dict)
+    failures: Mapping[Cell, Failure | None] = MappingProxyType({})
 
 
 # One execution of a test: its node id, the process, and the number of the execution there. With
@@ -129,8 +131,7 @@ class Tally:
             self._missed[finished.nodeid] = tuple(dict.fromkeys(ended)), missed
         for cell, failure in finished.failures.items():
             self._failures[cell] = both(self._failures.get(cell, failure), failure)
-        return replace(
-            finished,
+        return finished._replace(
             cells={cell: self._cells[cell] for cell in finished.cells},
             failures={cell: self._failures[cell] for cell in finished.failures},
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.ledger.outcomes import Cell, Observation, heavier
@@ -153,8 +152,7 @@ class Recorder:
             self._said[cell] = nodeid, outcome, failure
         if not worse:
             return finished
-        return replace(
-            finished,
+        return finished._replace(
             cells={**finished.cells, **{cell: outcome for cell, (outcome, _) in worse.items()}},
             failures={**finished.failures, **{cell: how for cell, (_, how) in worse.items()}},
         )
@@ -162,4 +160,4 @@ class Recorder:
 
 def _without_message(one: Observed) -> Observed:
     """With the type of the exception, and without what it says: that may name people."""
-    return one if one.failure is None else replace(one, failure=one.failure._replace(message=""))
+    return one if one.failure is None else one._replace(failure=one.failure._replace(message=""))

@@ -264,7 +264,7 @@ def test_what_was_never_measured_is_unknown(path):
 def test_pages_are_the_run_with_its_failures_whatever_their_size(path):
     failure = Failure(("OSError",), "gone")
     seen = [
-        replace(an_outcome(label, "failed", 1001.0, key=key), failure=failure)
+        an_outcome(label, "failed", 1001.0, key=key)._replace(failure=failure)
         if label == "a"
         else an_outcome(label, "passed", 1001.0, key=key, duration=0.5)
         for key in "tu"
@@ -632,7 +632,7 @@ def build(path, runs, seen_of, keep):
                 tests.append(a_test(key, declared=("a", "b")[: 1 + moment % 2], seen_at=at))
                 one = an_outcome(label, outcome, at, key=key, duration=duration)
                 if outcome in ("failed", "crashed"):
-                    one = replace(one, failure=Failure((outcome,), f"{number} {key} {moment % 3}"))
+                    one = one._replace(failure=Failure((outcome,), f"{number} {key} {moment % 3}"))
                 seen.append(one)
             # At once in some copies, one by one in others.
             step = 1 if length % 2 else len(seen) + 1
