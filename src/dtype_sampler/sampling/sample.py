@@ -8,7 +8,7 @@ from threading import Lock, get_ident, local
 from typing import Any, Generic, TypeVar, overload
 from weakref import ref
 
-from dtype_sampler.sampling.stopwatch import Holder, Stopwatch
+from dtype_sampler.sampling.stopwatch import Holder, Stopwatch, in_micros
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -73,7 +73,7 @@ class SampleRecord:
             "entered": tuple(self.entered),
             "arguments": self.arguments,
             "circle": self.circle,
-            "took": {label: round(seconds, 6) for label, seconds in self.took.items()},
+            "took": {label: in_micros(seconds) for label, seconds in self.took.items()},
         }
 
 
@@ -129,8 +129,10 @@ class UnderTest:
 
         Those of threads that the test has started come last, in an order that is always the same.
         """
-        others = {label for loops in self._threads[1:] for _, label, _ in loops}
-        return tuple(dict.fromkeys([*(label for _, label, _ in self._tests_own), *sorted(others)]))
+        found = [label for _, label, _ in self._tests_own]
+        if len(self._threads) > 1:
+            found += sorted({label for loops in self._threads[1:] for _, label, _ in loops})
+        return tuple(dict.fromkeys(found))
 
     @property
     def apart(self) -> bool:

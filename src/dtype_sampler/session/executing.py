@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -189,18 +189,21 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if test is None:
         return (yield)
     try:
-        with test.examples.watching(getattr(item, "obj", None)), _seeds_kept(item):
+        with test.examples.watching(getattr(item, "obj", None)), _seeds_kept(item, test):
             return (yield)
     finally:
         test.watch.call_over()
 
 
-@contextmanager
-def _seeds_kept(item: pytest.Item) -> Iterator[None]:
+def _seeds_kept(item: pytest.Item, test: RunningTest) -> AbstractContextManager[None]:
     """The test finds the generators as its setup left them, whoever seeds them in between."""
-    if not (item.stash[RUNNING].seeding.primed and _others_may_seed(item.config)):
-        yield
-        return
+    if not (test.seeding.primed and _others_may_seed(item.config)):
+        return nullcontext()
+    return _keeping_seeds(item)
+
+
+@contextmanager
+def _keeping_seeds(item: pytest.Item) -> Iterator[None]:
     _reseed_late(item)
     restore = save()
     # After the hooks of other plugins, and before unittest's setUp.

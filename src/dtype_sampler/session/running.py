@@ -15,7 +15,7 @@ from unittest import SkipTest
 from dtype_sampler.sampling.candidates import short_name
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
-from dtype_sampler.sampling.stopwatch import Stopwatch
+from dtype_sampler.sampling.stopwatch import Stopwatch, in_micros
 from dtype_sampler.sampling.turns import in_turn
 from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.draw import (
@@ -217,9 +217,7 @@ class RunningTest:
         blamed = self.examples.blamed(error)
         self.watch.look()
         return {
-            "samples": [
-                record.to_wire() | {"entered": self._entered(record)} for record in records
-            ],
+            "samples": [self._wire_of(record) for record in records],
             "under_test": self.under_test.labels() if blamed is None else blamed,
             "nodeid": self.nodeid,
             "function": self._function,
@@ -228,14 +226,17 @@ class RunningTest:
             "repetition": self.repetition,
             "draws_as": self.draws_as,
             "subtests": list(self.subtests),
-            "rest": round(self.watch.rest, 6),
-            "lasted": round(self.watch.total, 6),
+            "rest": in_micros(self.watch.rest),
+            "lasted": in_micros(self.watch.total),
         }
 
-    def _entered(self, record: SampleRecord) -> tuple[str, ...]:
-        """The labels of which something is known."""
-        nothing = self.examples.says_nothing_of
-        return tuple(one for one in record.entered if not nothing(record, one))
+    def _wire_of(self, record: SampleRecord) -> dict[str, Any]:
+        """The record, with those labels as entered of which something is known."""
+        wire = record.to_wire()
+        if self.examples.taken:
+            nothing = self.examples.says_nothing_of
+            wire["entered"] = tuple(one for one in record.entered if not nothing(record, one))
+        return wire
 
     def named_by(self, parameters: Iterable[object]) -> list[str]:
         """The labels of this test's samples that the parameters of a subtest name.
