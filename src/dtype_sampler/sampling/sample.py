@@ -173,7 +173,10 @@ class UnderTest:
 
     def holds(self, loop: object) -> bool:
         """Whether *loop* has handed out something, and is not over."""
-        return any(owner() is loop for owner, _, _ in self._loops())
+        for owner, _, _ in self._loops():  # noqa: SIM110  # asked at each step of each loop
+            if owner() is loop:
+                return True
+        return False
 
     def enter(
         self,
@@ -186,11 +189,15 @@ class UnderTest:
 
         since: when it began to, by the clock of the test's watch.
         """
-        self._drop(loop)
         loops = self._loops()
-        if loops is self._tests_own:
-            # Loops whose iterator is gone were left early, and the test went on.
-            loops[:] = [entry for entry in loops if entry[0]() is not None]
+        if len(loops) == 1 and loops[0][0]() is loop:
+            # The only loop goes on, as nearly always.
+            loops.clear()
+        elif loops:
+            self._drop(loop)
+            if loops is self._tests_own:
+                # Loops whose iterator is gone were left early, and the test went on.
+                loops[:] = [entry for entry in loops if entry[0]() is not None]
         loops.append((ref(loop), label, record))
         if self._watch is not None and record is not None and since is not None:
             numbered = loop is record
@@ -277,9 +284,9 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
         return len(self._candidates)
 
     def __iter__(self) -> Iterator[T_co]:
-        places = range(len(self))
         if self._turns is None:
-            return self._loop(places)
+            return _Loop(zip(self._labels, self._candidates, strict=True), self._hand_out)
+        places = range(len(self))
         # Of what a fixture has drawn for many tests, each is handed its own.
         order = {label: place for place, label in enumerate(self._turns())}
         own = (place for place in places if self._labels[place] in order)
@@ -331,7 +338,7 @@ class _Loop(Iterator[T]):
 
     def __init__(
         self,
-        pairs: Sequence[tuple[str, T]],
+        pairs: Iterable[tuple[str, T]],
         hand_out: Callable[[object, str], UnderTest],
     ) -> None:
         self._left = iter(pairs)

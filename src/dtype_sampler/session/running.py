@@ -360,7 +360,7 @@ class RunningTest:
         """Put the generators where this label's random data begin."""
         if not self.plan.reseed:
             return
-        place = (id(record), tuple(outer for outer, _ in self.under_test.around(loop)), label)
+        place = (id(record), tuple([outer for outer, _ in self.under_test.around(loop)]), label)
         times = self._handed.get(place, 0)
         if draws_again():
             times = self._handed[place] = times + 1
