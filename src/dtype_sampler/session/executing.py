@@ -30,6 +30,7 @@ from dtype_sampler.session.items import (
     RESEEDED,
     RUNNING,
     TRACE,
+    has_mark,
     plan_of,
     replayable,
     running_of,
@@ -65,7 +66,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     stash = item.config.stash
     stash[EXECUTIONS] = stash.get(EXECUTIONS, 0) + 1
     nodeid = replayable(item)
-    full = item.get_closest_marker("all_dtypes") is not None
+    full = has_mark(item, "all_dtypes")
     trace = stash.get(TRACE, None)
     test = item.stash[RUNNING] = RunningTest(
         plan,
@@ -140,11 +141,11 @@ def _begin(item: pytest.Item, test: RunningTest) -> None:
         all_of_it = group.together if group.one_each else (group.function,)
         test.enter_item(group.record, label, all_of_it, whole=whole)
     elif (
-        item.get_closest_marker("random_dtypes") is not None
+        # It has made items, but a parameter set is empty, and pytest will skip the one for it.
+        not hasattr(item, "callspec")
         # A marker for all of a module says nothing to its doctests.
         and isinstance(item, pytest.Function)
-        # It has made items, but a parameter set is empty, and pytest will skip the one for it.
-        and not hasattr(item, "callspec")
+        and has_mark(item, "random_dtypes")
     ):
         pytest.fail(
             "@pytest.mark.random_dtypes makes no items here, as pytest parametrizes functions but"

@@ -42,6 +42,20 @@ def running_of(item: object) -> RunningTest | None:
     return item.stash.get(RUNNING, None) if isinstance(item, pytest.Item) else None
 
 
+def has_mark(item: pytest.Item, name: str) -> bool:
+    """Whether an item, or what it is in, is marked so.
+
+    As `get_closest_marker` finds it, but at once: every test is asked.
+    """
+    node: pytest.Item | pytest.Collector | None = item
+    while node is not None:
+        for mark in node.own_markers:
+            if getattr(mark, "name", None) == name:
+                return True
+        node = node.parent
+    return False
+
+
 def name_among(kept: Collection[str]) -> Callable[[pytest.Item], str]:
     """An item's node id as *kept* has it: pytest's cache knows pytest's own."""
     names = frozenset(kept)

@@ -34,6 +34,16 @@ def is_of_a_test(report: object) -> bool:
     )
 
 
+def says_nothing(report: pytest.TestReport, payload: dict[str, Any] | None) -> bool:
+    """Whether a phase has passed without any dtype so far: as most do, of most runs."""
+    return (
+        payload is None
+        and report.outcome == "passed"
+        and report.when in _PHASES
+        and not hasattr(report, KNOWN)
+    )
+
+
 def observation_of(report: pytest.TestReport, payload: dict[str, Any] | None) -> Observation:
     """What one report says. payload: the report's own, as `RunningTest.to_wire` makes it."""
     # pytest 9 and pytest-subtests both say by a context that a report is a subtest's.

@@ -90,9 +90,11 @@ class Recorder:
             )
         )
 
-    def note(self, nodeid: str, observation: Observation) -> None:
-        """One report of a test has come."""
+    def note(self, nodeid: str, observation: Observation | None = None) -> None:
+        """One report of a test has come. observation: None if it says nothing of any dtype."""
         self.met.add(nodeid)
+        if observation is None:
+            return
         call = observation.samples is not None and observation.when == "call"
         if call and not observation.subtest:
             self._came_to_end.discard(nodeid)
