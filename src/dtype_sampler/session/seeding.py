@@ -81,8 +81,10 @@ class Seeding:
     def prime(self, value: int) -> None:
         """Seed all generators, before the test's own fixtures and its setup run."""
         self._primed = value
-        self._known = frozenset(generator.name for generator in _generators())
-        _seed_all(value)
+        generators = _generators()
+        self._known = frozenset([generator.name for generator in generators])
+        for generator in generators:
+            generator.seed(value)
 
     def start(self, value: int, *, times: int, loop_begins: bool) -> None:
         """A dtype is handed out: put the generators where its random data begin.
@@ -119,7 +121,8 @@ class Seeding:
                 return False
             self._starts[generator.name] = generator.state()
             return True
-        if not generator.fresh() or generator.untouched(self._last):
+        # Asked in this order, as the second takes long, and mostly the first is true.
+        if generator.untouched(self._last) or not generator.fresh():
             # As an earlier loop has left it, or near to it.
             return False
         self._starts[generator.name] = generator.state()
