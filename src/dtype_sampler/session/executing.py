@@ -64,10 +64,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     # A fixture may have imported it.
     _follow_spans(item.config)
     stash = item.config.stash
+    # Set where they are not: to find nothing there takes an exception each time.
+    trace = stash.setdefault(TRACE, None)
+    clock = stash.setdefault(CLOCK, perf_counter)
     stash[EXECUTIONS] = stash.get(EXECUTIONS, 0) + 1
     nodeid = replayable(item)
     full = has_mark(item, "all_dtypes")
-    trace = stash.get(TRACE, None)
     test = item.stash[RUNNING] = RunningTest(
         plan,
         without_repetition(item, nodeid),
@@ -76,7 +78,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         repetition=_repetition(item),
         execution=stash[EXECUTIONS],
         note=None if trace is None else partial(trace.note, item.nodeid),
-        watch=Stopwatch(stash.get(CLOCK, perf_counter)),
+        watch=Stopwatch(clock),
     )
     with running(test):
         result = yield
@@ -133,7 +135,7 @@ def _others_may_seed(config: pytest.Config) -> bool:
 
 def _begin(item: pytest.Item, test: RunningTest) -> None:
     test.begin_attempt()
-    member = item.config.stash.get(MEMBERS, {}).get(id(item))
+    member = item.config.stash.setdefault(MEMBERS, {}).get(id(item))
     if member is not None:
         group, label = member
         assert group.record is not None

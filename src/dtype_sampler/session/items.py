@@ -23,7 +23,7 @@ MEMBERS: pytest.StashKey[dict[int, Member]] = pytest.StashKey()
 REPETITIONS = pytest.StashKey[dict[int, int]]()
 # Whether the generators need no second seed, after the hooks of other plugins.
 RESEEDED = pytest.StashKey[bool]()
-TRACE: pytest.StashKey[Trace] = pytest.StashKey()
+TRACE: pytest.StashKey[Trace | None] = pytest.StashKey()
 # How many items this process has begun to run, one that is run again counted again.
 EXECUTIONS = pytest.StashKey[int]()
 # What tests are measured by, in seconds; `time.perf_counter` where this is not set.
