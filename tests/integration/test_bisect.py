@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 
 import pytest
 from clones import KEY, LABELS, LEDGER, culprit, pass_then_fail, source, turns, works
@@ -98,6 +102,41 @@ def test_what_a_hook_of_git_sets_leads_nowhere(made, bisect, monkeypatch, tmp_pa
         monkeypatch.setenv(name, str(tmp_path / "elsewhere"))
     code, out, err = bisect(KEY)
     assert (code, culprit(out)) == (0, clone.commits[1]), err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="puts a shell script in the place of git")
+def test_nothing_hangs_on_the_words_of_git_bisect(made, bisect, monkeypatch, tmp_path):
+    """Newer ones of git write "first 'bad' commit"."""
+    real = shutil.which("git")
+    other = tmp_path / "bin" / "git"
+    other.parent.mkdir()
+    other.write_text(
+        f"""#!/bin/sh
+case " $* " in
+    *" bisect "*) exec {shlex.quote(real)} "$@" >/dev/null 2>&1 ;;
+    *) exec {shlex.quote(real)} "$@" ;;
+esac
+"""
+    )
+    other.chmod(0o755)
+    clone = made(
+        {"conftest.py": "", "layers.py": works(), "tests/test_layers.py": source()},
+        {"layers.py": works("f16")},
+        # As nothing can be imported here, it may have been this one or the next.
+        {"layers.py": "def works(:"},
+        {"layers.py": works("f16", "bf16")},
+    )
+    commits = clone.commits
+    clone.ledger(
+        (commits[0], 1, dict.fromkeys(LABELS, "passed")),
+        (commits[3], 2, dict.fromkeys(LABELS, "failed")),
+    )
+    monkeypatch.setenv("PATH", f"{other.parent}{os.pathsep}{os.environ['PATH']}")
+    code, out, err = bisect(KEY, "--dtype", "f16")
+    assert (code, culprit(out)) == (0, commits[1]), err
+    code, out, err = bisect(KEY, "--dtype", "bf16")
+    told = re.findall(r"(?m)^  ([0-9a-f]{7}) ", out)
+    assert (code, told) == (1, [commit[:7] for commit in reversed(commits[2:])]), err
 
 
 def test_which_of_several(made, bisect):

@@ -278,10 +278,10 @@ class _Steps:
 
     def search(self, found: Ends) -> list[str]:
         """The culprit, or the commits of which one is it."""
-        self._left = self._tree.begin(found.good.commit, found.bad.commit)
+        self._tree.begin(found.good.commit, found.bad.commit)
         while not (culprits := self._tree.found()):
-            verdict = self._replay(self._tree.commit)
-            self._left = self._tree.mark(verdict.word)
+            self._left = self._tree.left
+            self._tree.mark(self._replay(self._tree.commit).word)
         return culprits
 
 

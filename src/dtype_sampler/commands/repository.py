@@ -35,6 +35,8 @@ _QUIET = (
     *("-c", f"core.hooksPath={os.devnull}", "-c", "gc.auto=0", "-c", "maintenance.auto=false"),
     *("-c", "advice.detachedHead=false", "-c", "core.fsmonitor=false"),
 )
+# The commits of a bisection that may be the first bad one.
+_SUSPECTS = ("refs/bisect/bad", "--not", "--glob=refs/bisect/good-*")
 # Bytes of what git says; a list of all files of a repository is longer than its errors.
 _TAIL = 1 << 24
 
@@ -172,32 +174,37 @@ class Worktree:
         self._git("reset", "-q", "--hard")
         self._git("clean", "-ffdxq")
 
-    def begin(self, good: str, bad: str) -> int:
-        """Begin to bisect, and check the first commit out: about how many more steps are left."""
+    def begin(self, good: str, bad: str) -> None:
+        """Begin to bisect, and check the first commit out."""
         self._git("bisect", "start")
         self._git("bisect", "bad", bad)
-        return _steps(self._git("bisect", "good", good))
+        self._git("bisect", "good", good)
 
-    def mark(self, word: str) -> int:
-        """Say what the commit is, `good`, `bad` or `skip`, and go on to the next; as `begin`."""
+    def mark(self, word: str) -> None:
+        """Say what the commit is, `good`, `bad` or `skip`, and go on to the next."""
         # 2: only skipped ones are left.
-        return _steps(self._git("bisect", word, may=(2,)))
+        self._git("bisect", word, may=(2,))
 
     @property
     def commit(self) -> str:
         """The commit that is checked out."""
         return self._git("rev-parse", "HEAD").strip()
 
+    # What `git bisect` says is for people, and its words have changed. So where it has come to is
+    # asked of git's plumbing.
+
+    @property
+    def left(self) -> int:
+        """About how many more steps are left."""
+        said = self._git("rev-list", "--bisect-vars", *_SUSPECTS)
+        return int(re.findall(r"(?m)^bisect_steps=([0-9]+)", said)[0])
+
     def found(self) -> list[str]:
         """The first bad commit, or those of which one is it; none while it goes on."""
-        # The words of the log are for machines: no translation, the same for many years.
-        log = self._git("bisect", "log")
-        return re.findall(r"(?m)^# (?:possible )?first bad commit: \[([0-9a-f]+)\]", log)
-
-
-def _steps(said: str) -> int:
-    found = re.search(r"roughly (\d+) step", said)
-    return int(found[1]) if found else 0
+        # What is known to be bad, and then all that may have made it so.
+        suspects = self._git("rev-list", *_SUSPECTS).split()
+        skipped = self._git("for-each-ref", "--format=%(objectname)", "refs/bisect/skip-*").split()
+        return suspects if set(skipped).issuperset(suspects[1:]) else []
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from math import gcd
 from dtype_sampler.ledger.coverage import NEVER, Coverage, TestState
 from dtype_sampler.ledger.outcomes import NOT_REACHED, SKIPPED, UNSUPPORTED
 from dtype_sampler.ledger.records import RunRecord
-from dtype_sampler.ledger.samples import can_run, circle_of, k_of, sample_of, samples_of
+from dtype_sampler.ledger.samples import can_run, circle_of, goes_round, k_of, sample_of, samples_of
 from dtype_sampler.sampling.lanes import Lane, next_seed
 from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES, runs_to_cover, seed_after
 
@@ -112,8 +112,13 @@ def _runs_until(
     first: int,
     strategy: str,
     reach: Collection[str] | None,
+    known: int = 0,
 ) -> int | None:
-    """As `runs_until`, of each collection until any of its labels is taken."""
+    """As `runs_until`, of each collection until any of its labels is taken.
+
+    known: so many runs are needed anyway. Where it can't be more, how many exactly is not found
+    out, as there may be very many tests.
+    """
     test = state.test
     limit = _DRAWS
     if strategy != "random":
@@ -124,10 +129,10 @@ def _runs_until(
         return int(bool(missing))
     if strategy not in STRATEGIES:
         return None if missing else 0
-    if strategy == "rotate" and first + limit <= MAX_SEED:
-        circle = circle_of(state, reach)
-        if circle is not None:
-            return _runs_round(circle, missing, first, k_of(test))
+    if strategy == "rotate" and first + limit <= MAX_SEED and goes_round(state, reach):
+        if runs_to_cover(len(test.declared), k_of(test)) <= known:
+            return known
+        return _runs_round(circle_of(state), missing, first, k_of(test))
     samples = samples_of(state, first, strategy, reach)
     for run in range(limit + 1):
         if not missing:
@@ -183,9 +188,19 @@ class _Ahead:
         self.tests = 0
         self.runs: int | None = 0
 
-    def add(self, runs: int | None) -> None:
+    def add(
+        self,
+        state: TestState,
+        missing: Sequence[Collection[str]],
+        first: int,
+        strategy: str,
+        reach: Collection[str] | None,
+    ) -> None:
+        """A test of which a run is to take any of each of these collections."""
         self.tests += 1
-        self.runs = None if self.runs is None or runs is None else max(self.runs, runs)
+        if self.runs is not None:
+            runs = _runs_until(state, missing, first, strategy, reach, self.runs)
+            self.runs = None if runs is None else max(self.runs, runs)
 
 
 def foresee(
@@ -213,9 +228,9 @@ def foresee(
         outside += len(wanted) < len(never)
         if wanted:
             hidden = hidden or any(label in wanted for label in hidden_of(state))
-            cells.add(runs_until(state, wanted, first, strategy, left))
+            cells.add(state, [(label,) for label in wanted], first, strategy, left)
             if waiting := values_never_ran(state, left):
-                values.add(_runs_until(state, waiting, first, strategy, left))
+                values.add(state, waiting, first, strategy, left)
     return Outlook(cells.tests, cells.runs, hidden, outside, values.tests, values.runs)
 
 
@@ -297,9 +312,9 @@ def foresee_all(coverage: Coverage, runs: Sequence[RunRecord]) -> Outlook:
             following[run.uid] = seed_following(run, runs)
         hidden = hidden or any(label in wanted for label in hidden_of(state))
         first = following[run.uid]
-        cells.add(runs_until(state, wanted, first, run.strategy))
+        cells.add(state, [(label,) for label in wanted], first, run.strategy, None)
         if waiting := values_never_ran(state):
-            values.add(_runs_until(state, waiting, first, run.strategy, None))
+            values.add(state, waiting, first, run.strategy, None)
     return Outlook(cells.tests, cells.runs, hidden, outside, values.tests, values.runs)
 
 

@@ -13,10 +13,12 @@ from dtype_sampler.ledger.outcomes import (
 from dtype_sampler.ledger.records import FAILURES
 from dtype_sampler.ledger.rows import NUMBERS
 
+# CROSS, with its condition after WHERE: SQLite then looks into the tables in the order that is said
+# here. By itself it goes for all observations of a run, or all there are, for each cell.
 # What ended the test of a cell that it did not come to: none where it left its loop by itself.
 _STOPPED = (
-    "SELECT 1 FROM cells AS other JOIN observations ON run = cells.last_run AND cell = other.id"
-    " WHERE other.test = cells.test AND outcome IN"
+    "SELECT 1 FROM cells AS other CROSS JOIN observations WHERE run = cells.last_run"
+    " AND cell = other.id AND other.test = cells.test AND outcome IN"
     f" ({', '.join(str(NUMBERS[one]) for one in (FAILED, XFAILED, SKIPPED, CRASHED, SUSPECT))})"
 )
 HIDDEN = (
@@ -26,8 +28,8 @@ HIDDEN = (
 )
 # Whether a run, which the text is to name, took another cell of the test.
 _BESIDE = (
-    "EXISTS (SELECT 1 FROM cells AS others JOIN observations ON cell = others.id AND run = {}"
-    " WHERE others.test = cells.test AND others.id != cells.id"
+    "EXISTS (SELECT 1 FROM cells AS others CROSS JOIN observations WHERE cell = others.id"
+    " AND run = {} AND others.test = cells.test AND others.id != cells.id"
     f" AND outcome != {NUMBERS[UNSUPPORTED]})"
 )
 # Whether a run was told by name which dtypes to take.
@@ -38,19 +40,18 @@ NAMED = "replace(lane, '--dtype-only', '') <> lane"
 WORRYING = (
     "SELECT device, key, label, verdict, last_at > verdict_at,"
     f" CASE WHEN tests.k > 1 AND NOT {_BESIDE.format('cells.verdict_run')}"
-    " THEN EXISTS (SELECT 1 FROM runs JOIN observations ON run = runs.id AND cell = cells.id"
-    f" WHERE outcome = {NUMBERS[SUSPECT]})"
+    " THEN EXISTS (SELECT 1 FROM runs CROSS JOIN observations WHERE run = runs.id"
+    f" AND cell = cells.id AND outcome = {NUMBERS[SUSPECT]})"
     " OR EXISTS (SELECT 1 FROM cells AS others WHERE test = cells.test AND id != cells.id"
     " AND nodeid = cells.nodeid)"
-    " AND NOT EXISTS (SELECT 1 FROM runs JOIN observations AS own ON own.run = runs.id"
-    f" AND own.cell = cells.id WHERE lane IS NULL OR {NAMED}"
-    f" OR {_BESIDE.format('runs.id')}) END"
+    " AND NOT EXISTS (SELECT 1 FROM runs CROSS JOIN observations AS own WHERE own.run = runs.id"
+    f" AND own.cell = cells.id AND (lane IS NULL OR {NAMED}"
+    f" OR {_BESIDE.format('runs.id')})) END"
     " FROM cells JOIN tests ON tests.id = test WHERE verdict IN"
     f" ({', '.join(repr(outcome) for outcome in (*sorted(FAILURES), XFAILED, SUSPECT))})"
     " ORDER BY key, verdict_at, label, device"
 )
 # The kind of a cell's last failure, and the first run since its last pass in which it failed.
-# CROSS, without ON, which only SQLite has there: else it looks at all observations for each cell.
 FAILING = (
     "SELECT key, label, device, nodeid, kinds.kind, kinds.message, passed_at, coalesce((SELECT"
     " runs.id FROM runs CROSS JOIN observations WHERE run = runs.id AND cell = cells.id"

@@ -75,17 +75,21 @@ def sample_of(
     )
 
 
-def circle_of(state: TestState, reach: Collection[str] | None = None) -> tuple[str, ...] | None:
-    """The order in which `rotate` comes to the labels of a test, k in each run; None where more
-    than the seed decides what a run takes of it. reach: as for `sample_of`.
+def goes_round(state: TestState, reach: Collection[str] | None = None) -> bool:
+    """Whether `rotate` takes the next k labels of a test's circle in each run, and nothing else
+    decides what a run takes of it. reach: as for `sample_of`.
     """
     test = state.test
     if test.always or state.alone or not test.declared or _out(state):
-        return None
+        return False
     if reach is not None and not all(label in reach for label in test.declared):
-        return None
-    if any(one.untried for one in state.cells):
-        return None
+        return False
+    return not any(one.untried for one in state.cells)
+
+
+def circle_of(state: TestState) -> tuple[str, ...]:
+    """The order in which `rotate` comes to the labels of a test, k in each run."""
+    test = state.test
     families = [family_of(label) for label in test.declared]
     return circular_order(test.circle or test.key, test.declared, families, test.arguments)
 

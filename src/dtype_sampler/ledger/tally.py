@@ -176,10 +176,11 @@ class Tally:
         for finished in self._unsettled():
             for cell, outcome in finished.cells.items():
                 say(said, (cell,), outcome)
-        cells = (
-            Cell(key, label, device) for key, device, labels in self._declared for label in labels
-        )
-        return {cell: said.get(cell) for cell in cells}
+        return {
+            (cell := Cell(key, label, device)): said.get(cell)
+            for key, device, labels in self._declared
+            for label in labels
+        }
 
     @property
     def failures(self) -> Mapping[Cell, Failure | None]:

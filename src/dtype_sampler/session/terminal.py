@@ -187,15 +187,28 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[Line]:
     for cell, outcome in cells.items():
         if outcome == SUSPECT:
             suspects.setdefault(cell.key, []).append(cell.label)
-    for key, labels in suspects.items():
-        told = f"{key} did not pass with one of {', '.join(dict.fromkeys(labels))}; which one"
-        told += " can't be told while they run together: runs with the ledger take them one at a"
-        lines.append((f"{told} time", "yellow"))
+    lines += _few(
+        [
+            f"{key} did not pass with one of {', '.join(dict.fromkeys(labels))}; which one can't be"
+            " told while they run together: runs with the ledger take them one at a time"
+            for key, labels in suspects.items()
+        ],
+        "yellow",
+    )
     lines += [(text, "yellow") for text in _hidden(tally) if not idle]
+    # xdist gives up after some.
     for nodeid, died in tally.crashed.items() if cells else ():
         told = f"{nodeid} crashed its worker{' with ' * bool(died)}{', '.join(died)}"
         lines.append((f"{told}; what all others ran counts", RED))
     return [(f"{SECTION}: {text}", colour) for text, colour in lines]
+
+
+def _few(texts: Sequence[str], colour: str) -> list[Line]:
+    """What is told of several tests: of the first few by name, and of how many more."""
+    lines = [(text, colour) for text in texts[:_SHOWN]]
+    if len(texts) > _SHOWN:
+        lines.append((f"... and likewise {count_of(len(texts) - _SHOWN, 'more test')}", colour))
+    return lines
 
 
 def _combined(tally: Tally, cells: Mapping[Cell, str | None]) -> str:
@@ -395,13 +408,13 @@ def looking_ahead(
     if ahead.outside:
         tests = f"{count_of(ahead.outside, 'test')} {'has' if ahead.outside == 1 else 'have'}"
         lines.append((f"{tests} cells that never ran and that this run left out", ""))
-    for one in stuck[:_SHOWN]:
-        seeds = ", ".join(map(str, one.seeds[-_SHOWN:]))
-        text = f"the last runs of {one.state.test.key} had the seeds {seeds}: such steps never come"
-        lines.append((f"{text} to {', '.join(one.labels)}; {_remedy(in_series)}", RED))
-    if len(stuck) > _SHOWN:
-        lines.append((f"... and likewise {count_of(len(stuck) - _SHOWN, 'more test')}", RED))
-    return lines
+    never = [
+        f"the last runs of {one.state.test.key} had the seeds"
+        f" {', '.join(map(str, one.seeds[-_SHOWN:]))}: such steps never come to"
+        f" {', '.join(one.labels)}; {_remedy(in_series)}"
+        for one in stuck
+    ]
+    return lines + _few(never, RED)
 
 
 def _remedy(in_series: bool) -> str:

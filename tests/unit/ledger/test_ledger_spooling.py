@@ -242,8 +242,9 @@ def test_a_silent_server_keeps_nobody(the_books, server, folder, monkeypatch, me
     server.before[method] = answers.wait
     books = whole_run(the_books())
     assert books.state(None) == (None, [])
-    answers.set()
+    # Before it answers: it may take the spool over then.
     (spool,) = journals(books.path)
+    answers.set()
     assert "kept in" in books.problems[-1]
     # What it did after all does no harm.
     for thread in threads():

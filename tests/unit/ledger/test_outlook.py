@@ -145,6 +145,25 @@ class TestForesee:
         assert foresee(coverage_of(state, other), names, 0, "rotate").runs == 2
         assert foresee(coverage_of(state, other), names, 0, "all").runs == 1
 
+    @pytest.mark.parametrize("seed", [0, 5, 12, MAX_SEED - 2])
+    def test_the_test_that_takes_most_decides_wherever_it_stands(self, seed):
+        states = [
+            state_of("abcdefgh"[:size], ran, k=k, key=f"test {size} {k} {ran}")
+            for size in (2, 5, 8)
+            for k in (1, 2, 3)
+            for ran in ("", "a", "abcd")
+            if len(ran) < size
+        ]
+        states.append(state_of("abcde", "a", always="b", key="with one that is always taken"))
+        names = {(state.test.key, "cpu"): "abcdefgh" for state in states}
+        most = 0
+        for number, state in enumerate(states, 1):
+            never = set(state.test.declared) - {one.cell.label for one in state.cells if one.record}
+            most = max(most, runs_until(state, never, seed))
+            for some in (states[:number], states[number - 1 :: -1]):
+                assert foresee(coverage_of(*some), names, seed, "rotate").runs == most
+        assert foresee(coverage_of(*states), names, seed, "budget").runs is None
+
 
 class TestLanes:
     RUNS = (
