@@ -200,6 +200,7 @@ def test_keyboard(opened):
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "copy"
     page.keyboard.press("Escape")
+    settled(page)
     assert not page.locator("#panel").is_visible()
     assert focused(page) == "torch.float16: passed 3 days ago"
 
@@ -221,6 +222,7 @@ def test_the_active_cell_survives_scrolling(opened):
     page = opened(made_report(10, 20), height=700)
     page.locator("#rows .cell").first.click()
     page.keyboard.press("Escape")
+    settled(page)
     label = focused(page)
 
     page.evaluate("document.getElementById('scroller').scrollTop = 1e6")
@@ -403,6 +405,45 @@ def test_what_is_optional_may_be_missing(opened):
     page = opened({**made_report(1, 1), "runs": [{"number": 1, "seed": 3, "started": iso(NOW)}]})
     page.click("#runs summary")
     sync_api.expect(page.locator("#runs tbody tr")).to_have_count(1)
+
+
+def test_a_history_tells_a_tree_with_changes_from_its_commit(opened):
+    report = small_report()
+    cell = made_cell("torch.float16", "suspect", runs=0, history=[[2, "suspect"], [1, "passed"]])
+    report["tests"] = [{"key": "t.py::test", "device": "cpu", "cells": [cell]}]
+    commit, seed = "4a10a2ee0fe232e4", 3864894596
+    report["runs"] = [
+        {
+            "number": number,
+            "seed": seed,
+            "started": iso(NOW),
+            "commit": commit + "+" * (number == 2),
+        }
+        for number in (1, 2)
+    ]
+    page = opened(report)
+    page.locator("#rows .cell").first.click()
+    rows = page.locator("#panel tbody tr")
+    assert rows.nth(0).locator("td").last.text_content() == "4a10a2e+"
+    assert rows.nth(1).locator("td").last.text_content() == "4a10a2e"
+    # Nothing of it is pushed out of sight.
+    table = page.locator("#panel .scroll")
+    assert table.evaluate("box => box.scrollWidth <= box.clientWidth")
+    page.keyboard.press("Escape")
+    settled(page)
+    page.click("#runs summary")
+    assert "4a10a2e+" in page.locator("#runs tbody tr").first.text_content()
+
+
+def test_a_history_of_ledgers_that_were_combined_speaks_of_the_right_runs(opened):
+    report = small_report()
+    cell = made_cell("torch.float16", "passed", history=[[1, "passed", 1], [1, "failed", 0]])
+    report["tests"] = [{"key": "t.py::test", "device": "cpu", "cells": [cell]}]
+    report["runs"] = [{"number": 1, "seed": seed, "started": iso(NOW)} for seed in (71, 72)]
+    page = opened(report)
+    page.locator("#rows .cell").first.click()
+    rows = page.locator("#panel tbody tr")
+    assert [rows.nth(i).locator("td").nth(3).text_content() for i in (0, 1)] == ["72", "71"]
 
 
 def test_what_can_not_be_covered_is_not_asked_for(opened):

@@ -94,6 +94,23 @@ def test_the_replay_lines_of_a_late_attempt_say_which(retried):
     assert not [line for line in lines if "--dtype-attempt=1" in line]
 
 
+def test_where_pytest_shows_no_failure_only_its_last_attempt_is_told(retried, monkeypatch):
+    result = retried.run("--dtype-seed=5", "--tb=no", "-q")
+    commands = [line for line in result.outlines if line.startswith("pytest ")]
+    assert len(commands) == 2
+    assert all("--dtype-attempt=3" in line for line in commands)
+    # Nor what passed in the end.
+    flaky = retried.pytester.path / "test_it.py"
+    flaky.write_text(
+        RETRIED.replace('"FAIL" not in os.environ', 'os.environ.pop("FAIL", "") != "1"')
+    )
+    for option in ("--tb=no", "--show-capture=no"):
+        monkeypatch.setenv("FAIL", "1")
+        result = retried.run("--dtype-seed=5", option, "-q", "-k", "loop")
+        result.assert_outcomes(passed=1, deselected=4)
+        assert "--dtype-only" not in result.stdout.str()
+
+
 def test_the_option_counts_on(retried):
     retried.run("--dtype-seed=5")
     first = [one for one in retried.took() if one[0].startswith("loop")]

@@ -226,7 +226,7 @@ def test_the_gate(ledger, cli):
     for also in ((), ("--skipped", "apart")):
         code, out, err = cli("report", "--fail-under", "100", *also)
         assert (code, err) == (0, "")
-        assert "not counted, as no run can cover them: 1 skipped in every run so far" in out
+        assert "\nnot counted: 1 skipped in every run so far\n" in out
     for also in (("--format=json",), ("--by=module",), ("--output=report.txt",)):
         code, _, err = cli("report", "--fail-under", "100", *also)
         assert code == 0
@@ -424,6 +424,9 @@ def test_history(ledger, cli):
     code, _, err = cli("history", "test_it.py::test_lop")
     assert code == 1
     assert "did you mean test_it.py::test_loop?" in err
+    assert "did you mean test_it.py::test_loop?" in cli("history", "loop")[2]
+    assert "the ledger knows no such test: dtype-sampler plan lists all" in cli("history", "x.y")[2]
+    assert "test_it.py::test_items" in cli("plan")[1]
 
 
 def test_prune(ledger, cli, project):
@@ -463,6 +466,7 @@ def test_prune_keeps_what_a_run_has_met_since(ledger, cli):
     assert out == "forgotten: test_it.py::test_items (cpu)\n"
     _, out, _ = cli("prune", "--unseen-for", "70d")
     assert out == "forgotten: test_it.py::test_loop (cpu)\n"
+    assert cli("prune", "--unseen-for", "70d")[1] == "forgotten: no test\n"
 
 
 def test_a_journal_that_can_not_be_read_is_told_by_every_command(ledger, cli, tmp_path):

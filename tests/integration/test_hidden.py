@@ -122,11 +122,31 @@ def test_a_loop_that_is_left_by_itself_hides_nothing(project):
     assert [len(one) for one in taken] == [1] * 4
     for one in printed:
         one.stdout.fnmatch_lines(
-            ["dtype-sampler: 1 test left a loop before its end: 1 cell not reached"]
+            ["dtype-sampler: 1 test did not take all of its sample: 1 cell not reached"]
         )
         one.stdout.no_fnmatch_line("*hidden behind*")
     printed[-1].stdout.fnmatch_lines(
         ["*never ran; * of this selection *, if no loop ends before *"]
+    )
+
+
+def test_what_never_was_in_a_loop_is_not_said_to_have_left_one(project):
+    project.file(
+        "test_it",
+        """
+        import pytest
+        def test_never_iterates(random_dtypes): random_dtypes(dtypes=["a", "b"], k=2)
+        @pytest.mark.random_dtypes(dtypes=["a", "b"], k=2)
+        def test_items(dtype): pytest.exit("enough")
+        """,
+    )
+    result = project.run("--all-dtypes")
+    result.stdout.fnmatch_lines(
+        [
+            # Nor do they all run with all their dtypes.
+            "dtype-sampler: 2 tests not sampled, 0 of 4 cells ran on cpu*",
+            "dtype-sampler: 2 tests did not take all of their samples: 3 cells not reached",
+        ]
     )
 
 

@@ -86,6 +86,27 @@ def test_on_a_class_and_a_module_and_with_other_parameters(project, ids):
     assert "test_it.py::TestC::test_own[float16-1]" in found
 
 
+def test_on_a_class_and_a_module_it_leaves_alone_what_does_not_take_the_argument(project):
+    project.file(
+        "test_it",
+        """
+        import pytest, unittest
+        pytestmark = pytest.mark.random_dtypes("dtype", ["a", "b"], k=1)
+        def test_plain(): pass
+        def test_other(tmp_path): pass
+        @pytest.mark.random_dtypes("dtype", ["c", "d", "e"], k=2)
+        class TestC:
+            def test_takes(self, dtype): assert dtype in "cde"
+            def test_not(self): pass
+        class TestU(unittest.TestCase):
+            def test_it(self): pass
+        """,
+    )
+    result = project.run()
+    result.assert_outcomes(passed=6, deselected=1)
+    result.stdout.fnmatch_lines(["dtype-sampler: 1 test sampled, 2 of 3 cells ran on cpu*"])
+
+
 def test_candidates_with_marks_and_ids_of_their_own(project):
     project.file(
         "test_it",
@@ -212,11 +233,15 @@ def test_a_marker_cannot_reach_unittest_and_says_so(project):
         class Test(unittest.TestCase):
             @pytest.mark.random_dtypes
             def test(self): pass
+        class Mixin: pass
+        @pytest.mark.random_dtypes
+        class TestClass(Mixin, unittest.TestCase):
+            def test(self): pass
         """,
     )
     result = project.run()
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*call dtype_sampler.random_dtypes() in the test instead"])
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*call dtype_sampler.random_dtypes() in the test instead"] * 2)
 
 
 def test_a_device_that_is_not_here_skips_its_test_alone(project):

@@ -109,6 +109,19 @@ def test_without_a_cache(project):
     project.run("-p", "no:cacheprovider").assert_outcomes(passed=1)
 
 
+def test_a_cache_that_cannot_be_written(project):
+    project.file("test_it", LOOP)
+    (project.pytester.path / ".pytest_cache").touch()
+    result = project.run("-W", "default::pytest.PytestCacheWarning")
+    result.assert_outcomes(passed=1)
+    text = result.stdout.str()
+    assert "cells covered on cpu" in text
+    # pytest warns of its own files, which is enough.
+    assert "PytestCacheWarning" in text
+    assert "dtype_sampler/seed" not in text
+    assert "dtype_sampler/sound" not in text
+
+
 def test_all_dtypes_by_environment(project, monkeypatch):
     project.file("test_it", LOOP)
     monkeypatch.setenv("DTYPE_SAMPLER_ALL", "1")

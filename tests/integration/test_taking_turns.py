@@ -312,6 +312,24 @@ class TestPromises:
             result = project.run(f"--dtype-seed={number}")
         result.stdout.fnmatch_lines(["dtype-sampler: ledger: ... and likewise 2 more tests"])
 
+    def test_one_seed_for_all_runs_is_told_once(self, project):
+        project.file(
+            "test_it",
+            "import pytest\nfrom dtype_sampler import random_dtypes as ask\n"
+            "@pytest.mark.parametrize('n', range(7))\n"
+            "def test(n): list(ask(k=1, dtypes=[*'ab']))\n",
+        )
+        for _ in range(3):
+            result = project.run("--dtype-seed=2")
+        assert sum("the last runs of" in line for line in result.outlines) == 1
+        result.stdout.fnmatch_lines(
+            ["*: the last runs of 7 tests all had the seed 2, which never comes to 7 of their *"]
+        )
+        result = project.run("--dtype-seed=2", "-k", "0")
+        result.stdout.fnmatch_lines(
+            ["*: the last runs of *test[[]0] all had the seed 2, which never comes to ?; leave *"]
+        )
+
     def test_where_another_device_takes_the_seeds_between(self, two):
         """It has no part in the selection, as the device is known only once torch is there."""
         for number in range(3):

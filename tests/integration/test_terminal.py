@@ -50,7 +50,33 @@ def test_what_is_one_stands_once(suite):
     assert text.count("same sample: ") == 1
     assert text.count("this dtype only: ") == 0
     text = suite.run("-k", "alone", "--all-dtypes").stdout.str()
-    assert "1 test ran with all its dtypes, 1 of 2 cells ran" in text
+    assert "1 test not sampled, 1 of 2 cells ran" in text
+
+
+def test_a_label_of_several_lines_is_told_in_one(project, cli):
+    """As the text of a configuration that is a candidate."""
+    project.file(
+        "test_it",
+        """
+        class Config:
+            def __init__(self, name): self.name = name
+            def __str__(self): return f"Config {{\\n  {self.name}\\n}}"
+        def test_loop(random_dtypes):
+            for one in random_dtypes(k=2, dtypes=[Config("a"), Config("b")]): assert 0
+        """,
+    )
+    result = project.run("--dtype-seed=1")
+    for told in (
+        "dtype under test: ?",
+        "hidden behind ?: ?",
+        "history: ? never ran before: *",
+        "dtype-sampler: test_it.py::test_loop: hidden behind ?: ?",
+    ):
+        result.stdout.fnmatch_lines([told.replace("?", "Config {   ? }")])
+    for command in (["report"], ["history", "test_it.py::test_loop"], ["plan"], ["known-failures"]):
+        _, out, _ = cli(*command)
+        assert "Config {   " in out
+        assert "\n}" not in out
 
 
 def test_without_a_terminal(suite):

@@ -409,6 +409,27 @@ def test_where_blame_cant_be_told_it_is_sought_one_at_a_time(project, name):
     assert all(said == {"b": "failed"} or "b" not in said for said in later)
 
 
+def test_suspects_of_two_samples_are_told_apart(project):
+    project.file(
+        "test_it",
+        """
+        import unittest
+        from dtype_sampler import random_dtypes as ask
+        class T(unittest.TestCase):
+            @classmethod
+            def setUpClass(cls): cls.of_class = list(ask(k=1, dtypes=["a"]))
+            def test(self):
+                assert not list(ask(k=1, dtypes=["b"]))
+        """,
+    )
+    lines = project.run("--dtype-seed=1").outlines
+    for test, label in (("T", "a"), ("T::test", "b")):
+        told = (
+            f"dtype-sampler: test_it.py::{test} may have failed with {label}; whether it did can't"
+        )
+        assert sum(line.startswith(told) for line in lines) == 1
+
+
 def test_a_skip_clears_no_suspect(project):
     project.file(
         "test_it",

@@ -21,7 +21,7 @@ from dtype_sampler.commands.output import say
 from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.ledger.coverage import APART, MISSING
 from dtype_sampler.paths import DEFAULT_LEDGER, with_slashes
-from dtype_sampler.reports.words import count_of, visible
+from dtype_sampler.reports.words import count_of, one_line, visible
 from dtype_sampler.session.settings import parse_percent, parse_runs, parse_seed
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -263,7 +263,7 @@ def _plan(options: argparse.Namespace) -> int:
         samples = samples_of(state, first, strategy, again=again)
         for number, sample in zip(range(options.runs), samples, strict=False):
             planned[number].append((key, device, sample))
-            say(f"  {seed_after(first, number)}: {', '.join(sample)}\n")
+            say(f"  {seed_after(first, number)}: {one_line(', '.join(sample))}\n")
     whole = costs.total(every_cell(coverage.tests))
     for number, taken_then in enumerate(planned if whole.cells else ()):
         seed = "" if options.seed is None else f", seed {seed_after(options.seed, number)}"
@@ -276,8 +276,7 @@ def _plan(options: argparse.Namespace) -> int:
 
 
 def _history(options: argparse.Namespace) -> int:
-    from difflib import get_close_matches
-
+    from dtype_sampler.commands.which_cell import no_such_test
     from dtype_sampler.ledger import outlook
     from dtype_sampler.ledger.coverage import assess
     from dtype_sampler.ledger.outcomes import CRASHED, FAILED, SUSPECT
@@ -290,9 +289,7 @@ def _history(options: argparse.Namespace) -> int:
         known = store.tests()
         tests = [test for test in known if test.key == options.key]
         if not tests:
-            near = get_close_matches(options.key, [test.key for test in known], n=1)
-            hint = f"did you mean {visible(near[0])}?" if near else "dtype-sampler report shows all"
-            raise DtypeSamplerError(f"{options.key}: the ledger knows no such test: {hint}")
+            raise DtypeSamplerError(no_such_test(options.key, known))
         rows = []
         runs = store.runs()
         for run in reversed(runs):
@@ -338,15 +335,15 @@ def _history(options: argparse.Namespace) -> int:
                 commit = f", commit {short_commit(run.commit)}" if run.commit else ""
                 say(
                     f"  run {run.number}, {iso(run.started)}, seed {run.seed}{commit}:"
-                    f" {', '.join(told)}\n"
+                    f" {one_line(', '.join(told))}\n"
                 )
         ran = {label for _, seen in rows for device, label in seen if device == test.device}
         never = [label for label in test.declared if label not in ran]
         if never:
-            say(f"  in none of these runs: {', '.join(never)}\n")
+            say(f"  in none of these runs: {one_line(', '.join(never))}\n")
         took = last.get((test.key, test.device))
         following = () if took is None else outlook.sample_after(state, took, runs, hidden)
-        say(f"  {of_test(state, costs, following)}\n")
+        say(f"  {one_line(of_test(state, costs, following))}\n")
     return FINE
 
 
@@ -369,6 +366,8 @@ def _prune(options: argparse.Namespace) -> int:
                 store.forget(gone)
             for test in gone:
                 say(f"{would}forgotten: {test.key} ({test.device})\n")
+            if not gone:
+                say(f"{would}forgotten: no test\n")
         if options.keep_runs is not None:
             folded = store.foldable(options.keep_runs)
             if not options.dry_run:

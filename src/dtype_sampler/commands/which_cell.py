@@ -39,7 +39,7 @@ def case_of(store: Store, key: str, label: str | None, device: str | None) -> Ca
             # What pytest's summary names is the item, where there is one for each dtype.
             own = [one for one in store.cells() if one.nodeid == key]
             if not own:
-                raise DtypeSamplerError(_no_such_test(key, known))
+                raise DtypeSamplerError(no_such_test(key, known))
             key, label = own[0].cell.key, label or own[0].cell.label
         tests = [test for test in known if test.key == key]
         if device is not None:
@@ -63,11 +63,14 @@ def case_of(store: Store, key: str, label: str | None, device: str | None) -> Ca
     return Case(cells[cell], cell, record, sightings(record, runs, seen.get(cell, {})))
 
 
-def _no_such_test(key: str, known: Sequence[TestRecord]) -> str:
+def no_such_test(key: str, known: Sequence[TestRecord]) -> str:
+    """What to say of a test key that the ledger does not know: the nearest one that it does."""
     from difflib import get_close_matches
 
-    near = get_close_matches(key, [test.key for test in known], n=1)
-    hint = f"did you mean {visible(near[0])}?" if near else "dtype-sampler report shows all"
+    keys = [test.key for test in known]
+    # Mostly without its file, or with another folder before it.
+    near = get_close_matches(key, keys, n=1) or [one for one in keys if key and key in one]
+    hint = f"did you mean {visible(near[0])}?" if near else "dtype-sampler plan lists all"
     return f"{key}: the ledger knows no such test: {hint}"
 
 

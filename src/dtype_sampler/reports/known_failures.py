@@ -9,7 +9,7 @@ from itertools import groupby
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.records import KnownFailure
 from dtype_sampler.reports.ledger.data import iso, known_since
-from dtype_sampler.reports.words import count_of, since
+from dtype_sampler.reports.words import count_of, one_line, since
 
 
 def text(
@@ -24,7 +24,7 @@ def text(
             number += 1
             how = str(one.failure) if one.failure is not None else "in which way is not known"
             passes = "; mended" if one.cell in mended else ""
-            lines.append(f"  {one.cell.label}: {how}; {since(one, now)}{passes}")
+            lines.append(one_line(f"  {one.cell.label}: {how}; {since(one, now)}{passes}"))
     total = f"{count_of(number, 'known failure')} of {count_of(tests, 'test')}"
     total += f", {len(mended)} mended" if mended else ""
     return "\n".join([*lines, total]) + "\n"

@@ -76,6 +76,11 @@ def visible(text: str) -> str:
     return "".join(one if one in "\n\t" or one.isprintable() else _escaped(one) for one in parts)
 
 
+def one_line(text: str) -> str:
+    """The same in one line: a label may have several, as where a candidate is a configuration."""
+    return " ".join(visible(text).splitlines())
+
+
 def _escaped(text: str) -> str:
     return "".join(
         # Control characters, and those that turn the direction of what follows.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +202,11 @@ class Controller:
     def _remember(self, name: str, what: object) -> None:
         cache = getattr(self.config, "cache", None)
         if cache is not None and not self._idle:
-            cache.set(name, what)
+            # Where nothing can be written, pytest warns of its own files: that is enough. As an
+            # error (`-W error`), a warning of ours would keep the run out of the books.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", pytest.PytestCacheWarning)
+                cache.set(name, what)
 
     @pytest.hookimpl(optionalhook=True)
     @guarded

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from time import perf_counter
 from typing import Any
+from unittest import TestCase
 
 import pytest
 
@@ -142,18 +143,23 @@ def _begin(item: pytest.Item, test: RunningTest) -> None:
         whole = group.pool is not None and label in group.record.declared
         all_of_it = group.together if group.one_each else (group.function,)
         test.enter_item(group.record, label, all_of_it, whole=whole)
-    elif (
-        # It has made items, but a parameter set is empty, and pytest will skip the one for it.
-        not hasattr(item, "callspec")
-        # A marker for all of a module says nothing to its doctests.
-        and isinstance(item, pytest.Function)
-        and has_mark(item, "random_dtypes")
-    ):
+    elif _marked_in_vain(item):
         pytest.fail(
             "@pytest.mark.random_dtypes makes no items here, as pytest parametrizes functions but"
             " not unittest's methods: call dtype_sampler.random_dtypes() in the test instead",
             pytrace=False,
         )
+
+
+def _marked_in_vain(item: pytest.Item) -> bool:
+    """Whether unittest's method or its class has the marker, which can make no items of it.
+
+    One for all of a module is for the tests that take the argument.
+    """
+    if not (isinstance(item, pytest.Function) and issubclass(item.cls or object, TestCase)):
+        return False
+    marked = [node for node, _ in item.iter_markers_with_node("random_dtypes")]
+    return any(isinstance(node, (pytest.Function, pytest.Class)) for node in marked)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

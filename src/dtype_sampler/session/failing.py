@@ -64,8 +64,7 @@ class Failures:
             else:
                 text += terminal.histories(self._books.past(cells), self._books.now())
         report.sections.append((terminal.SECTION, "\n".join(text)))
-        # The failing subtests of one dtype all say the same.
-        self._lines.setdefault(report.nodeid, {}).update(dict.fromkeys(text))
+        self._keep(report, text)
 
     def tell_histories(self) -> None:
         """Add what a ledger knows that was not to be asked before the end."""
@@ -80,7 +79,13 @@ class Failures:
             if lines and section in report.sections:
                 place = report.sections.index(section)
                 report.sections[place] = (terminal.SECTION, "\n".join([*text, *lines]))
-                self._lines.setdefault(report.nodeid, {}).update(dict.fromkeys(lines))
+                self._keep(report, lines)
+
+    def _keep(self, report: pytest.TestReport, lines: list[str]) -> None:
+        # Of an attempt that was followed by another one, pytest shows nothing.
+        if str(report.outcome) != "rerun":
+            # The failing subtests of one dtype all say the same.
+            self._lines.setdefault(report.nodeid, {}).update(dict.fromkeys(lines))
 
     def unseen(self) -> Iterator[str]:
         """What the summary shows of them, where pytest shows nothing of what reports say."""

@@ -36,9 +36,13 @@ class MarkerRequest:
 
 
 def read_marker(
-    mark: pytest.Mark, plan: RunPlan, arguments: Sequence[str], *, full: bool
-) -> tuple[str, MarkerRequest, list[ParameterSet], Any]:
-    """The argument, the request, one `pytest.param` for each candidate that exists, the scope."""
+    mark: pytest.Mark, plan: RunPlan, arguments: Sequence[str], *, full: bool, own: bool
+) -> tuple[str, MarkerRequest, list[ParameterSet], Any] | None:
+    """The argument, the request, one `pytest.param` for each candidate that exists, the scope.
+
+    own: whether the marker is the test's own, not its class's or module's, which means those tests
+    that take the argument: None for others.
+    """
     try:
         argname, dtypes, k, always, exclude, device, scope = _marker_arguments(
             *mark.args, **mark.kwargs
@@ -53,6 +57,8 @@ def read_marker(
             f"{argname!r} is no argument name: it comes first, then the candidates, or dtypes=[...]"
         )
     if argname not in arguments:
+        if not own:
+            return None
         raise DtypeSamplerError(f"the test has no argument {argname!r}")
     if scope not in (None, *SCOPES):
         raise DtypeSamplerError(unknown("scope", str(scope), SCOPES))

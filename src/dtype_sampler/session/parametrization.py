@@ -61,7 +61,7 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
     """
     for name in metafunc.fixturenames:
         seen.arguments.setdefault(name, False)
-    marks = list(metafunc.definition.iter_markers(MARKER))
+    marks = list(metafunc.definition.iter_markers_with_node(MARKER))
     if not marks and not any(is_sampled(name, plan.argnames) for name in metafunc.fixturenames):
         return
     function = stable_nodeid(metafunc.definition)
@@ -71,11 +71,10 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
     metafunc.parametrize = _recording(metafunc.parametrize, calls)  # type: ignore[method-assign]  # on this object only
     requests: dict[str, MarkerRequest] = {}
     full = metafunc.definition.get_closest_marker(FULL_MARKER) is not None
-    for mark in marks:
+    for node, mark in marks:
+        own = node is metafunc.definition
         try:
-            argname, request, parameters, scope = read_marker(
-                mark, plan, metafunc.fixturenames, full=full
-            )
+            read = read_marker(mark, plan, metafunc.fixturenames, full=full, own=own)
         except DtypeSamplerError as error:
             failure = f"{function}: @pytest.mark.{MARKER}: {error}"
         else:
@@ -83,6 +82,9 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
         if failure:
             # Not while the exception is handled: pytest would show it as well.
             pytest.fail(failure, pytrace=False)
+        if read is None:
+            continue
+        argname, request, parameters, scope = read
         # The closest marker comes first, and wins.
         if argname in requests:
             continue

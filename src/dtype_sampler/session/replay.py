@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dtype_sampler.ledger.secrets import HIDDEN
+from dtype_sampler.reports.words import one_line
 from dtype_sampler.sampling.naming import exact_name
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.session.settings import CLI, ENV, NO_BASELINE, Settings
@@ -106,11 +107,12 @@ def lines(
     if any(sample["by_name"] for sample in payload["samples"]):
         # The ledger had a part in it, and will not say the same tomorrow.
         same = by_name(label for sample in payload["samples"] for label in sample["together"])
-    text = [f"dtype under test: {', '.join(failed)}" if failed else _after_the_loop(payload)]
+    under_test = f"dtype under test: {', '.join(failed)}" if failed else _after_the_loop(payload)
+    text = [one_line(under_test)]
     if function is None:
         hidden = _hidden(payload) if ended and failed else ()
         if hidden:
-            text.append(f"hidden behind {', '.join(failed)}: {', '.join(hidden)}")
+            text.append(one_line(f"hidden behind {', '.join(failed)}: {', '.join(hidden)}"))
         text.append(f"same sample:     {command([node], [*same, *common, *overriding])}")
         if failed:
             only = [*by_name(failed), *common, *overriding]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dtype_sampler.ledger.outcomes import SKIPPED, SUSPECT, UNSUPPORTED, VERDICTS, Cell
 from dtype_sampler.ledger.tally import Tally
-from dtype_sampler.reports.words import age, ago, count_of, short_commit, visible
+from dtype_sampler.reports.words import age, ago, count_of, one_line, short_commit, visible
 from dtype_sampler.sampling.axes import by_value
 from dtype_sampler.sampling.budget import spell, spell_up
 from dtype_sampler.sampling.plan import RunPlan
@@ -161,8 +161,10 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[Line]:
     devices = ", ".join(sorted({cell.device for cell in cells}))
     lines: list[Line] = []
     if cells:
-        whole = f"ran with all {'its' if tests == 1 else 'their'} dtypes"
-        words = whole if plan.all_dtypes else "sampled"
+        words = "not sampled" if plan.all_dtypes else "sampled"
+        # Not so where some were skipped, hidden, or left out by name.
+        if plan.all_dtypes and ran == len(cells):
+            words = f"ran with all {'its' if tests == 1 else 'their'} dtypes"
         told = f"{count_of(tests, 'test')} {words}, {ran} of {count_of(len(cells), 'cell')}"
         lines.append((f"{told} ran on {devices} (--dtype-seed={plan.seed})", ""))
     if tally.arguments:
@@ -187,20 +189,24 @@ def summary(plan: RunPlan, tally: Tally, *, idle: bool = False) -> list[Line]:
     for cell, outcome in cells.items():
         if outcome == SUSPECT:
             suspects.setdefault(cell.key, []).append(cell.label)
-    lines += _few(
-        [
-            f"{key} did not pass with one of {', '.join(dict.fromkeys(labels))}; which one can't be"
-            " told while they run together: runs with the ledger take them one at a time"
-            for key, labels in suspects.items()
-        ],
-        "yellow",
-    )
+    lines += _few([_suspected(key, labels) for key, labels in suspects.items()], "yellow")
     lines += [(text, "yellow") for text in _hidden(tally) if not idle]
     # xdist gives up after some.
     for nodeid, died in tally.crashed.items() if cells else ():
         told = f"{nodeid} crashed its worker{' with ' * bool(died)}{', '.join(died)}"
         lines.append((f"{told}; what all others ran counts", RED))
-    return [(f"{SECTION}: {text}", colour) for text, colour in lines]
+    return [(f"{SECTION}: {one_line(text)}", colour) for text, colour in lines]
+
+
+def _suspected(key: str, labels: Iterable[str]) -> str:
+    """What is told of a test that did not pass, and it can't be told with which dtype."""
+    first, *others = dict.fromkeys(labels)
+    told = f"{key} did not pass with one of {', '.join([first, *others])}; which one"
+    if not others:
+        # The others are of another sample, such as its class's.
+        told = f"{key} may have failed with {first}; whether it did"
+    told += " can't be told while they run together: runs with the ledger take them one at a time"
+    return told
 
 
 def _few(texts: Sequence[str], colour: str) -> list[Line]:
@@ -244,7 +250,9 @@ def _hidden(tally: Tally) -> Iterator[str]:
     left = [labels for behind, labels in tally.hidden.values() if not behind]
     if left:
         cells = count_of(sum(map(len, left)), "cell")
-        yield f"{count_of(len(left), 'test')} left a loop before its end: {cells} not reached"
+        whose = "its sample" if len(left) == 1 else "their samples"
+        # Left by `break`, never iterated over, or ended by `pytest.exit`.
+        yield f"{count_of(len(left), 'test')} did not take all of {whose}: {cells} not reached"
 
 
 def comparison(compared: Compared, plan: RunPlan, tally: Tally, settings: Settings) -> list[Line]:
@@ -303,7 +311,10 @@ def histories(
     past: Iterable[tuple[Cell, CellRecord | None, RunRecord | None]], now: float
 ) -> list[str]:
     """What the ledger knows of cells that failed, so that nobody blames an innocent change."""
-    return [f"history: {cell.label} {_history(record, run, now)}" for cell, record, run in past]
+    return [
+        one_line(f"history: {cell.label} {_history(record, run, now)}")
+        for cell, record, run in past
+    ]
 
 
 def _history(record: CellRecord | None, run: RunRecord | None, now: float) -> str:
@@ -334,9 +345,9 @@ def ledger_summary(
     """
     lines: list[Line] = []
     if coverage is not None and coverage.devices and books.run is not None:
-        told = map(visible, _covered(books, coverage))
+        told = map(one_line, _covered(books, coverage))
         lines = [(f"{SECTION}: ledger: {text}", "") for text in told]
-        lines += [(f"{SECTION}: ledger: {visible(text)}", colour) for text, colour in ahead]
+        lines += [(f"{SECTION}: ledger: {one_line(text)}", colour) for text, colour in ahead]
     lines += [(f"{SECTION}: ledger: {problem}", RED) for problem in books.problems]
     wanted = settings.fail_under
     if wanted is not None:
@@ -408,11 +419,22 @@ def looking_ahead(
     if ahead.outside:
         tests = f"{count_of(ahead.outside, 'test')} {'has' if ahead.outside == 1 else 'have'}"
         lines.append((f"{tests} cells that never ran and that this run left out", ""))
+    standing = [one for one in stuck if len(set(one.seeds)) == 1]
+    if standing:
+        # One line for all, as somebody may want this: nothing moves then.
+        same, *others = standing
+        tests, missed = same.state.test.key, ", ".join(same.labels)
+        if others:
+            tests = count_of(len(standing), "test")
+            missed = f"{sum(len(one.labels) for one in standing)} of their cells"
+        text = f"the last runs of {tests} all had the seed {same.seeds[-1]}, which never comes"
+        lines.append((f"{text} to {missed}; {_remedy(in_series)}", RED))
     never = [
         f"the last runs of {one.state.test.key} had the seeds"
         f" {', '.join(map(str, one.seeds[-_SHOWN:]))}: such steps never come to"
         f" {', '.join(one.labels)}; {_remedy(in_series)}"
         for one in stuck
+        if len(set(one.seeds)) > 1
     ]
     return lines + _few(never, RED)
 

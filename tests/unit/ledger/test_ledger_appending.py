@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ledger_sqlite import KEEP_ALL, MEMORY, a_run
+from small_ledgers import KEEP_ALL, MEMORY, a_run
 
 from dtype_sampler.ledger import writing
 from dtype_sampler.ledger.costs import lasted

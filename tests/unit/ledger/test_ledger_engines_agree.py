@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import test_ledger_sqlite as files
+import small_ledgers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_ledgers import KEEP_ALL, MEMORY, build, copies, dump, whole_runs
 from test_ledger_on_servers import Project
 from test_ledger_on_servers import opened as opened_store
-from test_ledger_sqlite import KEEP_ALL, MEMORY, build, copies, dump, whole_runs
 
 from dtype_sampler.ledger.coverage import assess
 from dtype_sampler.ledger.journal import Journal, journals, read_journal
@@ -84,7 +84,7 @@ def combine(into, *sources):
 @pytest.fixture(scope="module", autouse=True)
 def _any_place():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "opened", opened)
+        patch.setattr(small_ledgers, "opened", opened)
         yield
 
 

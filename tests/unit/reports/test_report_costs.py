@@ -140,6 +140,8 @@ def test_what_was_not_measured_is_counted():
     assert found["matrix_seconds"] == 1 + 3 + 2 + 2 + 2
     assert told.note(found).endswith(" (3 cells of it never measured)")
     assert told.note(found | {"next_seconds": None}).startswith("the full matrix about 10 s")
+    several = told.note(found | {"selections": 2})
+    assert several.startswith("the next sample of the selection that ran last takes about ")
 
 
 def test_the_dearest_tests_come_first():

@@ -106,7 +106,14 @@ def test_the_summary_can_be_read_without_scripts():
     assert "71.4 %" in page
     assert "35,000" in page
     assert ">123456<" in page
+    assert "last selection" not in page
     assert 'id="empty"' not in page
+
+
+def test_of_several_selections_it_says_whose_seed_is_next():
+    data = report()
+    page = render(data | {"summary": data["summary"] | {"selections": 2}})
+    assert page.count("next seed, last selection") == 1
 
 
 def test_what_is_unknown_is_a_dash():

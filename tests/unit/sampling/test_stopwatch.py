@@ -1,4 +1,7 @@
-"""Whose time it is, told by a clock that goes on when it is told to."""
+"""Whose time it is, told by a clock that goes on when it is told to.
+
+Long, as each way in which a test takes what it is handed is timed by one and the same clock.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saving under the checkpoint's own names, and the check that is built on it."""
+"""Saving under the checkpoint's own names."""
 
 from __future__ import annotations
 
@@ -11,62 +11,23 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from saved_models import RULES, Experts, Model
 from torch import nn
 
-from dtype_sampler.errors import DtypeSamplerError
 from dtype_sampler.weights import (
     CheckpointError,
     Chunk,
     Concatenate,
     RuleError,
-    Split,
     Stack,
     Transpose,
     WeightConverter,
     WeightRenaming,
-    check_dtype_loading,
     load_weights,
     reverse,
     save_weights,
 )
 from dtype_sampler.weights.sources import open_source
-
-
-class Model(nn.Module):
-    def __init__(self, **tensors):
-        super().__init__()
-        for name, tensor in tensors.items():
-            self.register_buffer(name, tensor)
-
-
-class Experts(nn.Module):
-    """A layer as the mixture-of-experts models have it, with what makes it hard."""
-
-    def __init__(self, experts=12):
-        super().__init__()
-        self.embed = nn.Embedding(4, 6)
-        self.gate_up = nn.Parameter(torch.randn(experts, 6, 8))
-        self.q, self.k, self.v = (nn.Linear(6, size, bias=False) for size in (6, 3, 3))
-        self.norm = nn.LayerNorm(6)
-        self.head = nn.Linear(6, 4, bias=False)
-        self.head.weight = self.embed.weight
-        self.register_buffer("scale", torch.tensor(1 / 3))
-        self.register_buffer("steps", torch.tensor(5))
-        self.register_buffer("mask", torch.tensor([True, False]))
-        self.register_buffer("cache", torch.randn(3), persistent=False)
-
-
-RULES = [
-    WeightRenaming(r"^model\.", ""),
-    WeightRenaming(r"norm\.gamma$", "norm.weight"),
-    WeightRenaming(r"norm\.beta$", "norm.bias"),
-    WeightConverter(
-        [r"^e\.(?P<index>\d+)\.gate$", r"^e\.(?P<index>\d+)\.up$"],
-        ["gate_up"],
-        [Stack(0), Concatenate(1), Transpose(1, 2)],
-    ),
-    WeightConverter([r"^qkv\.w$"], ["q.weight", "k.weight", "v.weight"], [Split([6, 3, 3])]),
-]
 
 
 def test_the_checkpoints_own_names(tmp_path):
@@ -226,95 +187,6 @@ def test_what_is_saved_is_loaded_again_or_refused(tmp_path, names, rules):
     assert isinstance(reverse(rules), tuple)
 
 
-class TestCheckDtypeLoading:
-    DTYPES = ("float16", torch.bfloat16, "float32", torch.float64, "auto", None)
-
-    def test_a_model_that_is_fine(self):
-        check_dtype_loading(Experts, self.DTYPES, RULES[1:])
-        check_dtype_loading(Experts, iter(self.DTYPES), iter(RULES[1:]), keep_in_float32=["norm"])
-        check_dtype_loading(lambda: nn.BatchNorm1d(3), self.DTYPES)
-        check_dtype_loading(nn.ReLU, self.DTYPES)
-
-    def test_rules_must_be_reversible(self):
-        with pytest.raises(RuleError, match="can't be reversed"):
-            check_dtype_loading(Experts, ["float16"], [WeightRenaming("a+", "b")])
-
-    @staticmethod
-    def spoilt(monkeypatch, spoil):
-        """Loads that do something else once they are done."""
-        from dtype_sampler.weights import check
-
-        real = check.load_weights
-
-        def load(model, *given, **named):
-            report = real(model, *given, **named)
-            with torch.no_grad():
-                spoil(model)
-            return report
-
-        monkeypatch.setattr(check, "load_weights", load)
-
-    def difference(self, factory=lambda: nn.Linear(2, 2), dtype="bfloat16", **named):
-        with pytest.raises(AssertionError) as error:
-            check_dtype_loading(factory, [dtype], **named)
-        return str(error.value)
-
-    def test_a_wrong_dtype(self, monkeypatch):
-        self.spoilt(monkeypatch, lambda model: model.half())
-        told = "loaded with dtype=bfloat16: weight is torch.float16, not torch.bfloat16"
-        assert self.difference() == told
-
-    def test_a_wrong_value(self, monkeypatch):
-        self.spoilt(monkeypatch, lambda model: model.weight[1, 0].fill_(2))
-        text = self.difference()
-        assert text.startswith("loaded with dtype=bfloat16: weight[1, 0] is 2.0 (0x4000), not ")
-        assert text.endswith(", the cast of what was saved")
-
-    def test_a_wrong_sign_of_zero(self, monkeypatch):
-        def zero():
-            return Model(x=torch.zeros(()))
-
-        self.spoilt(monkeypatch, lambda model: model.x.neg_())
-        assert self.difference(zero) == (
-            "loaded with dtype=bfloat16: x is -0.0 (0x80000000), not 0.0 (0x00000000), the cast of"
-            " what was saved"
-        )
-
-    def test_a_wrong_shape(self, monkeypatch):
-        self.spoilt(
-            monkeypatch, lambda model: setattr(model.weight, "data", torch.zeros(4).bfloat16())
-        )
-        assert self.difference() == "loaded with dtype=bfloat16: weight has shape [4], not [2, 2]"
-
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.bool, torch.int64, torch.float8_e5m2])
-    def test_a_tensor_that_is_not_loaded(self, monkeypatch, dtype):
-        from dtype_sampler.weights import load
-
-        real = load.write
-        monkeypatch.setattr(load, "write", lambda model, slots, *how: real(model, slots[1:], *how))
-        text = self.difference(lambda: Model(x=torch.ones(3).to(dtype), y=torch.ones(1)), "float16")
-        assert text.startswith("loaded with dtype=float16: x[0] is ")
-
-    def test_rounding_that_is_not_torchs(self, monkeypatch):
-        # Cut off instead of rounded, as some converters do.
-        def cut(model):
-            bits = torch.full((3,), 1.005).view(torch.int32) >> 16 << 16
-            model.x.data = bits.view(torch.float32).bfloat16()
-
-        class Constant(nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.x = nn.Parameter(torch.full((3,), 1.005))
-
-        self.spoilt(monkeypatch, cut)
-        assert "x[0] is 1.0 (0x3f80), not 1.0078125 (0x3f81)" in self.difference(Constant)
-
-    def test_what_stays_in_float32_is_checked(self, monkeypatch):
-        self.spoilt(monkeypatch, lambda model: model.bfloat16())
-        told = "loaded with dtype=bfloat16: weight is torch.bfloat16, not torch.float32"
-        assert self.difference(keep_in_float32=["weight"]) == told
-
-
 class WithState(nn.Linear):
     def get_extra_state(self):
         return {"scale": 2.0}
@@ -371,16 +243,6 @@ def test_an_interrupted_save_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         save_weights(nn.Linear(2, 2), tmp_path / "x.safetensors")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_check_takes_one_dtype():
-    check_dtype_loading(lambda: nn.Linear(2, 2), "float16")
-    check_dtype_loading(lambda: nn.Linear(2, 2), torch.bfloat16)
-
-
-def test_the_check_needs_a_factory():
-    with pytest.raises(DtypeSamplerError, match=r"^model_factory is called .* not a Linear$"):
-        check_dtype_loading(nn.Linear(2, 2), ["float16"])
 
 
 class TestLike:

@@ -50,7 +50,11 @@ def note(summary: Mapping[str, Any]) -> str | None:
     if summary["matrix_seconds"] is None:
         return "what the next sample and the full matrix take is unknown: no cell was measured yet"
     following = summary["next_seconds"]
-    known = "" if following is None else f"the next sample takes about {lasting(following)}, "
+    # Each selection of tests goes through the seeds by itself.
+    whose = " of the selection that ran last" if summary.get("selections", 1) > 1 else ""
+    known = (
+        "" if following is None else f"the next sample{whose} takes about {lasting(following)}, "
+    )
     left = summary["unmeasured"]
     how = f" ({count_of(left, 'cell')} of it never measured)" if left else ""
     return f"{known}the full matrix about {lasting(summary['matrix_seconds'])}{how}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -29,6 +30,8 @@ from dtype_sampler.reports.ledger.costs import every_cell, figures, name_of, rou
 from dtype_sampler.reports.ledger.known import Comparison, worst_first
 
 FORMAT = 1
+# A run's number and an outcome; and the run's place, where several have that number.
+Seen = tuple[int, str] | tuple[int, str, int]
 # In how many runs a cell had a verdict, and when the first of these began.
 _NEVER = (0, 0.0)
 # What a cell has that never had an outcome, and nothing to say of it.
@@ -103,10 +106,14 @@ def report(
     lazily: the tests are to be iterated over once, and are made as they are asked for.
     """
     known = list(runs)
-    histories: dict[Cell, list[tuple[int, str]]] = {}
-    for run in reversed(known):
+    histories: dict[Cell, list[Seen]] = {}
+    times = Counter(run.number for run in known)
+    for place in reversed(range(len(known))):
+        run = known[place]
+        # Ledgers that are combined have counted each for itself.
+        which = (place,) if times[run.number] > 1 else ()
         for one in recent.get(run.uid, ()):
-            histories.setdefault(one.cell, []).append((run.number, one.outcome))
+            histories.setdefault(one.cell, []).append((run.number, one.outcome, *which))
     tests = _tests(coverage, known, activity, histories, costs, comparison)
     return {
         "format": FORMAT,
@@ -121,7 +128,7 @@ def _tests(
     coverage: Coverage,
     runs: Sequence[RunRecord],
     activity: Mapping[Cell, tuple[int, float]],
-    histories: Mapping[Cell, Sequence[tuple[int, str]]],
+    histories: Mapping[Cell, Sequence[Seen]],
     costs: Costs,
     comparison: Comparison | None,
 ) -> Iterator[dict[str, Any]]:

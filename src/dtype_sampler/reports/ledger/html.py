@@ -36,6 +36,8 @@ _SCRIPTS = (
     *("words.js", "chart.js", "tests.js", "view.js"),
     *("map.js", "acting.js", "panel.js", "start.js"),
 )
+# Those that are about the selection of tests that ran last.
+_OF_SELECTION = ("next_seed", "next_seconds")
 # Those that are shown where there is a baseline, and where it can tell them.
 _OF_BASELINE = ("known", "mended")
 _MANY_LABELS = 100
@@ -60,6 +62,8 @@ def render(report: Mapping[str, Any]) -> str:
         one: compared[one] for one in _OF_BASELINE if compared.get(one) is not None
     }
     empty = not any(test["cells"] for test in report["tests"])
+    # Each selection of tests goes through the seeds by itself.
+    whose = ", last selection" if (summary.get("selections") or 1) > 1 else ""
     labels = dict.fromkeys(cell["label"] for test in report["tests"] for cell in test["cells"])
     places = {label: place for place, label in enumerate(labels)}
     return environment.from_string(_part("report.html.jinja")).render(
@@ -68,7 +72,7 @@ def render(report: Mapping[str, Any]) -> str:
         percent=_figure(None if empty else summary.get("percent")),
         figures=[
             *(
-                (name, words, _figure(figures.get(name), name))
+                (name, words + whose * (name in _OF_SELECTION), _figure(figures.get(name), name))
                 for name, words in _FIGURES
                 if name in figures or name not in _OF_BASELINE
             ),

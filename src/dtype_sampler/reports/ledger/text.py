@@ -12,7 +12,7 @@ from dtype_sampler.ledger.outcomes import CRASHED, SKIPPED, SUSPECT, UNSUPPORTED
 from dtype_sampler.ledger.samples import k_of
 from dtype_sampler.reports.ledger.costs import dearest, note
 from dtype_sampler.reports.ledger.known import Comparison, worst_first
-from dtype_sampler.reports.words import ago, count_of, lasting, since
+from dtype_sampler.reports.words import ago, count_of, lasting, one_line, since
 from dtype_sampler.sampling.axes import runs_for_values
 from dtype_sampler.sampling.rule import runs_to_cover
 
@@ -183,7 +183,7 @@ def _notes(
     if any(number for _, number in apart):
         words = {SKIPPED: "skipped in every run so far", UNSUPPORTED: "unsupported"}
         told = ", ".join(f"{number} {words[name]}" for name, number in apart if number)
-        yield f"not counted, as no run can cover them: {told}"
+        yield f"not counted: {told}"
     if (singles := summary.get("single_dtypes")) is not None:
         yield (
             f"of tests with several dtype arguments, whose cells are combinations:"
@@ -303,7 +303,7 @@ def _wrapped(line: str, width: int | None, indent: int = 0) -> list[str]:
     from textwrap import wrap
 
     if width is None:
-        return [" " * indent + line]
+        return [" " * indent + one_line(line)]
     # Not at a dot or a hyphen: labels are to be found again by searching.
     parts = wrap(line, max(width - indent, 20), break_on_hyphens=False, break_long_words=False)
     return [" " * indent + part for part in parts]

@@ -55,7 +55,7 @@ function drawRuns() {
     make("td", {}, moment(run.started)),
     make("td", {}, String(run.seed)),
     make("td", {}, run.strategy ?? "–"),
-    make("td", { class: "mono", title: run.commit }, (run.commit || "–").slice(0, 10)),
+    make("td", { class: "mono", title: run.commit }, shortCommit(run.commit)),
     make("td", {}, run.host || "–"),
     make("td", {}, Object.entries(run.counts ?? {}).map(([outcome, n]) => `${n} ${outcome}`).join(", ") || (run.ended ? "–" : "not ended"))));
   if (runs.length > NEWEST) $("runs").append(make("p", { class: "muted" }, `The newest ${NEWEST} of ${plural(runs.length, "run")}.`));

@@ -36,7 +36,7 @@ function replayCommand(test, cell) {
 // Since when the baseline knows a failure.
 function sinceText({ run, at, commit, exact }) {
   const since = `since run ${run}${exact ? "" : " or before"} of the baseline ${baseline.name}`;
-  return `${since}, ${moment(at)}${commit ? `, commit ${commit.slice(0, 10)}` : ""}`;
+  return `${since}, ${moment(at)}${commit ? `, commit ${shortCommit(commit)}` : ""}`;
 }
 
 function openPanel(test, { cell, state }) {
@@ -69,7 +69,7 @@ function openPanel(test, { cell, state }) {
   fact("Last failed", moment(cell.last_failed_at));
   if (cell.failure) fact("In which way", [cell.failure.types.join(" + "), cell.failure.message].filter(Boolean).join(": "));
   if (cell.known) fact("Known", sinceText(cell.known));
-  fact("Ran in", plural(cell.runs ?? 0, "run"));
+  fact("Verdict in", plural(cell.runs ?? 0, "run"));
   if (measured) {
     const guess = typeof cell.expected_seconds === "number" ? `, about ${lasting(cell.expected_seconds)} is expected` : "";
     fact("Takes", typeof cell.seconds === "number" ? lasting(cell.seconds) : `unknown${guess}`);
@@ -98,14 +98,15 @@ function openPanel(test, { cell, state }) {
 
 function pastOf(entries) {
   if (!entries.length) return make("p", { class: "muted" }, "The ledger keeps no run of this cell.");
-  const rows = entries.map(([number, outcome]) => {
-    const run = runByNumber.get(number);
+  // The place says which run it was, where several have this number.
+  const rows = entries.map(([number, outcome, place]) => {
+    const run = place === undefined ? runByNumber.get(number) : runs[place];
     return make("tr", {},
       make("td", {}, String(number)),
       make("td", {}, chip(outcome, run?.started), stateText(outcome)),
       make("td", {}, run ? moment(run.started) : "–"),
       make("td", {}, run ? String(run.seed) : "–"),
-      make("td", { class: "mono", title: run?.commit }, (run?.commit || "–").slice(0, 10)));
+      make("td", { class: "mono", title: run?.commit }, shortCommit(run?.commit)));
   });
   return make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "History" },
     table(["Run", "Outcome", "When", "Seed", "Commit"], rows));

@@ -56,6 +56,8 @@ function make(tag, properties = {}, ...children) {
 const plural = (n, word) => `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
 // No rounding up to 100 %: it means that nothing is left.
 const count = (n) => n.toLocaleString("en");
+// As in the terminal: seven digits, and the `+` of a tree with changes that were not committed.
+const shortCommit = (commit) => commit ? commit.slice(0, 7) + (commit.endsWith("+") ? "+" : "") : "–";
 const percentText = (x) => `${(x < 100 ? Math.min(x, 99.9) : x).toFixed(1)} %`;
 
 function shortAge(at) {
