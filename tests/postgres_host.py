@@ -133,6 +133,7 @@ class Server:
         self._shared = shared
         self._made: list[str] = []
         self._logins: list[str] = []
+        self._owner: str | None = None
 
     def execute(self, sql: str, *, database: str | None = None) -> list[tuple[object, ...]]:
         """Run SQL as the one who may everything."""
@@ -189,6 +190,21 @@ class Server:
         self.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'Hidden-1' {within}")
         self._logins.append(name)
         return url_of(conninfo_to_dict(url) | {"user": name, "password": "Hidden-1"})
+
+    def asking(self, url: str, password: str) -> str:
+        """The URL for one who may everything and has this password, on a server that asks for one;
+        else the URL as it is.
+        """
+        from psycopg.conninfo import conninfo_to_dict
+
+        parts = conninfo_to_dict(url)
+        if not parts.get("password"):
+            return url
+        if self._owner is None:
+            self._owner = f"u_{uuid.uuid4().hex[:16]}"
+            self.execute(f"CREATE ROLE {self._owner} SUPERUSER LOGIN PASSWORD '{password}'")
+            self._logins.append(self._owner)
+        return url_of(parts | {"user": self._owner, "password": password})
 
     def drop(self) -> None:
         """Take the databases and users away that were made here, unless the server goes too."""

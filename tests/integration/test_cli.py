@@ -667,6 +667,21 @@ def test_as_a_module_into_a_pipe_that_closes(ledger):
     assert closed.stderr == ""
 
 
+@pytest.mark.skipif("os.name == 'nt'", reason="needs a POSIX shell")
+@pytest.mark.parametrize("words", ["plan --seed=1", "report", "export"])
+def test_where_nothing_can_be_written_to(ledger, words):
+    """Standard output is closed, or on a disk that is full; errors are not to be told anybody."""
+    command = f'"{sys.executable}" -m dtype_sampler {words}'
+    done = subprocess.run(["sh", "-c", f"{command} >&-"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    silent = subprocess.run(["sh", "-c", f"{command} --tests=none 2>&-"], capture_output=True)
+    assert silent.returncode == 0
+    if Path("/dev/full").exists():
+        full = subprocess.run(["sh", "-c", f"{command} >/dev/full"], capture_output=True, text=True)
+        told = "dtype-sampler: the output can't be written: No space left on device\n"
+        assert (full.returncode, full.stderr) == (1, told)
+
+
 def test_the_path_from_the_environment(ledger, cli, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert cli("report")[0] == 1

@@ -35,8 +35,8 @@ def test_loop(random_dtypes, n):
 
 
 @pytest.fixture
-def proxy(database):
-    made = Proxy(database)
+def proxy(server, database):
+    made = Proxy(server.asking(database, PASSWORD))
     yield made
     made.stop()
 
@@ -183,8 +183,8 @@ def test_a_spool_for_a_server_whose_name_was_mistyped(fleet, database, proxy, ca
     name, shown = project_of(fleet.pytester.path), proxy.url.replace(PASSWORD, "***")
     line = f"dtype-sampler combine {spool} --into '{shown}' --project {name}"
     assert told(fleet.run())[-1].startswith(
-        f"dtype-sampler: ledger: {spool}: a run waits there for another server or project: ship it"
-        f" with {line} "
+        f"dtype-sampler: ledger: {spool}: a run waits there for another server or project: if it"
+        f" belongs here, ship it with {line} "
     )
     capsys.readouterr()
     assert main(["ledger", "check", proxy.url]) == 0
@@ -348,7 +348,8 @@ def test_roles_that_may_not_write(fleet, server, database, proxy, monkeypatch):
     fleet.run()
     ((seed,),) = server.execute("SELECT seed FROM dtype_sampler.all_runs", database=name)
     try:
-        server.execute("CREATE ROLE fleet_nobody LOGIN; CREATE ROLE fleet_reader LOGIN")
+        for role in ("fleet_nobody", "fleet_reader"):
+            server.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
         server.execute(
             "GRANT USAGE ON SCHEMA dtype_sampler TO fleet_reader;"
             "GRANT SELECT ON ALL TABLES IN SCHEMA dtype_sampler TO fleet_reader;"
@@ -433,6 +434,7 @@ def test_no_password_reaches_anybody(fleet, server, database, proxy, monkeypatch
     shown = []
     for options in (
         (f"--dtype-ledger={url}", f"--dtype-baseline={url}", "--junitxml=junit.xml", "-vv"),
+        ("--debug=debug.log", "--dtype-ledger", f"{url}&sslpassword={PASSWORD}", "--tb=no"),
         ("--dtype-ledger", url, f"--dtype-ledger-read={away}", "--tb=no"),
         (f"--dtype-ledger={away}", f"--dtype-baseline={away}"),
         (f"--dtype-ledger={url}&unknown=1",),
@@ -448,7 +450,9 @@ def test_no_password_reaches_anybody(fleet, server, database, proxy, monkeypatch
     shown += [
         str(row) for row in server.execute("SELECT * FROM dtype_sampler.all_runs", database=name)
     ]
-    shown += [path.read_text() for path in (junit, *spools(fleet))]
+    log = fleet.pytester.path / "debug.log"
+    shown += [path.read_text() for path in (junit, log, *spools(fleet))]
+    assert "sslpassword=***', '--tb=no')" in log.read_text()
     for form in ("text", "markdown", "json", "html"):
         main(["report", f"--ledger={url}", f"--format={form}"])
     for command in (["ledger", "check", url], ["history", "test_it.py::test_loop[0]"]):
@@ -458,7 +462,7 @@ def test_no_password_reaches_anybody(fleet, server, database, proxy, monkeypatch
     text = "\n".join(shown)
     assert "***" in text
     assert "all_runs" not in text
-    for part in (secret, quote(secret, safe=""), "ss:w", "ss%3Aw", "w/rd", "w%2Frd"):
+    for part in (secret, quote(secret, safe=""), "ss:w", "ss%3Aw", "w/rd", "w%2Frd", PASSWORD):
         assert part not in text
 
 

@@ -193,6 +193,7 @@ class TestHooksThatRaise:
         if outcome.label == "b": pytest.fail("this")
         if outcome.label == "c": pytest.skip("that")
         if outcome.label == "p": raise SystemExit("no postgresql://u:s3cret@h/x")
+        if outcome.label == "q": raise __import__("asyncio").CancelledError("late")
         1 / 0
         """
         result = self.runs_as_without(project, raising, "-rs", "--tb=no")
@@ -202,7 +203,8 @@ class TestHooksThatRaise:
                 "raised Failed: this",
                 "raised Skipped: that",
                 "raised SystemExit: no postgresql://u:***@h/x",
-                "raised 2 times ZeroDivisionError: division by zero",
+                "raised CancelledError: late",
+                "raised ZeroDivisionError: division by zero",
             ],
             4,
         ):

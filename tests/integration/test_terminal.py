@@ -83,5 +83,25 @@ def test_without_a_terminal(suite):
     result = suite.run("-p", "no:terminal", "--dtype-seed=1")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert "dtype-sampler" not in result.stdout.str()
+    assert result.stderr.str() == ""
     # The books were kept all the same.
     assert "(next after the ledger's last)" in suite.run().stdout.str()
+
+
+def test_what_is_of_concern_is_told_without_a_terminal_too(suite):
+    """Why a run is red, and where its books are."""
+    suite.file("test_it", SUITE.replace('== "c"', 'in "ab"'))
+    result = suite.run("-p", "no:terminal", "--dtype-only=a,d", "--dtype-fail-under=100")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        [
+            "ERROR: --dtype-fail-under=100: *",
+            "ERROR: --dtype-only: unknown candidate 'd'*",
+        ]
+    )
+    pytest.importorskip("psycopg")
+    away = "postgresql://me:s3cret@127.0.0.1:1/x"
+    result = suite.run("-p", "no:terminal", f"--dtype-ledger={away}", "--dtype-seed=1")
+    assert result.ret == pytest.ExitCode.OK
+    result.stderr.fnmatch_lines(["dtype-sampler: ledger: *can't be reached: *this run is kept in*"])
+    assert "s3cret" not in result.stderr.str()

@@ -124,7 +124,9 @@ def _take(source: Place, target: Store, keep: int) -> list[str]:
     if isinstance(source, FilePlace) and is_journal(source.path):
         left = read_journal(source.path)
         if left is None:
-            raise LedgerError(f"{source}: its run goes on, and ships it by itself")
+            raise LedgerError(
+                f"{source}: its run goes on and ships it by itself, or ended as it began"
+            )
         left.deliver(target, keep)
         return []
     with closing(source.open(wait=_WAIT)) as store:

@@ -14,7 +14,7 @@ from typing import NoReturn
 from dtype_sampler import __version__
 from dtype_sampler.commands import devices, ledger, server, weights
 from dtype_sampler.commands.exits import ERROR, FINE, GATE_MISSED, INTERRUPTED
-from dtype_sampler.commands.output import drop_output, write
+from dtype_sampler.commands.output import drop_output, finish, open_what_is_closed, write
 from dtype_sampler.errors import DtypeSamplerError, not_installed
 from dtype_sampler.ledger.secrets import redacted
 
@@ -24,10 +24,12 @@ _NEEDED = ("torch", "numpy", "safetensors", "jinja2")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    open_what_is_closed()
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
         code: int = options.command(options)
+        finish()
     except DtypeSamplerError as error:
         sys.stderr.write(f"dtype-sampler: {error}\n")
         return ERROR

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from dtype_sampler.commands.configuration import configuration
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.places import SQLITE_ENDS, FilePlace, Place, place_of
+from dtype_sampler.ledger.places import SQLITE_ENDS, FilePlace, Place, check_place, place_of
 from dtype_sampler.ledger.secrets import redacted_word
+from dtype_sampler.ledger.store import LedgerError
 from dtype_sampler.paths import DEFAULT_LEDGER, stat_of, with_slashes
 from dtype_sampler.reports.words import visible
 from dtype_sampler.session.settings import OWN_BASELINE, parse_baseline, parse_project
@@ -47,6 +48,14 @@ def place_of_ledger(given: str | None, project: str | None) -> Place:
     """Where the ledger is that a command was told of, or the default. Raises DtypeSamplerError."""
     text = os.environ.get("DTYPE_SAMPLER_LEDGER") or None if given is None else given
     if text is not None:
+        try:
+            check_place(text)
+        except LedgerError:
+            # It names the URL itself.
+            raise
+        except DtypeSamplerError as error:
+            how = "DTYPE_SAMPLER_LEDGER=" if given is None else ""
+            raise DtypeSamplerError(f"{how}{redacted_word(text)}: {error}") from None
         return place_of(text, Path(), lambda: _project_name(project))
     said = configuration(Path())
     if text := said.values.get("dtype_sampler_ledger"):

@@ -31,9 +31,8 @@ class Coloured(str):
 def write(shown: str, output: Path | None) -> None:
     """Write what a command shows to a file, or to standard output. Raises DtypeSamplerError."""
     if output is None:
-        with _standard_output():
-            say(shown)
-            sys.stdout.flush()
+        say(shown)
+        finish()
         return
     try:
         output.write_text(shown, encoding="utf-8", errors="backslashreplace")
@@ -64,12 +63,13 @@ def binary(output: Path | None) -> Iterator[IO[bytes]]:
             sys.stdout.flush()
         return
     try:
-        # What a link leads to; and a pipe or a device is what it is, and stays.
-        place = output.resolve()
-        if place.exists() and not place.is_file():
-            with place.open("wb") as file:
+        # A pipe or a device is what it is, and stays. What `/dev/stdout` leads to then has no name.
+        if output.exists() and not output.is_file():
+            with output.open("wb") as file:
                 yield file
             return
+        # What a link leads to.
+        place = output.resolve()
         part = place.with_name(f"{place.name}.{os.getpid()}.part")
         try:
             with part.open("wb") as file:
@@ -117,7 +117,24 @@ def say(shown: str) -> None:
     # Such as what a narrow encoding, as of a pipe on Windows, does not.
     encoding = sys.stdout.encoding or "utf-8"
     plain = shown if isinstance(shown, Coloured) else visible(shown)
-    sys.stdout.write(plain.encode(encoding, "backslashreplace").decode(encoding))
+    with _standard_output():
+        sys.stdout.write(plain.encode(encoding, "backslashreplace").decode(encoding))
+
+
+def finish() -> None:
+    """See that all has been written. Raises DtypeSamplerError."""
+    with _standard_output():
+        sys.stdout.flush()
+
+
+def open_what_is_closed() -> None:
+    """Where somebody has closed what we write to, write to nowhere: Python has nothing there then,
+    and the next file that is opened, as a ledger, would take its place.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # to the end
+            setattr(sys, name, nowhere)
 
 
 def drop_output() -> None:

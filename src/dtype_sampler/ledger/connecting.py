@@ -82,6 +82,11 @@ class Place:
             raise LedgerError(
                 f"{self.name}: is no URL of PostgreSQL's: {self._quoted(error)}"
             ) from None
+        except UnicodeError:
+            # It would quote what may be a secret.
+            raise LedgerError(
+                f"{self.name}: is no URL of PostgreSQL's: it holds bytes that are no UTF-8"
+            ) from None
 
     def __repr__(self) -> str:
         return f"Place({self.name!r})"
@@ -94,6 +99,8 @@ class Place:
             **_KEEPALIVE,
             **({} if os.environ.get("PGCONNECT_TIMEOUT") else {"connect_timeout": _CONNECT}),
             **self.given,
+            # Whatever role, service or environment say: texts are read and written as such.
+            "client_encoding": "UTF8",
         }
         if "application_name" not in self.given and os.environ.get("PGAPPNAME"):
             del parameters["application_name"]

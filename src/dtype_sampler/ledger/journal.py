@@ -10,7 +10,9 @@ which the next run, or `dtype-sampler combine`, ships what the server did not ta
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -43,9 +45,9 @@ class Journal:
         head = json.dumps(asdict(run)).encode() + b"\n"
         self._head = len(head)
         try:
-            if not _lock(self._file):
+            if not _lock(self._file, alone=True):
                 raise BlockingIOError
-            self._file.write(head)
+            self._write(head)
         except OSError:
             self.close()
             raise
@@ -56,7 +58,7 @@ class Journal:
             [(t.key, t.device, t.declared, t.seen_at, t.k, t.always, *_since(t)) for t in tests],
             [(*o.cell, o.nodeid, o.outcome, o.at, o.duration, _failed(o)) for o in seen],
         ]
-        self._file.write(_json(line).encode() + b"\n")
+        self._write(_json(line).encode() + b"\n")
 
     def finish(self, run: RunRecord, there: Collection[str]) -> None:
         """Keep how the run ended, as no ledger was told. Raises OSError.
@@ -64,7 +66,13 @@ class Journal:
         there: the node ids of all tests that it met.
         """
         line = {"run": asdict(run), "there": sorted(there)}
-        self._file.write(json.dumps(line).encode() + b"\n")
+        self._write(json.dumps(line).encode() + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        # A disk that is nearly full takes a part, and says so by this number alone: what came next
+        # would go on in the middle of the line.
+        if self._file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def clear(self) -> None:
         """All of it is in the ledger."""
@@ -184,7 +192,7 @@ def read_journal(path: Path) -> Left | None:
         if not stat.S_ISREG(path.stat().st_mode):
             raise LedgerError(f"{path}: is no file: remove it")
         with path.open("rb") as file:
-            if not _lock(file):
+            if not _lock(file, alone=False):
                 return None
             content = file.read(_LONGEST + 1)
     except OSError as error:
@@ -245,8 +253,11 @@ def _read(line: Any, tests: list[TestRecord], seen: list[Observed]) -> None:
         seen.append(Observed(cell, *told))
 
 
-def _lock(file: IO[bytes]) -> bool:
-    """Lock the file as long as it is open; returns whether no other process has."""
+def _lock(file: IO[bytes], *, alone: bool) -> bool:
+    """Lock the file as long as it is open; returns whether no other process has.
+
+    alone: who writes it is alone; those who read it are so together, as far as the system can.
+    """
     if sys.platform == "win32":
         import msvcrt
 
@@ -261,8 +272,10 @@ def _lock(file: IO[bytes]) -> bool:
     else:
         import fcntl
 
+        # On a network's file system nothing else can be had of a file that is open for reading.
+        kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
     return True

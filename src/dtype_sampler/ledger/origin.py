@@ -29,7 +29,10 @@ def project_of(folder: Path) -> str:
     A remote's URL may hold a user and a token: nothing but its path is taken.
     """
     with suppress(OSError, ValueError, subprocess.SubprocessError):
-        if path := _path_of_remote(_git(folder, "config", "--get", "remote.origin.url")):
+        # A container's jobs are often not of the user whose the clone is, and the project is the
+        # same. To read its configuration runs nothing of it.
+        anybodys = ("-c", "safe.directory=*")
+        if path := _path_of_remote(_git(folder, *anybodys, "config", "--get", "remote.origin.url")):
             return path
     return folder.resolve().name or "project"
 

@@ -135,11 +135,15 @@ def fold_told(told: Told | None) -> tuple[dict[Cell, str], dict[Cell, Failure | 
             say(cells, _cells(sample, sample["skipped"]), SKIPPED)
         say(cells, some, NOT_REACHED)
     blamed: set[Cell] = set()
-    ran = False
+    ran, passed = False, PASSED
     for observation in told.observations:
         ran = ran or _ran(observation)
         outcome = _said(observation)
         if outcome is None:
+            continue
+        if outcome == XPASSED and not observation.subtest:
+            # As where it says that the test passed, a subtest may say otherwise of its dtype.
+            passed = XPASSED
             continue
         sure, doubtful = _meant(observation, told.last)
         say(cells, sure, outcome)
@@ -153,7 +157,7 @@ def fold_told(told: Told | None) -> tuple[dict[Cell, str], dict[Cell, Failure | 
         for sample, some in zip(samples, chosen, strict=True):
             all_of_it = sample["entered"] == sample["chosen"]
             entered = some if all_of_it else _cells(sample, sample["entered"])
-            say(cells, [cell for cell in entered if cell not in blamed], PASSED)
+            say(cells, [cell for cell in entered if cell not in blamed], passed)
     return cells, failed
 
 
@@ -269,7 +273,7 @@ def _meant(
     elif observation.when == "crash" and known.get("apart"):
         # Which of its threads took the process along?
         doubtful = loops
-    elif "teardown" in (observation.when, known.get("phase")) or _said(observation) == XPASSED:
+    elif "teardown" in (observation.when, known.get("phase")):
         doubtful = entered - item
     elif observation.subtest and any(named):
         told = set[Cell]().union(*named)

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote
 
 from dtype_sampler.errors import DtypeSamplerError
-from dtype_sampler.ledger.secrets import check_url, is_url, redacted_word
+from dtype_sampler.ledger.secrets import check_url, has_login, is_url, redacted_word
 from dtype_sampler.ledger.store import LedgerError, Store
 from dtype_sampler.paths import stat_of
 
@@ -29,12 +29,22 @@ if TYPE_CHECKING:
 
 # How a URL begins, of whatever kind. One letter before the colon is a drive.
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
-# What is meant for a URL and is none, as Python's paths would write it, or with quotes around it.
-_ALMOST = re.compile(r"\W*postgres(ql)?:", re.IGNORECASE)
+# What is meant for a URL and is none: as Python's paths would write it, with quotes or another word
+# before it, or without its beginning.
+_ALMOST = re.compile(r"\W*postgres(ql)?:|(?![A-Za-z]://).*://", re.IGNORECASE | re.DOTALL)
 # One of libpq's own connection strings.
 _PAIRS = re.compile(r"(?:^|\s)(host|hostaddr|port|user|password|passfile|dbname|service)\s*=")
 # What says which database a URL means, and the variables that libpq asks where it says nothing.
-_WHICH = {"host": "PGHOST", "port": "PGPORT", "dbname": "PGDATABASE", "service": "PGSERVICE"}
+_WHICH = {
+    "host": "PGHOST",
+    "port": "PGPORT",
+    "dbname": "PGDATABASE",
+    "service": "PGSERVICE",
+    "hostaddr": "PGHOSTADDR",
+}
+_USUAL_PORT = "5432"
+# One of the hosts of a URL, in brackets where it is an address with colons, and its port.
+_HOST = re.compile(r"(\[[^]]*\]|[^:]*)(?::(.*))?")
 # Characters of a server's name in the name of a file.
 _LONGEST = 40
 # How the names of a ledger's files go on: its own, and those that SQLite keeps beside it.
@@ -175,7 +185,7 @@ class ServerPlace:
         which = _which(self.url, os.environ)
         text = "\0".join([*(which.get(name, "") for name in _WHICH), self.project])
         digest = blake2b(text.encode(errors="backslashreplace"), digest_size=4).hexdigest()
-        name = which.get("host") or which.get("service") or "server"
+        name = which.get("host") or which.get("hostaddr") or which.get("service") or "server"
         name = re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip("-.") or "server"
         return folder / f".dtype-ledger.{name[:_LONGEST]}-{digest}"
 
@@ -205,7 +215,7 @@ def check_place(text: str) -> None:
             f"{match[1]}:// is nowhere that a ledger can be: name a file, or a URL that begins with"
             " postgresql://"
         )
-    elif _ALMOST.match(text):
+    elif _ALMOST.match(text) or has_login(text):
         raise DtypeSamplerError(
             "is nearly a URL: write postgresql://USER@HOST/DATABASE, with two slashes and no quotes"
         )
@@ -231,27 +241,34 @@ def place_of(text: str, folder: Path, project: Callable[[], str]) -> Place:
 
 
 def _which(url: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Which database a URL means: the parts of it that are no secret, by libpq's names."""
-    try:
-        parts = urlsplit(url)
-        asked = dict(parse_qsl(parts.query))
-    except ValueError:
-        return {}
-    said = {name: asked[name] for name in _WHICH if asked.get(name)}
-    host = parts.netloc.rpartition("@")[2]
-    if host:
-        # Several hosts, each with its port, are told apart by all of it.
-        name, _, port = host.rpartition(":") if re.search(r":[0-9]*$", host) else (host, "", "")
-        said |= {"host": name} if name else {}
-        said |= {"port": port} if port else {}
-    if parts.path.strip("/"):
-        said["dbname"] = parts.path.strip("/")
-    known = {
-        name: environment[variable]
-        for name, variable in _WHICH.items()
-        if environment.get(variable)
+    """Which database a URL means: the parts of it that are no secret, by libpq's names.
+
+    As libpq reads it: what stands behind `?` goes before what stands before it.
+    """
+    authority, slash, rest = url.partition("://")[2].partition("/")
+    login, at, hosts = authority.rpartition("@")
+    found, _, query = f"{hosts}{slash}{rest}".partition("?")
+    hosts, _, name = found.partition("/")
+    parts = [match.groups() for one in hosts.split(",") if (match := _HOST.fullmatch(one))]
+    said = {
+        "host": ",".join(unquote(host).strip("[]") for host, _ in parts),
+        "port": ",".join(port or "" for _, port in parts),
+        "dbname": unquote(name),
+        "user": unquote(login.partition(":")[0]) if at else "",
     }
+    for one in query.split("&"):
+        key, _, value = one.partition("=")
+        said[unquote(key)] = unquote(value)
+    said = {one: said[one] for one in (*_WHICH, "user") if said.get(one, "").strip(",")}
     if "service" in said:
         # Where that is, a file of libpq's says.
-        return said
-    return known | said
+        return {one: said[one] for one in _WHICH if one in said}
+    asked = {"user": "PGUSER", **_WHICH}
+    known = {one: environment[name] for one, name in asked.items() if environment.get(name)} | said
+    user = known.pop("user", "")
+    if user:
+        # Where no database is named, it is the one that is called as the user is.
+        known.setdefault("dbname", user)
+    if known.get("port") == _USUAL_PORT:
+        del known["port"]
+    return known

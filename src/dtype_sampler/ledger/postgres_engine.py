@@ -214,6 +214,8 @@ class PostgresEngine(Engine):
             f" SET LOCAL idle_in_transaction_session_timeout = {_milliseconds(_IDLE)};"
             # What is asked for is little of much, and found by indexes, on a disk that can seek.
             f" SET LOCAL random_page_cost = 1.1; SET LOCAL jit = off;"
+            # A moment is to be read as it was written, whatever the role was set to.
+            " SET LOCAL extra_float_digits = 1;"
             f" SET LOCAL dtype_sampler.project = '{self._project_id or ''}'"
         )
         if lock:

@@ -31,7 +31,11 @@ _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^\s\"'<>`]*)")
 _WHOLE_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 # A URL that has been a path.
 _ALMOST_URL = re.compile(r"(postgres(?:ql)?:/?)(?!/)([^/\s:@]*):[^\s]*@", re.IGNORECASE)
+# One without its scheme; one letter before the colon is a drive, and two colons are a node id's.
+_LOGIN = re.compile(r"((?://)?[^\s/\\:@]{2,}:)(?!:)[^/\\]+(@[^/\\]+)")
 _PORT = re.compile(r"[0-9]*")
+# Of the first of several hosts, as a URL without a user has it.
+_PORTS = re.compile(r"[0-9]*([,?]|$)")
 # Where the parameters begin: the shortest name that libpq knows has four letters.
 _PARAMETERS = re.compile(r"\?(?=[a-z0-9_%]{4,}=)", re.IGNORECASE)
 _PARAMETER = re.compile(r"([?&;])([^=&;#\s]+)=([^&;#\s\"']*)")
@@ -48,6 +52,11 @@ _PAIR = re.compile(
 def is_url(text: str) -> bool:
     """Whether this names a ledger on a server, not a file."""
     return _SERVER.match(text) is not None
+
+
+def has_login(text: str) -> bool:
+    """Whether this begins as a URL does behind its scheme: with a user and a password."""
+    return _LOGIN.match(text) is not None
 
 
 def is_secret(name: str) -> bool:
@@ -74,7 +83,18 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 def redacted_word(word: str) -> str:
     """The same for one word of a command line, to whose end a URL in it goes, spaces and all."""
+    if has_login(word):
+        return _LOGIN.sub(rf"\1{HIDDEN}\2", word, count=1)
     return redacted(_WHOLE_URL.sub(_hidden, word, count=1))
+
+
+def redacted_value(value: str) -> str:
+    """The same for what is said by an option, which may itself be a name and a value."""
+    name, equals, rest = value.partition("=")
+    # What is before the first `=` of a URL may have a password.
+    if equals and rest and "://" not in name and is_secret(name):
+        return f"{name}={HIDDEN}"
+    return redacted_word(value)
 
 
 def without_secrets(line: Iterable[str]) -> list[str]:
@@ -83,13 +103,14 @@ def without_secrets(line: Iterable[str]) -> list[str]:
     hide = False
     for word in line:
         flag, equals, value = word.partition("=")
-        if hide and not word.startswith("-"):
+        is_flag = word.startswith("-")
+        if hide and not is_flag:
             result.append(HIDDEN)
-        elif equals and value and is_secret(flag):
-            result.append(f"{flag}={HIDDEN}")
+        elif is_flag and equals and not is_secret(flag):
+            result.append(f"{flag}={redacted_value(value)}")
         else:
-            result.append(redacted_word(word))
-        hide = word.startswith("-") and not equals and is_secret(word)
+            result.append(redacted_value(word))
+        hide = is_flag and not equals and is_secret(word)
     return result
 
 
@@ -107,14 +128,17 @@ def secrets_of(url: str) -> frozenset[str]:
 
 
 def check_url(url: str) -> None:
-    """Raise LedgerError for a password that libpq would cut in two: the half that it takes for a
+    """Raise LedgerError for a user or a password that libpq would cut in two: what it takes for a
     host stands in its errors.
     """
     match = _WHOLE_URL.match(url)
     place = None if match is None else _password(*match.groups())
     if match is None or place is None:
         return
-    password = match[2][slice(*place)]
+    start, end = place
+    password, after = match[2][start:end], match[2][end:]
+    if "@" in match[2][:start] and after.startswith("@"):
+        raise LedgerError(f"{redacted_word(url)}: the user holds '@': write it as %40")
     for character, written in (("@", "%40"), ("/", "%2F"), (" ", "%20")):
         if character in password:
             raise LedgerError(
@@ -143,13 +167,20 @@ def _password(scheme: str, rest: str) -> tuple[int, int] | None:
     """Where the password stands in what follows `://`."""
     server = is_url(f"{scheme}://")
     user, colon, _ = rest.partition(":")
-    if not colon or any(one in user for one in "/@?#"):
+    # A user of some providers' has an `@`, which people forget to write otherwise.
+    if not colon or any(one in user for one in ("/?#" if server else "/@?#")):
         return None
     start = len(user) + 1
     if server:
         # libpq takes `?` and `#` for characters of a password as well, and people forget to write
         # others otherwise: all but what is surely a parameter may be one.
         end = _PARAMETERS.split(rest, maxsplit=1)[0].rfind("@")
+        authority = rest.partition("/")[0]
+        if end < start:
+            # It may look like a parameter, or stand where the host is missing.
+            end = authority.find("@")
+        if end < start and "[" not in user and not _PORTS.match(authority, start):
+            end = len(authority)
     else:
         authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
         end = authority.rfind("@")

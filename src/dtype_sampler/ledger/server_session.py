@@ -79,7 +79,8 @@ class Session:
         self.execute(
             f"BEGIN ISOLATION LEVEL {how}; SET LOCAL search_path = {SCHEMA}, pg_temp;"
             f" SET LOCAL lock_timeout = {max(1, int(1000 * WAIT))};"
-            f" SET LOCAL statement_timeout = {int(1000 * STATEMENT)}"
+            f" SET LOCAL statement_timeout = {int(1000 * STATEMENT)};"
+            " SET LOCAL extra_float_digits = 1"
         )
         try:
             yield

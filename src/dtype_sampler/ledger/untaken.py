@@ -52,6 +52,6 @@ def strays(own: Path, place: ServerPlace) -> str | None:
         return None
     more = f" (and {len(found) - 1} more like it)" if len(found) > 1 else ""
     return (
-        f"{found[0]}{more}: a run waits there for another server or project: ship it with"
-        f" {shipping(found[0], place)}, and remove it then"
+        f"{found[0]}{more}: a run waits there for another server or project: if it belongs here,"
+        f" ship it with {shipping(found[0], place)}, and remove it then"
     )

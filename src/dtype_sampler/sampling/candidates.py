@@ -194,12 +194,16 @@ class Pool:
     called.
     """
 
-    __slots__ = ("_given", "arguments", "dtypes", "families", "labels")
+    __slots__ = ("_dtypes", "_given", "arguments", "dtypes", "families", "labels")
 
     def __init__(self, labels: Sequence[str], given: Mapping[str, Any] | None) -> None:
         self.labels = tuple(labels)
         self._given = given
-        self.dtypes = any(map(self.is_dtype, labels))
+        # Of a test, its labels are asked one by one.
+        self._dtypes = frozenset(
+            label for label in labels if given is None or is_torch_dtype(given[label])
+        )
+        self.dtypes = bool(self._dtypes)
         self.families = tuple(map(self._family, labels))
         self.arguments = (
             1 if given is None else count_of_arguments(labels, [given[label] for label in labels])
@@ -269,7 +273,7 @@ class Pool:
 
     def is_dtype(self, label: str) -> bool:
         """Whether the candidate is a `torch.dtype`, whose support by a device can be asked for."""
-        return self._given is None or is_torch_dtype(self._given[label])
+        return label in self._dtypes
 
     def find(
         self, wanted: Iterable[object], argument: str, *, missing_ok: bool = False

@@ -9,7 +9,8 @@ with one argument has the samples of version 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from math import factorial, inf, lcm, prod
@@ -38,27 +39,34 @@ def keyed_hash(*fields: str) -> int:
     Each field is preceded by its length, so that no two lists of fields can collide by running
     together.
     """
-    return int.from_bytes(_digest(_HASHER, fields), "big")
+    hasher = _HASHER.copy()
+    for field in fields:
+        hasher.update(_framed(field))
+    return int.from_bytes(hasher.digest(), "big")
+
+
+def _framed(field: str) -> bytes:
+    # Node ids may carry lone surrogates, from file names that are not UTF-8.
+    data = field.encode("utf-8", "surrogatepass")
+    return len(data).to_bytes(8, "big") + data
 
 
 @lru_cache(maxsize=8)
 def _begun(what: str) -> blake2b:
     """The hasher for orders, after the first field, which says what is drawn."""
-    return _fed(_WIDE_HASHER, (what,))
-
-
-def _digest(hasher: blake2b, fields: Sequence[str]) -> bytes:
-    return _fed(hasher, fields).digest()
-
-
-def _fed(hasher: blake2b, fields: Sequence[str]) -> blake2b:
-    """A copy of the hasher, after these fields too."""
-    hasher = hasher.copy()
-    for field in fields:
-        # Node ids may carry lone surrogates, from file names that are not UTF-8.
-        data = field.encode("utf-8", "surrogatepass")
-        hasher.update(len(data).to_bytes(8, "big") + data)
+    hasher = _WIDE_HASHER.copy()
+    hasher.update(_framed(what))
     return hasher
+
+
+@lru_cache(maxsize=256)
+def _blocks(n: int) -> tuple[bytes, ...]:
+    """The last fields of the hashes that draw the order of n things: the numbers of their blocks.
+
+    An order of n things, in families, needs less than 2 n log2(n) bits; 64 more make all orders
+    equally likely but for one part in 2**64.
+    """
+    return tuple(_framed(str(block)) for block in range(-(-(2 * n * n.bit_length() + 64) // 512)))
 
 
 def _hash_for_orders(n: int, what: str, *fields: str) -> int:
@@ -66,11 +74,14 @@ def _hash_for_orders(n: int, what: str, *fields: str) -> int:
 
     One hash for all of a test's labels, as a suite may have 100,000 of them.
     """
-    # An order of n things, in families, needs less than 2 n log2(n) bits; 64 more make all orders
-    # equally likely but for one part in 2**64.
-    blocks = -(-(2 * n * n.bit_length() + 64) // 512)
-    begun = _begun(what)
-    digests = [_digest(begun, (*fields, str(block))) for block in range(blocks)]
+    begun = _begun(what).copy()
+    for field in fields:
+        begun.update(_framed(field))
+    digests = []
+    for block in _blocks(n):
+        hasher = begun.copy()
+        hasher.update(block)
+        digests.append(hasher.digest())
     return int.from_bytes(b"".join(digests), "big")
 
 
@@ -126,29 +137,69 @@ def circular_order(
     labels = tuple(labels)
     if arguments > 1 and (axes := axes_of(labels, arguments)) is not None:
         return _order_of_combinations(key, axes)
-    number = _hash_for_orders(len(labels), "order", key)
-    queues, orders = _queues(labels, tuple(families))
-    # All that is drawn are digits of the number, which has many more of them.
-    number %= orders
-    return (_circle_again if orders <= _FEW else _circle)(queues, number)
+    cards = _cards(labels, tuple(families))
+    return (_circle_again if cards.orders <= _FEW else _circle)(cards, _number_of(key, cards))
 
 
-def _circle(queues: tuple[tuple[str, ...], ...], number: int) -> tuple[str, ...]:
-    """The order that a number stands for, which is less than there are orders."""
-    return _from(*_mixed(queues, number))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cards:
+    """The labels of a pool, to be laid round the circle; equal by identity, which is hashed fast.
+
+    labels: as declared. queues: the labels of each family, sorted: the order they are declared in
+    is forgotten. orders: in how many ways they can be laid, and begun with.
+    """
+
+    labels: tuple[str, ...]
+    queues: tuple[tuple[str, ...], ...]
+    orders: int
+
+
+# The tests of a suite declare the same few pools again and again.
+@lru_cache(maxsize=1024)
+def _cards(labels: tuple[str, ...], families: tuple[str, ...]) -> _Cards:
+    members: dict[str, list[str]] = {}
+    for label, family in sorted(zip(labels, families, strict=True)):
+        members.setdefault(family, []).append(label)
+    queues = tuple(tuple(members[family]) for family in sorted(members))
+    ways = factorial(len(queues)) * prod(factorial(len(queue)) for queue in queues)
+    return _Cards(labels, queues, ways * len(labels))
+
+
+def _number_of(key: str, cards: _Cards) -> int:
+    """What the order of a test is drawn from.
+
+    All that is drawn are digits of the hash, which has many more of them than there are orders.
+    """
+    return _hash_for_orders(len(cards.labels), "order", key) % cards.orders
+
+
+def _circle(cards: _Cards, number: int) -> tuple[str, ...]:
+    """The order that a number stands for."""
+    return _from(*_mixed(cards.queues, number))
+
+
+def _window(cards: _Cards, number: int, start: int, k: int) -> tuple[str, ...]:
+    """Of that order, k labels from the place *start* on, as they are declared."""
+    circle = _circle(cards, number)
+    return _as_declared(cards.labels, (circle[start:] + circle[:start])[:k])
 
 
 # Most tests of a large suite share their order with others: of seven labels in families of 2, 2, 2
 # and 1 there are 1,344.
 _FEW = 4096
 _circle_again = lru_cache(maxsize=2 * _FEW)(_circle)
+_window_again = lru_cache(maxsize=2 * _FEW)(_window)
+
+
+def _as_declared(labels: Sequence[str], chosen: Collection[str]) -> tuple[str, ...]:
+    return tuple([label for label in labels if label in chosen])
 
 
 def _order_of_combinations(key: str, axes: Axes) -> tuple[str, ...]:
     number = _hash_for_orders(sum(axes.sizes), "axes", key)
     orders = []
     for values, families in zip(axes.values, axes.families, strict=True):
-        circle, number = _mixed(_queues(values, families)[0], number)
+        circle, number = _mixed(_cards(values, families).queues, number)
         # Where each argument begins, which decides what meets what.
         number, start = divmod(number, len(circle))
         orders.append(circle[start:] + circle[:start])
@@ -174,23 +225,6 @@ def _mixed(queues: Sequence[Sequence[str]], number: int) -> tuple[list[str], int
 def _from(circle: list[str], number: int) -> tuple[str, ...]:
     start = number % len(circle)
     return tuple(circle[start:] + circle[:start])
-
-
-# The tests of a suite declare the same few pools again and again.
-@lru_cache(maxsize=1024)
-def _queues(
-    labels: tuple[str, ...], families: tuple[str, ...]
-) -> tuple[tuple[tuple[str, ...], ...], int]:
-    """The labels of each family, sorted: the order they are declared in is forgotten.
-
-    And in how many ways they can be laid round the circle, and begun with.
-    """
-    members: dict[str, list[str]] = {}
-    for label, family in sorted(zip(labels, families, strict=True)):
-        members.setdefault(family, []).append(label)
-    queues = tuple(tuple(members[family]) for family in sorted(members))
-    ways = factorial(len(queues)) * prod(factorial(len(queue)) for queue in queues)
-    return queues, ways * len(labels)
 
 
 def runs_to_cover(n: int, k: int, always: int = 0) -> int:
@@ -242,6 +276,13 @@ def choose(
     labels = tuple(labels)
     fixed = [label for label in labels if label in always] if always else []
     check_always(len(labels), k, len(fixed))
+    if strategy == "rotate" and arguments == 1 and available is None and labels and not fixed:
+        # As nearly always, and then few numbers decide it.
+        cards = _cards(labels, tuple(families))
+        start = seed * k % len(labels)
+        return (_window_again if cards.orders <= _FEW else _window)(
+            cards, _number_of(key, cards), start, k
+        )
     rest, rest_families = labels, tuple(families)
     if fixed:
         pairs = [
@@ -273,7 +314,7 @@ def choose(
                 break
             if available(label):
                 chosen.add(label)
-    return tuple([label for label in labels if label in chosen])
+    return _as_declared(labels, chosen)
 
 
 def turn_of(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dtype_sampler.ledger.secrets import HIDDEN, is_secret, redacted_word
+from dtype_sampler.ledger.secrets import HIDDEN, is_secret, redacted_value
 from dtype_sampler.session.settings import OPTIONS
 
 
@@ -285,7 +285,4 @@ def _shown(names: Iterable[str], value: str) -> str:
 
     Of a URL with a password, the password is hidden alone.
     """
-    if "-o" in names:
-        key, equals, rest = value.partition("=")
-        return f"{key}={HIDDEN}" if equals and rest and is_secret(key) else redacted_word(value)
-    return HIDDEN if any(map(is_secret, names)) else redacted_word(value)
+    return HIDDEN if any(map(is_secret, names)) else redacted_value(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.past import Chosen, Past
     from dtype_sampler.ledger.records import RunRecord
     from dtype_sampler.ledger.store import Store
-    from dtype_sampler.session.selection import Group, Member
+    from dtype_sampler.session.selection import Group, Members
 
 ItemT = TypeVar("ItemT")
 # What this process has come to by the tests that it has collected, and how it is told.
@@ -280,7 +280,7 @@ class Choice(Generic[ItemT]):
 def choice(
     plan: RunPlan,
     items: Sequence[ItemT],
-    members: Mapping[int, Member],
+    members: Members,
     nodeid_of: Callable[[ItemT], str],
     *,
     key_of: Callable[[ItemT], str],
@@ -294,7 +294,7 @@ def choice(
     """
     if plan.run:
         told = plan.steered.get(ANY, {})
-        loops = [item for item in items if id(item) not in members]
+        loops = [item for item in items if id(item) not in members.groups]
         return Choice(plan, out=[item for item in loops if told.get(key_of(item), (1, ()))[0] == 0])
     if plan.budget is None or not plan.budget.rows:
         return Choice(plan)

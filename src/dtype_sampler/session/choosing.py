@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from dtype_sampler.session.repetition import without_repetition
 
 if TYPE_CHECKING:
     from dtype_sampler.session.deselection import Deselections
-    from dtype_sampler.session.selection import Member
+    from dtype_sampler.session.selection import Members
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -84,13 +84,14 @@ class Outermost:
             members = group_items(items, plan, seen)
         except DtypeSamplerError as error:
             raise pytest.UsageError(str(error)) from None
-        if any(group.one_each for group, _ in members.values()):
+        if seen.variants is not None:
             named = _named_one_by_one(config, items, members)
             plan = config.stash[PLAN] = replace(plan, kept=(*plan.kept, *named))
         if plan.only:
             from dtype_sampler.session.unmatched import DECLARED
 
-            labels = list({one: None for group, _ in members.values() for one in group.candidates})
+            found = (members.groups.get(id(item)) for item in items)
+            labels = list({one: None for group in found if group for one in group.candidates})
             getattr(config, "workeroutput", {})[WIRE] = labels
             config.stash[DECLARED] = labels
         deselections = self._deselections = Deselections(items)
@@ -112,14 +113,14 @@ class Outermost:
             raise pytest.UsageError(str(error)) from None
         for item, reason in selection.skipped:
             item.add_marker(pytest.mark.skip(reason=reason))
-        # By identity, which lasts as long as the items do: those that stay are the session's.
-        here: dict[int, Member] = {}
-        for item in selection.staying:
-            if (member := members.get(id(item))) is not None:
-                here[id(item)] = member
-                if member[0].one_each:
-                    member[0].together.append(replayable(item))
-        config.stash[MEMBERS] = here
+        if seen.variants is not None:
+            for item in selection.staying:
+                if (group := members.groups.get(id(item))) is not None and group.one_each:
+                    group.together.append(replayable(item))
+        # The items that stay are the session's. Of the others nothing is needed any more.
+        config.stash[MEMBERS] = members.only(selection.staying)
+        seen.made.clear()
+        seen.variants = None
         if selection.out:
             items[:] = selection.staying
             config.hook.pytest_deselected(items=selection.out)
@@ -142,7 +143,7 @@ def pytest_plugin_registered(plugin: object, manager: pytest.PytestPluginManager
 
 
 def _named_one_by_one(
-    config: pytest.Config, items: Sequence[pytest.Item], members: Mapping[int, Member]
+    config: pytest.Config, items: Sequence[pytest.Item], members: Members
 ) -> list[str]:
     """Node ids on the command line that mean one item for one dtype, which brackets don't tell."""
     from dtype_sampler.session.nodeids import nodeid_of_argument
@@ -150,14 +151,14 @@ def _named_one_by_one(
     there = {
         replayable(item)
         for item in items
-        if (member := members.get(id(item))) is not None and member[0].one_each
+        if (group := members.groups.get(id(item))) is not None and group.one_each
     }
     named = (nodeid_of_argument(config, arg) for arg in map(str, config.args) if "::" in arg)
     return [nodeid for nodeid in named if nodeid in there]
 
 
 def _steer(
-    config: pytest.Config, plan: RunPlan, items: list[pytest.Item], members: dict[int, Member]
+    config: pytest.Config, plan: RunPlan, items: list[pytest.Item], members: Members
 ) -> RunPlan:
     """The plan for these items; those of them that it has no use for are left out."""
     from dtype_sampler.session.budgeting import STEERED, STEERED_WIRE, choice

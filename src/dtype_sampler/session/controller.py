@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -268,8 +268,23 @@ class Controller:
             for finished, seen in late:
                 self._recorder.tell(finished, seen, self._strategy)
         if not self.config.pluginmanager.has_plugin("terminalreporter"):
-            for line in self._recorder.listeners.lines(tracebacks=False):
-                print(line, file=sys.stderr)  # noqa: T201  # there is no summary
+            with told(self.config, "telling what is of concern"):
+                for line in self._concerns():
+                    print(line, file=sys.stderr)  # noqa: T201  # there is no summary
+
+    def _concerns(self) -> Iterator[str]:
+        """What has to be told also where there is no summary: why the exit code is what it is, and
+        where the books of this run are, if not in the ledger.
+        """
+        yield from self._recorder.listeners.lines(tracebacks=False)
+        lines: list[terminal.Line] = []
+        if self._compared is not None and self.tally.used:
+            lines += terminal.comparison(self._compared, self.plan, self.tally, self.settings)
+        if self.books is not None:
+            coverage = None if self._afterwards is None else self._afterwards.coverage
+            lines += terminal.ledger_summary(self.books, coverage, self.settings)
+        yield from (line for line, colour in lines if colour == terminal.RED)
+        yield from (f"ERROR: --dtype-only: {message}" for message in self._unknown)
 
     def _gate_mended(self, session: pytest.Session) -> None:
         mended = self._compared is None or self._compared.mended

@@ -99,7 +99,7 @@ def draw(
     seed, order_key = order or (plan.seed, key)
     if plan.together and order_key == key:
         order_key = circle_of(pool.labels)
-    steered = None if everything else plan.steered_in(where, key)
+    steered = plan.steered_in(where, key) if plan.steered and not everything else None
     if shared and not everything:
         steered = _for_all(plan, where, key, pool)
     if steered is None and plan.run and left is not None:
@@ -280,10 +280,12 @@ def _left(plan: RunPlan, pool: Pool, left: Container[str] | None) -> tuple[str, 
     """What this selection leaves of a pool; None for all of it."""
     if left is None and not plan.only:
         return None
-    labels = pool.labels if left is None else [label for label in pool.labels if label in left]
+    labels = pool.labels
+    if left is not None:
+        labels = tuple([label for label in labels if label in left])
     if plan.only:
-        labels = [label for label in labels if is_wanted(plan.only, label)]
-    return tuple(labels)
+        labels = tuple([label for label in labels if is_wanted(plan.only, label)])
+    return labels
 
 
 def _verdicts(

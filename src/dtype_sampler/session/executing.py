@@ -136,7 +136,8 @@ def _others_may_seed(config: pytest.Config) -> bool:
 
 def _begin(item: pytest.Item, test: RunningTest) -> None:
     test.begin_attempt()
-    member = item.config.stash.setdefault(MEMBERS, {}).get(id(item))
+    members = item.config.stash.get(MEMBERS, None)
+    member = None if members is None else members.get(id(item))
     if member is not None:
         group, label = member
         assert group.record is not None

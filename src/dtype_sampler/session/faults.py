@@ -21,6 +21,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 import pytest
 
 from dtype_sampler.errors import DtypeSamplerError
+from dtype_sampler.ledger.secrets import redacted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +51,7 @@ class Fault:
     def of(cls, place: str, error: BaseException) -> Fault:
         """The fault that an exception is."""
         try:
-            message = " ".join(str(error).split())
+            message = redacted(" ".join(str(error).split()))
         except Exception:  # noqa: BLE001  # of the exception's own __str__: any may come
             message = ""
         text = f"{type(error).__name__}: {message}" if message else type(error).__name__

@@ -25,7 +25,7 @@ from dtype_sampler.session.nodeids import stable_nodeid
 from dtype_sampler.session.parametrization import Parametrizations, is_sampled
 from dtype_sampler.session.repetition import is_repetition
 from dtype_sampler.session.scopes import shared_order
-from dtype_sampler.session.selection import Group, Member
+from dtype_sampler.session.selection import Group, Member, Members
 
 
 @dataclass(slots=True)
@@ -33,8 +33,9 @@ class _Function:
     """What the items of one test function have in common.
 
     calls: for each `parametrize` call, which makes one part of an item's id, None if it is about
-    other parameters alone; else the names of those that share it with a dtype. one_each: no node id
-    means all of its items.
+    other parameters alone; else the names of those that share it with a dtype. dtypes_of: reads the
+    identities of an item's dtypes, and others_of those of its other parameters. one_each: no node
+    id means all of its items.
     """
 
     nodeid: str
@@ -44,13 +45,13 @@ class _Function:
     device_arg: bool
     full: bool
     order: str
-    # What the parameters of an item are, the sampled ones first.
-    values: Callable[[Mapping[str, Any]], tuple[Any, ...]]
-    groups: dict[object, Group] = field(default_factory=dict)
+    dtypes_of: Callable[[Mapping[str, Any]], Hashable]
+    others_of: Callable[[Mapping[str, Any]], Hashable]
+    groups: dict[Hashable, Group] = field(default_factory=dict)
     # By the identities of the other parameters: one object stands for a value in many items.
-    same: dict[tuple[int, ...], Group] = field(default_factory=dict)
+    same: dict[Hashable, Group] = field(default_factory=dict)
     # Likewise, by those of the dtypes: the label of an item, and what it stands for.
-    labels: dict[tuple[int, ...], tuple[str, object]] = field(default_factory=dict)
+    labels: dict[Hashable, tuple[str, object]] = field(default_factory=dict)
     # By the identity of any parameter.
     labels_of_params: dict[int, str] = field(default_factory=dict)
     unstable: int = 0
@@ -64,21 +65,20 @@ class _Row:
     params: Mapping[str, Any]
 
 
-def group_items(
-    items: Sequence[pytest.Item], plan: RunPlan, seen: Parametrizations
-) -> dict[int, Member]:
-    """`id(item)` -> its group and its label, for every item that stands for a dtype.
+def group_items(items: Sequence[pytest.Item], plan: RunPlan, seen: Parametrizations) -> Members:
+    """Every item that stands for a dtype, in its group, with its label.
 
     A group is the items of one test that agree in all other parameters. What it declares is what
-    its function was parametrized with, also where just some of that were asked for.
+    its function was parametrized with, also where just some of that were asked for. Of such a
+    function all items are here, asked for or not, so `seen.made` must last as long as this is used.
     """
     functions: dict[tuple[Hashable, ...], _Function | None] = {}
     made: dict[int, dict[str, list[pytest.Function]]] = {}
-    # By identity: hashing an item hashes its whole node id. Of all that was made, asked for or not.
-    members: dict[int, Member] = {}
+    members = Members()
+    groups, labels = members.groups, members.labels
     for item in items:
         # As nearly always: a suite may have 100,000 of these.
-        if id(item) in members:
+        if id(item) in groups:
             continue
         # An item of another plugin's may have a `callspec` too, which is no parametrization.
         if not isinstance(item, pytest.Function):
@@ -104,26 +104,21 @@ def group_items(
                 # All that it was parametrized with, in that order, whatever was asked for of it.
                 if function is not None:
                     for one in made[id(item.parent)].get(item.originalname, ()):
-                        members[id(one)] = _member(function, one.callspec, seen)
-        if function is None or id(item) in members:
+                        groups[id(one)], labels[id(one)] = _member(function, one.callspec, seen)
+        if function is None or id(item) in groups:
             continue
-        group, _ = members[id(item)] = _member(function, row, seen)
+        groups[id(item)], labels[id(item)] = group, _ = _member(function, row, seen)
         if variant is None or (seen.variants and not seen.variants.has_noted(item)):
             # Somebody else made it, who may have left out others.
             group.whole = False
-    # Of these, what was not asked for is needed no more.
-    seen.made.clear()
-    seen.variants = None
-    return {id(item): members[id(item)] for item in items if id(item) in members}
+    return members
 
 
 def _member(function: _Function, callspec: Any, seen: Parametrizations) -> Member:
     """The group of an item, and the label that it stands for."""
     params = callspec.params
     # Of all items, so mostly by the identities of what they share.
-    identities = tuple(map(id, function.values(params)))
-    number = len(function.sampled)
-    dtypes, others = identities[:number], identities[number:]
+    dtypes, others = function.dtypes_of(params), function.others_of(params)
     try:
         label, candidate = function.labels[dtypes]
     except KeyError:
@@ -136,26 +131,29 @@ def _member(function: _Function, callspec: Any, seen: Parametrizations) -> Membe
     return group, label
 
 
-def _values_of(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
-    """What reads the parameters of these names, in this order."""
-    if len(names) > 1:
-        return itemgetter(*names)
-    (only,) = names
-    return lambda params: (params[only],)
+def _identities_of(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Hashable]:
+    """What reads the identities of the parameters of these names."""
+    if not names:
+        return lambda _: None
+    if len(names) == 1:
+        (only,) = names
+        return lambda params: id(params[only])
+    values_of = itemgetter(*names)
+    return lambda params: tuple(map(id, values_of(params)))
 
 
 def _group_of_equals(
     function: _Function,
     callspec: Any,
     params: dict[str, Any],
-    others: tuple[int, ...],
+    others: Hashable,
     seen: Parametrizations,
 ) -> Group:
     """The group of the items whose other parameters are equal to these, if not the same.
 
     others: the identities of these.
     """
-    values: object = tuple([_identity(params[name]) for name in function.others])
+    values: Hashable = tuple([_identity(params[name]) for name in function.others])
     try:
         group = function.groups.get(values)
     except Exception:  # noqa: BLE001  # values of the suite's own are compared: any may come
@@ -191,9 +189,17 @@ def _function_of(
         for names in seen.calls.get(nodeid, [])
     ]
     full = item.get_closest_marker(FULL_MARKER) is not None
-    order = shared_order(item, sampled)
-    values = _values_of([*sampled, *others])
-    return _Function(nodeid, sampled, others, calls, "device" in others, full, order, values)
+    return _Function(
+        nodeid,
+        sampled,
+        others,
+        calls,
+        "device" in others,
+        full,
+        shared_order(item, sampled),
+        _identities_of(sampled),
+        _identities_of(others),
+    )
 
 
 def _function_of_variants(
@@ -213,9 +219,17 @@ def _function_of_variants(
     order = ""
     if all(name in shared for name in sampled):
         order = ",".join(f"{variant.nodeid.rpartition('::')[0]}::{name}" for name in sampled)
-    values = _values_of([*sampled, *others])
     function = _Function(
-        variant.nodeid, sampled, others, [], "device" in others, full, order, values, one_each=True
+        variant.nodeid,
+        sampled,
+        others,
+        [],
+        "device" in others,
+        full,
+        order,
+        _identities_of(sampled),
+        _identities_of(others),
+        one_each=True,
     )
     # All of them, in that order, whatever was asked for of them.
     for row in rows:

@@ -65,9 +65,11 @@ def _ini_type(name: str) -> Any:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser
 ) -> Generator[None, object, object]:
+    from dtype_sampler.session.debug_log import hide_secrets_in_log
     from dtype_sampler.session.lane import note_options
 
     note_options(early_config, parser)
+    hide_secrets_in_log(early_config)
     return (yield)
 
 

@@ -13,13 +13,13 @@ from dtype_sampler.session.nodeids import stable_nodeid
 if TYPE_CHECKING:
     from dtype_sampler.session.parametrization import Parametrizations
     from dtype_sampler.session.running import RunningTest
-    from dtype_sampler.session.selection import Member
+    from dtype_sampler.session.selection import Members
     from dtype_sampler.session.trace import Trace
 
 PLAN = pytest.StashKey[RunPlan]()
 SEEN: pytest.StashKey[Parametrizations] = pytest.StashKey()
 RUNNING: pytest.StashKey[RunningTest] = pytest.StashKey()
-MEMBERS: pytest.StashKey[dict[int, Member]] = pytest.StashKey()
+MEMBERS: pytest.StashKey[Members] = pytest.StashKey()
 REPETITIONS = pytest.StashKey[dict[int, int]]()
 # Whether the generators need no second seed, after the hooks of other plugins.
 RESEEDED = pytest.StashKey[bool]()

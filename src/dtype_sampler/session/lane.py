@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dtype_sampler.ledger.secrets import HIDDEN, is_secret, redacted_value
 from dtype_sampler.paths import relative
 from dtype_sampler.sampling.lanes import Lane, selection_of
 from dtype_sampler.session.nodeids import nodeid_of_argument
@@ -82,15 +83,17 @@ def _options_of_suite(config: pytest.Config) -> Iterator[tuple[str, str]]:
         return
     for name, default in _defaults(parser).items():
         if name not in config.stash[KNOWN]:
-            value = _text(getattr(config.option, name, default))
-            if value != _text(default):
-                yield f"--{name}", value
+            value = getattr(config.option, name, default)
+            if _text(value) != _text(default):
+                # The ledger keeps it: no secret, which may be another one in every run besides.
+                secret = is_secret(name) and not isinstance(value, bool)
+                yield f"--{name}", HIDDEN if secret else _text(value, redacted_value)
 
 
-def _text(value: object) -> str:
+def _text(value: object, shown: Callable[[str], str] = str) -> str:
     """What an option says; an object's own text may be another one in every process."""
     values = value if isinstance(value, (list, tuple)) else [value]
-    return " ".join(str(one) for one in values if isinstance(one, _PLAIN))
+    return " ".join(shown(str(one)) for one in values if isinstance(one, _PLAIN))
 
 
 def _defaults(parser: pytest.Parser) -> Mapping[str, Any]:

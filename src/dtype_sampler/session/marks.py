@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
+from collections.abc import Iterable
 
 import pytest
 
 _NAMES = frozenset({"skip", "skipif", "xfail"})
-_name = attrgetter("name")
 
 
 class Marks:
@@ -20,15 +19,23 @@ class Marks:
     def why_skipped(self, item: pytest.Item) -> str | None:
         """The reason why nothing of an item will run; None if its marks don't say so."""
         # Most items of a large suite end here.
-        if _NAMES.isdisjoint(map(_name, item.own_markers)):
+        if not _may_skip(item.own_markers):
             parent = item.parent
             above = self._above.get(id(parent))
             if above is None:
                 marks = () if parent is None else parent.iter_markers()
-                above = self._above[id(parent)] = not _NAMES.isdisjoint(map(_name, marks))
+                above = self._above[id(parent)] = _may_skip(marks)
             if not above:
                 return None
         return _evaluated(item)
+
+
+def _may_skip(marks: Iterable[pytest.Mark]) -> bool:
+    # Of each of 100,000 items: a plain loop is the fastest way to look at the few that it has.
+    for mark in marks:  # noqa: SIM110  # see above
+        if mark.name in _NAMES:
+            return True
+    return False
 
 
 def _evaluated(item: pytest.Item) -> str | None:

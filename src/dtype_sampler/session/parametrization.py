@@ -5,6 +5,7 @@ The pytest side of what `grouping` makes groups of: reads markers and `Metafunc`
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -47,10 +48,10 @@ class Parametrizations:
 
     def made_by(self, collector: object) -> dict[str, list[pytest.Function]]:
         """The parametrized items that a collector has made, by the name of their function."""
-        found: dict[str, list[pytest.Function]] = {}
+        found: dict[str, list[pytest.Function]] = defaultdict(list)
         for node in self.made.get(id(collector), ()):
             if isinstance(node, pytest.Function) and getattr(node, "callspec", None) is not None:
-                found.setdefault(node.originalname, []).append(node)
+                found[node.originalname].append(node)
         return found
 
 

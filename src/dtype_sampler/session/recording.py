@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.ledger.outcomes import Cell, Observation, heavier
@@ -26,6 +26,42 @@ if TYPE_CHECKING:
 _LONGEST = 10_000
 
 
+class Met(Collection[str]):
+    """The node ids of what ran, was skipped or deselected: no test that is gone.
+
+    The ledger asks for them only if it knows a test that this run has not seen. A sample may leave
+    out 100,000 items, so that their node ids are made only then.
+    """
+
+    def __init__(self) -> None:
+        self._nodeids: set[str] = set()
+        self._deselected: list[object] = []
+
+    def add(self, nodeid: str) -> None:
+        """One more."""
+        self._nodeids.add(nodeid)
+
+    def leave_out(self, items: Iterable[object]) -> None:
+        """These were deselected."""
+        self._deselected.extend(items)
+
+    def _all(self) -> set[str]:
+        # testmon counts with objects that name no test.
+        names = (getattr(item, "nodeid", None) for item in self._deselected)
+        self._nodeids.update(name for name in names if isinstance(name, str))
+        self._deselected.clear()
+        return self._nodeids
+
+    def __contains__(self, nodeid: object) -> bool:
+        return nodeid in self._all()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+
 class Recorder:
     """Writes down what the tests of one session come to.
 
@@ -38,8 +74,7 @@ class Recorder:
         self.listeners = Listeners(config)
         # By test key and device: the labels that this selection leaves of each test it takes.
         self.reach: dict[tuple[str, str], dict[str, None]] = {}
-        # The node ids of what ran, was skipped or deselected: no test that is gone.
-        self.met: set[str] = set()
+        self.met = Met()
         self._config = config
         self._is_minimal = settings.record == MINIMAL
         self._plan = plan
@@ -137,9 +172,9 @@ class Recorder:
 
     def leave_out(self, items: Iterable[object]) -> None:
         """These were deselected, which is no sign that they are gone."""
-        # testmon counts with objects that name no test.
-        names = (getattr(item, "nodeid", None) for item in items)
-        self.met.update(name for name in names if isinstance(name, str))
+        # Nobody but the ledger asks for them.
+        if self._books is not None:
+            self.met.leave_out(items)
 
     def _with_repetitions(self, nodeid: str, finished: Finished) -> Finished:
         """A cell that several items speak of, as repetitions of a test do, has the worst of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
@@ -66,6 +66,35 @@ class Group:
 Member: TypeAlias = tuple[Group, str]
 
 
+class Members:
+    """The items that stand for a dtype, by their identity, which lasts as long as they do: hashing
+    an item of pytest's hashes its whole node id.
+
+    groups: of each, its group. labels: the label that it stands for there. A suite may have 100,000
+    of these, and the garbage collector would look at a pair for each of them again and again.
+    """
+
+    __slots__ = ("groups", "labels")
+
+    def __init__(self) -> None:
+        self.groups: dict[int, Group] = {}
+        self.labels: dict[int, str] = {}
+
+    def get(self, identity: int) -> Member | None:
+        """Of one item; None if it is in no group."""
+        group = self.groups.get(identity)
+        return None if group is None else (group, self.labels[identity])
+
+    def only(self, items: Iterable[object]) -> Members:
+        """Those of these items alone."""
+        found = Members()
+        for identity in map(id, items):
+            if (group := self.groups.get(identity)) is not None:
+                found.groups[identity] = group
+                found.labels[identity] = self.labels[identity]
+        return found
+
+
 @dataclass(frozen=True, slots=True)
 class Selection(Generic[ItemT]):
     """The items that stay, those that are left out, and of the former those to skip, with why."""
@@ -78,7 +107,7 @@ class Selection(Generic[ItemT]):
 def select(
     plan: RunPlan,
     items: Sequence[ItemT],
-    members: Mapping[int, Member],
+    members: Members,
     nodeid_of: Callable[[ItemT], str],
     why_skipped: Callable[[ItemT], str | None] = lambda _: None,
     *,
@@ -87,27 +116,25 @@ def select(
     """Choose among the items that other selections have left; their order is kept.
 
     left: the items to take the samples from, of which some may run elsewhere; None means *items*.
-    members: `id(item)` -> its group and its label; an item that is in no group stays. An item that
-    the plan keeps (`RunPlan.kept`) stays whatever the sample is. Of a group of which no dtype can
-    run, one item stays to be skipped. why_skipped: the reason why an item is known to be skipped
-    already, by marks of the suite's own; such an item takes no place of a sample.
+    An item that is in no group stays. An item that the plan keeps (`RunPlan.kept`) stays whatever
+    the sample is. Of a group of which no dtype can run, one item stays to be skipped. why_skipped:
+    the reason why an item is known to be skipped already, by marks of the suite's own; such an item
+    takes no place of a sample.
     """
-    # A suite may have 100,000 items: each is looked up once.
-    here = [members.get(id(item)) for item in items]
-    asked, of_asked = items, here
-    if left is not None and left is not items:
-        asked, of_asked = left, [members.get(id(item)) for item in left]
+    group_of, label_of = members.groups.get, members.labels
     groups = []
-    for item, member in zip(asked, of_asked, strict=True):
-        if member is not None:
-            group, label = member
-            if not group.left:
-                groups.append(group)
-            if reason := why_skipped(item):
-                group.skipped.setdefault(label, reason)
-                group.left.setdefault(label, False)
-            else:
-                group.left[label] = True
+    for item in items if left is None else left:
+        identity = id(item)
+        if (group := group_of(identity)) is None:
+            continue
+        label = label_of[identity]
+        if not group.left:
+            groups.append(group)
+        if reason := why_skipped(item):
+            group.skipped.setdefault(label, reason)
+            group.left.setdefault(label, False)
+        else:
+            group.left[label] = True
     known: dict[object, Pool] = {}
     pools = [group.all_of_it(known) for group in groups]
     sharing: dict[str, list[str]] = {}
@@ -120,24 +147,24 @@ def select(
         _decide(plan, group, pool, sharing.get(group.order, ()))
     kept = frozenset(plan.kept)
     selection: Selection[ItemT] = Selection([], [], [])
-    for item, member in zip(items, here, strict=True):
-        if member is None or (kept and nodeid_of(item) in kept):
+    for item in items:
+        identity = id(item)
+        own = group_of(identity)
+        if own is None or (kept and nodeid_of(item) in kept):
             selection.staying.append(item)
-            continue
-        group, label = member
-        if label not in group.chosen:
+        elif label_of[identity] not in own.chosen:
             selection.out.append(item)
         else:
             selection.staying.append(item)
-            if group.skip:
-                selection.skipped.append((item, group.skip))
+            if own.skip:
+                selection.skipped.append((item, own.skip))
     return selection
 
 
 def everything(
     plan: RunPlan,
     items: Sequence[ItemT],
-    members: Mapping[int, Member],
+    members: Members,
     nodeid_of: Callable[[ItemT], str],
     why_skipped: Callable[[ItemT], str | None] = lambda _: None,  # noqa: ARG001  # as `select`
     *,
@@ -147,10 +174,8 @@ def everything(
     selection: Selection[ItemT] = Selection([], [], [])
     kept = frozenset(plan.kept)
     for item in items:
-        member = members.get(id(item)) if plan.only else None
-        stays = (
-            member is None or is_wanted(plan.only, member[1]) or (kept and nodeid_of(item) in kept)
-        )
+        label = members.labels.get(id(item)) if plan.only else None
+        stays = label is None or is_wanted(plan.only, label) or (kept and nodeid_of(item) in kept)
         (selection.staying if stays else selection.out).append(item)
     return selection
 
@@ -160,8 +185,9 @@ def _decide(plan: RunPlan, group: Group, pool: Pool, sharing: Sequence[str]) -> 
 
     pool: what the test declares. sharing: the test keys of all groups that have this one's order.
     """
-    for label in [one for one in group.skipped if group.left[one]]:
-        del group.skipped[label]
+    if group.skipped:
+        for label in [one for one in group.skipped if group.left[one]]:
+            del group.skipped[label]
     record = group.record = draw(
         plan,
         group.key,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from dtype_sampler.errors import DtypeSamplerError, nearest, unknown
 from dtype_sampler.ledger.places import check_place
-from dtype_sampler.ledger.secrets import redacted_word
+from dtype_sampler.ledger.secrets import redacted, redacted_word
 from dtype_sampler.sampling.budget import Span, parse_span
 from dtype_sampler.sampling.candidates import parse_device
 from dtype_sampler.sampling.rule import MAX_SEED, STRATEGIES
@@ -567,6 +567,8 @@ def resolve(cli: Mapping[str, Any], env: Mapping[str, str], ini: Mapping[str, An
 def located(option: Option, origin: str, raw: str | list[str], problem: object) -> str:
     """Say where a raw value came from, and what is wrong with it."""
     shown = " ".join(map(redacted_word, [raw] if isinstance(raw, str) else raw))
+    # It may quote what was meant for another option.
+    problem = redacted(str(problem))
     if origin == INI:
         return f"{option.ini} = {shown} (in the pytest configuration): {problem}"
     return f"{option.flag if origin == CLI else option.env}={shown}: {problem}"

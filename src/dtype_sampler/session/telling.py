@@ -12,7 +12,6 @@ import pluggy
 import pytest
 
 from dtype_sampler.ledger.outcomes import UNSUPPORTED, Cell
-from dtype_sampler.ledger.secrets import redacted
 from dtype_sampler.session.faults import Fault
 from dtype_sampler.session.hookspecs import CellOutcome
 
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
     from dtype_sampler.ledger.tally import Finished
     from dtype_sampler.sampling.plan import RunPlan
 
-# What fails or skips a test is no exception of Python's ordinary kind; no test is meant. Nor is a
-# program's end: that is a driver's habit. Ctrl-C and pytest's own exit are meant.
-_THEIRS = (Exception, SystemExit, pytest.fail.Exception, pytest.skip.Exception)
+# These are meant. Not so what fails or skips a test, a task that is cancelled, or a program's end:
+# those are no exceptions of Python's ordinary kind either, and a driver's habit.
+_MEANT = (KeyboardInterrupt, pytest.exit.Exception)
 _NAME = "pytest_dtype_sampler_outcome"
 # Not whose hook it is, but what calls it.
 _CALLERS = (Path(pluggy.__file__).parent, Path(__file__).parents[1])
@@ -89,9 +88,9 @@ class Listeners:
         hook: Any = getattr(self._config.hook, _NAME)
         try:
             hook(config=self._config, outcome=outcome)
-        except pytest.exit.Exception:
+        except _MEANT:
             raise
-        except _THEIRS as error:
+        except BaseException as error:  # noqa: BLE001  # whatever it is: the session goes on
             where = self._place_of(error)
             fault = replace(Fault.of(_NAME, error), where=where)
             known = self._faults.setdefault(where, fault)
@@ -114,7 +113,7 @@ class Listeners:
         for fault in self._faults.values():
             times = f" {fault.times} times" if fault.times > 1 else ""
             yield (
-                f"dtype-sampler: {_NAME}: {fault.where} raised{times} {redacted(fault.error)};"
+                f"dtype-sampler: {_NAME}: {fault.where} raised{times} {fault.error};"
                 " the run and its ledger are as they would be without it"
             )
             if tracebacks:

@@ -138,3 +138,14 @@ def test_what_a_file_says_wrongly_is_told_with_the_file_and_no_password(tmp_path
     with pytest.raises(DtypeSamplerError) as caught:
         place_of_ledger(URL, None)
     assert str(caught.value).startswith(f"dtype_sampler_project (in {file}) = : it is empty")
+
+
+def test_what_is_no_ledger_is_told_with_where_it_was_said(monkeypatch):
+    monkeypatch.setenv("DTYPE_SAMPLER_LEDGER", "jdbc:postgresql://u:s3cret@h/x")
+    with pytest.raises(DtypeSamplerError) as caught:
+        place_of_ledger(None, None)
+    assert str(caught.value).startswith(
+        "DTYPE_SAMPLER_LEDGER=jdbc:postgresql://u:***@h/x: is nearly a URL"
+    )
+    with pytest.raises(DtypeSamplerError, match=r"^ci:\*\*\*@h/x: is nearly a URL"):
+        place_of_ledger("ci:s3cret@h/x", None)

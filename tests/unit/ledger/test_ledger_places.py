@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,21 @@ def test_a_url_names_a_server(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["a.sqlite", "postgresql", " a", "user=3", "C:/x", "c:\\x", "/a/b", "a//b", "../x"]
+    "text",
+    [
+        "a.sqlite",
+        "postgresql",
+        " a",
+        "user=3",
+        "C:/x",
+        "c:\\x",
+        "C://x",
+        "d/a:b@c",
+        "a@b",
+        "/a/b",
+        "a//b",
+        "../x",
+    ],
 )
 def test_anything_else_names_a_file(text):
     def never():
@@ -56,6 +71,11 @@ def test_settings_do_not_show_where_the_ledgers_are():
         (f" '{URL}'", "is nearly a URL"),
         ("postgres:/u:s3cret@h/x", "is nearly a URL"),
         ("postgresql:u:s3cret@h/x", "is nearly a URL"),
+        ("jdbc:postgresql://u:s3cret@h/x", "is nearly a URL"),
+        ("DTYPE_SAMPLER_LEDGER=postgresql://u:s3cret@h/x", "is nearly a URL"),
+        ("psql mysql://u:s3cret@h/x", "is nearly a URL"),
+        ("ci:s3cret@h:5432/x", "is nearly a URL"),
+        ("//ci:s3cret@h/x", "is nearly a URL"),
         ("host=h user=u password=s3cret dbname=x", "is a connection string"),
         ("password=s3cret", "is a connection string"),
         ("service=a host=b", "is a connection string"),
@@ -87,6 +107,11 @@ def test_what_is_meant_for_a_url_and_is_none(text, message):
             assert "s3cret" not in str(caught.value)
 
 
+def no_environment(monkeypatch):
+    for name in ("HOST", "HOSTADDR", "PORT", "DATABASE", "USER", "SERVICE"):
+        monkeypatch.delenv(f"PG{name}", raising=False)
+
+
 def test_a_password_is_shown_nowhere():
     one = place(URL)
     assert (str(one), repr(one)) == (
@@ -96,8 +121,7 @@ def test_a_password_is_shown_nowhere():
 
 
 def test_a_spool_tells_servers_and_projects_apart_and_nothing_secret(tmp_path, monkeypatch):
-    for variable in ("PGHOST", "PGPORT", "PGDATABASE", "PGSERVICE"):
-        monkeypatch.delenv(variable, raising=False)
+    no_environment(monkeypatch)
     spool = place(URL).spool(tmp_path)
     assert spool.parent == tmp_path
     assert spool.name.startswith(".dtype-ledger.db.example.org-")
@@ -105,6 +129,10 @@ def test_a_spool_tells_servers_and_projects_apart_and_nothing_secret(tmp_path, m
     for same in (
         "postgres://other:pw@db.example.org/ledger?sslmode=require",
         "postgresql:///ledger?host=db.example.org&password=x",
+        "postgresql://db.example.org:5432/ledger",
+        "postgresql://db%2Eexample.org/%6Cedger",
+        "postgresql://elsewhere/another?host=db.example.org&dbname=ledger",
+        "postgresql://db.example.org?dbname=ledger",
     ):
         assert place(same).spool(tmp_path) == spool
         assert place(same).is_same(place(URL))
@@ -120,6 +148,12 @@ def test_a_spool_tells_servers_and_projects_apart_and_nothing_secret(tmp_path, m
         ("postgresql://[/ledger", "org/repo"),
         (f"postgresql://{100 * 'h'}/ledger", "org/repo"),
         ("postgresql:///ledger?host=%2Frun%2Fa%20b", "org/repo"),
+        ("postgresql:///ledger?hostaddr=10.0.0.1", "org/repo"),
+        ("postgresql:///ledger?hostaddr=10.0.0.2", "org/repo"),
+        # Where no database is named, it is called as the user is.
+        ("postgresql://one@db.example.org", "org/repo"),
+        ("postgresql://two:pw@db.example.org", "org/repo"),
+        ("postgresql://db.example.org/ledger#1", "org/repo"),
     ):
         one = place(other, project)
         assert not one.is_same(place(URL))
@@ -131,8 +165,34 @@ def test_a_spool_tells_servers_and_projects_apart_and_nothing_secret(tmp_path, m
     names.add(place("postgresql://").spool(tmp_path).name)
     assert place(URL).spool(tmp_path) == spool
     assert place("postgresql://?service=ledger").spool(tmp_path).name in names
-    # All of them, but for two that say nothing.
-    assert len(names) == 11
+    assert len(names) == 17
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("postgresql://a:1,b:2/x", "postgresql:///x?host=a,b&port=1,2"),
+        ("postgresql://a,b:2/x", "postgresql:///x?host=a,b&port=,2"),
+        ("postgresql://[::1]:1/x", "postgresql:///x?host=::1&port=1"),
+        ("postgresql://%2Frun%2Fpg/x", "postgresql:///x?host=/run/pg"),
+        ("postgresql://u@h", "postgresql://other@h/u"),
+        ("postgresql://h?user=u", "postgresql://h/u"),
+        ("postgresql://?service=a", "postgresql://u@?service=a"),
+    ],
+)
+def test_one_database_in_other_words(one, other, monkeypatch):
+    no_environment(monkeypatch)
+    assert place(one).is_same(place(other))
+    assert place(one).spool(Path()) == place(other).spool(Path())
+
+
+def test_what_a_url_does_not_say_the_environment_does(monkeypatch):
+    no_environment(monkeypatch)
+    monkeypatch.setenv("PGUSER", "u")
+    assert place("postgresql://h").is_same(place("postgresql://h/u"))
+    before = place("postgresql://h/x").spool(Path())
+    monkeypatch.setenv("PGHOSTADDR", "10.0.0.1")
+    assert place("postgresql://h/x").spool(Path()) != before
 
 
 def test_whether_two_places_are_one(tmp_path):
@@ -213,6 +273,11 @@ def test_a_project_without_a_remote_is_called_after_its_folder(tmp_path, monkeyp
     assert project_of(folder) == "org/repo"
     (folder / "deep").mkdir()
     assert project_of(folder / "deep") == "org/repo"
+    # As where a container's user is not the one who cloned: git of before 2.38 can't be told.
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    said = subprocess.run(["git", "version"], check=True, capture_output=True, text=True).stdout
+    if tuple(map(int, re.findall("[0-9]+", said)[:2])) >= (2, 38):
+        assert project_of(folder) == "org/repo"
 
 
 def test_the_name_of_a_project_and_what_is_recorded():

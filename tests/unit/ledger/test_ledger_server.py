@@ -26,6 +26,7 @@ from postgres_host import in_database
 pytest.importorskip("psycopg", reason="needs psycopg (dependency group test)")
 
 
+WHERE = ("host", "hostaddr", "port", "user", "password")
 # The database that most tests share -> what stands before the names of the current one's projects.
 prefixes: dict[str, str] = {}
 numbers = itertools.count()
@@ -589,6 +590,8 @@ def test_who_can_not_be_reached_is_told_without_a_secret(server, capsys, caplog)
         ("postgresql://me:Hid%zzden@127.0.0.1/d", "is no URL of PostgreSQL's"),
         ("postgresql://h/d?password=Hidden&nosuch=1", "is no URL of PostgreSQL's"),
         ("postgresql://h/d?password=Hid=den", "is no URL of PostgreSQL's"),
+        ("postgresql://me:Hidden%E9@h/d", "it holds bytes that are no UTF-8"),
+        ("postgresql://me:Hidden\udce9@h/d", "it holds bytes that are no UTF-8"),
     ):
         with pytest.raises(LedgerError) as caught, opened(bad):
             pass
@@ -608,8 +611,10 @@ def test_what_a_url_does_not_say_libpq_knows_otherwise(server, tmp_path, monkeyp
     parts = connecting.Place(database).given
     record(database, "u", 1000.0)
     with monkeypatch.context() as environment:
-        for name, variable in (("host", "PGHOST"), ("user", "PGUSER"), ("dbname", "PGDATABASE")):
-            environment.setenv(variable, str(parts[name]))
+        # The server may be anybody's: on a port of its own, and with a password.
+        asked = {"dbname": "PGDATABASE"} | {name: f"PG{name.upper()}" for name in WHERE}
+        for name in asked.keys() & parts.keys():
+            environment.setenv(asked[name], str(parts[name]))
         with opened("postgresql://") as store:
             assert len(store.runs()) == 1
             assert store.engine.name == "postgresql://"
@@ -656,6 +661,21 @@ def test_what_a_url_says_of_tls_and_time_goes_through(monkeypatch):
     with pytest.raises(LedgerError), opened("postgresql://h/d"):
         pass
     assert "connect_timeout" not in asked
+
+
+def test_what_was_written_is_read_whatever_a_role_was_set_to(database, monkeypatch):
+    """The environment or the database may ask for another encoding, or for fewer digits."""
+    # As a role's or a database's own settings do.
+    monkeypatch.setenv("PGOPTIONS", "-c extra_float_digits=-10 -c DateStyle=German")
+    started = 1795714384.8152719
+    for encoding in ("SQL_ASCII", "LATIN1"):
+        monkeypatch.setenv("PGCLIENTENCODING", encoding)
+        record(database, encoding, started, ["漢é"])
+        with opened(database) as store:
+            assert {run.started for run in store.runs()} == {started}
+            assert {cell.cell.label for cell in store.cells()} == {"漢é"}
+        known = {one.name: one.last for one in owner.look(database).projects}
+        assert known[f"{prefixes[database]}p"].started == started
 
 
 def test_runs_are_folded_by_the_month(database):

@@ -11,7 +11,7 @@ from threading import enumerate as threads
 import pytest
 
 from dtype_sampler.ledger import elsewhere, shipper, spooling
-from dtype_sampler.ledger.journal import is_journal, journals, read_journal
+from dtype_sampler.ledger.journal import _lock, is_journal, journals, read_journal
 from dtype_sampler.ledger.link import THREAD, Link
 from dtype_sampler.ledger.outcomes import Cell
 from dtype_sampler.ledger.places import FilePlace, ServerPlace
@@ -423,6 +423,46 @@ def test_a_full_disk_below_the_spool(the_books, server, folder, monkeypatch, ful
     (problem,) = whole_run(the_books(), UIDS[1]).problems
     assert ("are lost, but for what" in problem) is (full != "finish")
     assert ("how this run ended is lost" in problem) is (full == "finish")
+
+
+def test_a_disk_that_is_full_for_a_moment_spoils_no_line(the_books, server, folder):
+    """It takes a part of what is written, without an error, and the next line as a whole."""
+    server.before["open"] = failing(StoreBusyError("is away"), ALWAYS)
+    books = the_books()
+    books.read(verdicts=False)
+    books.begin(RunRecord(UIDS[0], books.now(), 1, "given", "rotate"))
+    record(books, "a")
+    file = books._journal._file
+
+    class Full:
+        def write(self, line):
+            return file.write(line[: len(line) // 2])
+
+        def close(self):
+            file.close()
+
+    books._journal._file = Full()
+    record(books, "b")
+    (path,) = journals(books.path)
+    books.end()
+    assert "are lost, but for what" in books.problems[0]
+    assert [one.cell.label for one in read_journal(path).seen] == ["a"]
+
+
+@pytest.mark.skipif("os.name == 'nt'", reason="its locks know no readers")
+def test_who_reads_a_spool_keeps_nobody_from_reading_it(the_books, server, folder):
+    """Two jobs ship it at once, and none is told that its run goes on."""
+    server.before["open"] = failing(StoreBusyError("is away"), ALWAYS)
+    path = journals(whole_run(the_books()).path)[0]
+    with path.open("rb") as file:
+        assert _lock(file, alone=False)
+        assert read_journal(path) is not None
+        # But who writes it is alone.
+        with path.open("ab") as other:
+            assert not _lock(other, alone=True)
+    with path.open("ab") as other:
+        assert _lock(other, alone=True)
+        assert read_journal(path) is None
 
 
 def test_a_root_directory_that_nothing_can_be_written_to(the_books, server, folder, monkeypatch):

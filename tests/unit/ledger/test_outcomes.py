@@ -199,6 +199,21 @@ def test_an_unexpected_pass():
     assert labels(observations) == dict.fromkeys("abc", "xpassed")
 
 
+@pytest.mark.parametrize("rest", ["", "d"])
+def test_an_unexpected_pass_speaks_for_no_subtest(rest):
+    """The test's own report comes to that whatever its subtests have come to."""
+    observations = [
+        SETUP,
+        seen("call", "skipped", "a", "a", subtest=True),
+        seen("call", "skipped", "ab", "b", subtest=True, xfail=True),
+        seen("call", "passed", "abc", "c", subtest=True, xfail=True),
+        seen("call", "passed", f"abc{rest}", xfail=True),
+        TEARDOWN,
+    ]
+    expected = {"a": "skipped", "b": "xfailed", "c": "xpassed", **dict.fromkeys(rest, "xpassed")}
+    assert labels(observations) == expected
+
+
 def test_loops_within_loops_fail_together():
     observations = [SETUP, seen("call", "failed", "abc", "ac"), seen("teardown", "passed", "abc")]
     assert labels(observations) == {"a": "failed", "b": "passed", "c": "failed"}

@@ -29,6 +29,7 @@ def test_what_is_a_secret(flag):
     [
         *("--monkey=x", "--sort-key=x", "--cache-key=x", "--pad-token=x", "--max-new-tokens=5"),
         *("--keyboard=x", "--eos_token=x", "t.py::test[key=1]", "-o", "markers=slow"),
+        *("test.py::test[me:a@b]", "tests/me:a@b", "me@h:x"),
     ],
 )
 def test_what_is_none(word):
@@ -47,6 +48,22 @@ def test_secrets_are_not_kept():
         "--db=a://b:***@d",
     ]
     assert without_secrets(line) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        # The name of a secret stands behind another secret.
+        (["--db", "a://u:abc@h/d?password=x&y=1"], ["--db", "a://u:***@h/d?password=***&y=1"]),
+        (["a://u:abc@h/d?token=x"], ["a://u:***@h/d?token=***"]),
+        (["--env=TOKEN=abc"], ["--env=TOKEN=***"]),
+        (["--env", "TOKEN=abc"], ["--env", "TOKEN=***"]),
+        (["--db=password=abc user=me"], ["--db=password=***"]),
+        (["--env=TOKEN="], ["--env=TOKEN="]),
+    ],
+)
+def test_a_secret_in_another_is_not_kept_either(line, shown):
+    assert without_secrets(line) == shown
 
 
 @pytest.mark.parametrize(
@@ -74,6 +91,12 @@ def test_secrets_are_not_kept():
         ("postgresql://me:a?/b@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a b'c@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:a:b@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me:a?password=@host/db", "postgresql://me:***@host/db"),
+        ("postgresql://me@tenant:abc@host/db", "postgresql://me@tenant:***@host/db"),
+        ("postgresql://me@host:abc", "postgresql://me@host:***"),
+        # Where the host is missing, it stands in the port's place.
+        ("postgresql://me:abc", "postgresql://me:***"),
+        ("postgresql://me:abc/db", "postgresql://me:***/db"),
         # So in other servers' URLs, unless it is a port's.
         ("https://me:a/b@host/d", "https://me:***@host/d"),
         ("https://me:a#b@host/d", "https://me:***@host/d"),
@@ -97,6 +120,8 @@ def test_a_password_is_hidden_and_the_rest_of_the_url_is_not(url, shown):
     [
         *("postgresql://", "postgresql:///db", "postgresql:///?service=ci", "postgresql://me@h/d"),
         *("postgresql://h:5432/db", "postgresql://h1:5432,h2:5433/db", "postgresql://[::1]:5432/d"),
+        *("postgresql://h:5432", "postgresql://h:5432?sslmode=x", "postgresql://h1,[::1]:5432/d"),
+        *("postgresql://me@h:5432/d?options=a:b@c", "postgresql://me@[::1]:5432", "a://b@c:d/e@f"),
         *("postgresql://h:5432/d?user=me@tenant", "postgresql://h:/d?user=me@tenant"),
         *("postgresql://h/d?sslkey=k.pem&sslrootcert=r.crt", "https://host:80/x@y", "no url: a@b"),
     ],
@@ -130,6 +155,13 @@ def test_a_password_that_would_be_cut_in_two_is_refused_and_not_told(character, 
     assert "second" not in str(caught.value)
 
 
+def test_a_user_that_would_be_cut_in_two_is_refused_and_the_password_is_not_told():
+    with pytest.raises(LedgerError) as caught:
+        check_url("postgresql://me@tenant:secret@host/db")
+    assert str(caught.value).endswith("the user holds '@': write it as %40")
+    assert "secret" not in str(caught.value)
+
+
 def test_of_a_url_that_has_been_a_path_the_password_is_hidden():
     told = redacted("a/ postgresql:/ci:s3cret@h/x: there is no file postgres:u:s3@cret@h")
     assert told == "a/ postgresql:/ci:***@h/x: there is no file postgres:u:***@h"
@@ -150,6 +182,11 @@ def test_no_part_of_any_password_is_shown(one, other, rest):
     check_url(url)
     # And as people write it.
     assert "Zq" not in redacted_word(f"--dtype-ledger=postgresql://me:{password}@host{rest}")
+
+
+@pytest.mark.parametrize("begin", ["", "//", "--db="])
+def test_a_url_without_its_scheme_has_a_password_too(begin):
+    assert redacted_word(f"{begin}me:a:b@h:1/d") == f"{begin}me:***@h:1/d"
 
 
 def test_what_is_a_url():

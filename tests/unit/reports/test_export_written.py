@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 from pathlib import Path
@@ -125,6 +126,18 @@ def test_what_was_there_stays_until_all_is_written(ledger, tmp_path, monkeypatch
 def test_a_device_stays_one(ledger, capsys):
     assert run(capsys, "-o", os.devnull)[0] == 0
     assert Path(os.devnull).is_char_device()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="pipes have no path here")
+def test_a_pipe_that_has_a_path_alone(ledger):
+    """As `-o /dev/stdout |` and `-o >(gzip)` are in a shell."""
+    outlet, inlet = os.pipe()
+    try:
+        assert main(["export", "--ledger", str(ledger), "-o", f"/dev/fd/{inlet}"]) == 0
+    finally:
+        os.close(inlet)
+    with os.fdopen(outlet) as pipe:
+        assert json.loads(pipe.readline())["version"] == 1
 
 
 def test_a_link_stays_one(ledger, tmp_path, capsys):

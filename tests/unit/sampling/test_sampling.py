@@ -377,8 +377,18 @@ def test_a_walk_comes_to_each_label_once_a_turn(n, k, inner, seed, fixed):
 def test_an_order_is_that_of_the_whole_number(labels):
     """As the rule says: drawn digit by digit from all of the hash, however few orders there are."""
     families = [family_of(label) for label in labels]
-    queues, _ = rule._queues(tuple(labels), tuple(families))
+    cards = rule._cards(tuple(labels), tuple(families))
     for number in range(200):
         whole = rule._hash_for_orders(len(labels), "order", f"t{number}")
-        expected = rule._circle(queues, whole)
+        expected = rule._circle(cards, whole)
         assert circular_order(f"t{number}", labels, families) == expected
+
+
+@pytest.mark.parametrize("labels", [SEVEN, SEVEN[::-1], [f"float{n}" for n in range(12)]])
+@pytest.mark.parametrize("k", [1, 3, 100])
+def test_a_sample_is_the_same_whether_anybody_asks_what_is_available(labels, k):
+    families = [family_of(label) for label in labels]
+    for seed in range(50):
+        given = {"seed": seed, "strategy": "rotate", "key": f"t{seed % 5}", "k": k}
+        given |= {"labels": labels, "families": families}
+        assert choose(**given) == choose(**given, available=lambda _: True)

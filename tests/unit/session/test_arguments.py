@@ -174,6 +174,7 @@ def test_what_pytest_would_refuse(parser):
         ("--api-token abc", "--api-token=***"),
         ("--tokenizer=bpe", "--tokenizer=bpe"),
         ("-o my_password=x", "-o my_password=***"),
+        ("--device=TOKEN=abc", "--device=TOKEN=***"),
         ("--url=https://me:abc@host/x?a=b:c@d", "--url=https://me:***@host/x?a=b:c@d"),
         ("--url=https://host:80/x@y", "--url=https://host:80/x@y"),
         (

@@ -6,7 +6,7 @@ import torch
 from dtype_sampler.sampling.candidates import Pool
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.rule import choose
-from dtype_sampler.session.selection import Group, select
+from dtype_sampler.session.selection import Group, Members, select
 
 LABELS = list("abcdefg")
 
@@ -19,8 +19,15 @@ def entries(a_group, labels=LABELS):
     return [(label.upper(), a_group, label) for label in labels]
 
 
+def members_of(some):
+    members = Members()
+    for item, a_group, label in some:
+        members.groups[id(item)], members.labels[id(item)] = a_group, label
+    return members
+
+
 def choose_items(plan, items):
-    members = {id(item): (a_group, label) for item, a_group, label in items}
+    members = members_of(items)
     names = [item for item, _, _ in items]
     return select(plan, names, members, lambda item: f"t.py::t[{item.lower()}]")
 
@@ -80,8 +87,19 @@ def test_items_of_one_label_stay_or_go_together():
         assert ("A" in staying) == ("A2" in staying)
 
 
+def test_members_of_some_items_alone():
+    items, a_group = ["X", "Y", "other"], group()
+    members = members_of([(items[0], a_group, "a"), (items[1], a_group, "b")])
+    assert members.get(id(items[1])) == (a_group, "b")
+    assert members.get(id(items[2])) is None
+    here = members.only(items[1:])
+    assert here.get(id(items[0])) is None
+    assert here.get(id(items[1])) == (a_group, "b")
+    assert len(here.groups) == len(here.labels) == 1
+
+
 def test_items_of_no_group_stay():
-    selection = select(RunPlan(5, "random"), ["X"], {}, str)
+    selection = select(RunPlan(5, "random"), ["X"], Members(), str)
     assert (selection.staying, selection.out) == (["X"], [])
 
 
@@ -115,7 +133,7 @@ def test_what_runs_elsewhere_takes_part_in_the_sample():
     whole = split(RunPlan(5, "random"), entries(group()))[0]
     a_group = group()
     everywhere = [label.upper() for label in LABELS]
-    members = {id(one): (a_group, one.lower()) for one in everywhere}
+    members = members_of([(one, a_group, one.lower()) for one in everywhere])
     here = everywhere[:4]
     selection = select(RunPlan(5, "random"), here, members, str, left=everywhere)
     assert selection.staying == [one for one in here if one in whole]
@@ -125,7 +143,7 @@ def test_a_label_of_which_one_item_can_run_is_skipped_for_none():
     a_group = group()
     items = ["skipped", "A", *(label.upper() for label in LABELS[1:])]
     labels = ["a", *LABELS]
-    members = {id(one): (a_group, label) for one, label in zip(items, labels, strict=True)}
+    members = members_of([(one, a_group, label) for one, label in zip(items, labels, strict=True)])
 
     def why(item):
         return "a mark" if item == "skipped" else None
@@ -139,10 +157,10 @@ def test_tests_that_declare_the_same_have_each_their_own_sample():
     plan = RunPlan(5, "random")
     groups = [Group(f"t.py::t{n}", f"t.py::t{n}", dict.fromkeys(LABELS, "x")) for n in range(20)]
     for a_group in groups:
-        select(plan, LABELS, {id(one): (a_group, one) for one in LABELS}, str)
+        select(plan, LABELS, members_of([(one, a_group, one) for one in LABELS]), str)
     alone = [a_group.chosen for a_group in groups]
     again = [Group(one.key, one.function, dict.fromkeys(LABELS, "x")) for one in groups]
     items = [(one, label) for one in again for label in LABELS]
-    select(plan, items, {id(item): item for item in items}, str)
+    select(plan, items, members_of([(item, *item) for item in items]), str)
     assert [a_group.chosen for a_group in again] == alone
     assert len({*alone}) > 1
