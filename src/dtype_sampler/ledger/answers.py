@@ -6,7 +6,6 @@ What is wrong raises ValueError.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from dtype_sampler.ledger.costs import Name, estimate
@@ -80,7 +79,7 @@ def page_row_of(row: Sequence[Any]) -> Observed:
     """row: the cell's id, what `observed_of` takes, kind and message of its failure, if any."""
     _, *said, kind, message = row
     one = observed_of(said, NUMBERED)
-    return one if kind is None else replace(one, failure=failure_of(kind, message))
+    return one if kind is None else one._replace(failure=failure_of(kind, message))
 
 
 def names_of(row: Sequence[Any]) -> tuple[str, str, str]:

@@ -122,7 +122,7 @@ class Books(ConsultedLedger):
         for place, one in enumerate(seen):
             before = said_at.get(one.cell)
             if before is not None and one.at < before + _APART:
-                one = replace(one, at=before + _APART)
+                one = one._replace(at=before + _APART)
                 seen = [*seen[:place], one, *seen[place + 1 :]]
             said_at[one.cell] = one.at
             outcomes[one.cell] = one.outcome

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from dtype_sampler.ledger.failures import CRASH, Failure
@@ -41,8 +40,7 @@ _DOUBTS = frozenset({FAILED, CRASHED, XFAILED})
 ENDINGS = frozenset({FAILED, XFAILED, SKIPPED, CRASHED, SUSPECT})
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(NamedTuple):
     """What one report says.
 
     when: `setup`, `call`, `teardown`, or `crash` for a process that died. outcome: passed, failed,
@@ -53,6 +51,8 @@ class Observation:
     itself says. worker: the process that ran the test, where there are several. failure: in which
     way it failed, where that is known.
     """
+
+    # A tuple, as every test of a run makes three, sampled or not.
 
     when: str
     outcome: str
@@ -90,19 +90,54 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
       which never had its turn, can't be told.
     - A subtest speaks for the dtype that its parameters name, else for the one under test.
     """
+    return fold_told(told_by(observations))[0]
+
+
+def failures(observations: Sequence[Observation]) -> dict[Cell, Failure | None]:
+    """In which way each cell failed, suspects too; None where that is not known of all it did."""
+    return fold_told(told_by(observations))[1]
+
+
+class Told(NamedTuple):
+    """What the reports of one attempt tell. observations: those of subtests too whose own reports
+    did not arrive. last: the newest payload. final: the one that tells most.
+    """
+
+    observations: Sequence[Observation]
+    last: Mapping[str, Any]
+    final: Mapping[str, Any]
+
+
+def told_by(observations: Sequence[Observation]) -> Told | None:
+    """What these tell; None if no dtype was involved."""
     known = [one.samples for one in observations if one.samples is not None]
     if not known:
-        return {}
+        return None
     # Snapshots of one thing that only grows; rerun plugins hand on the older ones later.
     final = max(reversed(known), key=size_of)
+    return Told(_with_lost(observations, final), known[-1], final)
+
+
+def fold_told(told: Told | None) -> tuple[dict[Cell, str], dict[Cell, Failure | None]]:
+    """As `fold` and `failures` say."""
     cells: dict[Cell, str] = {}
-    for sample in final["samples"]:
-        say(cells, _cells(sample, sample["unsupported"]), UNSUPPORTED)
-        say(cells, _cells(sample, sample.get("skipped", ())), SKIPPED)
-        say(cells, _cells(sample, sample["chosen"]), NOT_REACHED)
+    failed: dict[Cell, Failure | None] = {}
+    if told is None:
+        return cells, failed
+    samples = told.final["samples"]
+    chosen = [_cells(sample, sample["chosen"]) for sample in samples]
+    # Every sampled test of a run comes by here, and most of them pass: nothing is made of what
+    # there is none of.
+    for sample, some in zip(samples, chosen, strict=True):
+        if sample["unsupported"]:
+            say(cells, _cells(sample, sample["unsupported"]), UNSUPPORTED)
+        if sample.get("skipped"):
+            say(cells, _cells(sample, sample["skipped"]), SKIPPED)
+        say(cells, some, NOT_REACHED)
     blamed: set[Cell] = set()
-    passed = PASSED
-    for observation in _with_lost(observations, final):
+    ran, passed = False, PASSED
+    for observation in told.observations:
+        ran = ran or _ran(observation)
         outcome = _said(observation)
         if outcome is None:
             continue
@@ -110,33 +145,20 @@ def fold(observations: Sequence[Observation]) -> dict[Cell, str]:
             # As where it says that the test passed, a subtest may say otherwise of its dtype.
             passed = XPASSED
             continue
-        sure, doubtful = _meant(observation, known[-1])
+        sure, doubtful = _meant(observation, told.last)
         say(cells, sure, outcome)
         say(cells, doubtful, SUSPECT if outcome in _DOUBTS else outcome)
         blamed.update(sure, doubtful)
-    if any(map(_ran, observations)):
-        entered = (
-            cell for sample in final["samples"] for cell in _cells(sample, sample["entered"])
-        )
-        say(cells, (cell for cell in entered if cell not in blamed), passed)
-    return cells
-
-
-def failures(observations: Sequence[Observation]) -> dict[Cell, Failure | None]:
-    """In which way each cell failed, suspects too; None where that is not known of all it did."""
-    known = [one.samples for one in observations if one.samples is not None]
-    if not known:
-        return {}
-    found: dict[Cell, Failure | None] = {}
-    for observation in _with_lost(observations, max(reversed(known), key=size_of)):
-        outcome = _said(observation)
-        if outcome not in (FAILED, CRASHED):
-            continue
-        failure = CRASH if outcome == CRASHED else observation.failure
-        for some in _meant(observation, known[-1]):
-            for cell in some:
-                found[cell] = both(found.get(cell, failure), failure)
-    return found
+        if outcome in (FAILED, CRASHED):
+            failure = CRASH if outcome == CRASHED else observation.failure
+            for cell in (*sure, *doubtful):
+                failed[cell] = both(failed.get(cell, failure), failure)
+    if ran:
+        for sample, some in zip(samples, chosen, strict=True):
+            all_of_it = sample["entered"] == sample["chosen"]
+            entered = some if all_of_it else _cells(sample, sample["entered"])
+            say(cells, [cell for cell in entered if cell not in blamed], passed)
+    return cells, failed
 
 
 def both(one: Failure | None, other: Failure | None) -> Failure | None:
@@ -148,7 +170,7 @@ def _with_lost(
     observations: Sequence[Observation], final: Mapping[str, Any]
 ) -> Sequence[Observation]:
     """Also what subtests said whose reports did not arrive, as the test's own payload has it."""
-    if any(one.subtest for one in observations):
+    if not final.get("subtests") or any(one.subtest for one in observations):
         return observations
     return [
         *observations,
@@ -161,7 +183,7 @@ def _with_lost(
                 samples={**final, "under_test": told["under_test"], "named": told["named"]},
                 failure=failure_on_wire(told.get("failure")),
             )
-            for told in final.get("subtests", ())
+            for told in final["subtests"]
         ),
     ]
 
@@ -180,13 +202,14 @@ def say(cells: dict[Cell, str], some: Iterable[Cell], outcome: str) -> None:
 
 
 def _cells(sample: Mapping[str, Any], labels: Iterable[str]) -> list[Cell]:
-    return [Cell(sample["key"], label, sample["device"]) for label in labels]
+    key, device = sample["key"], sample["device"]
+    return [Cell(key, label, device) for label in labels]
 
 
 def size_of(samples: Mapping[str, Any]) -> tuple[int, int, float]:
     """How much a payload tells: of two, the larger one came later."""
     some = samples["samples"]
-    entered = sum(len(sample["entered"]) for sample in some)
+    entered = sum([len(sample["entered"]) for sample in some])
     return len(some), entered, samples.get("lasted", 0.0)
 
 

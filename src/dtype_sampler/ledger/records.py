@@ -266,12 +266,13 @@ class RunRecord:
         return replace(self, ended=at, counts=dict(counts))
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(NamedTuple):
     """The outcome of one cell in one run. duration: seconds, None where that can't be told.
 
     failure: in which way it failed, where that is known; the store gives it by `failures`.
     """
+
+    # A tuple for the reason that `CellRecord` has.
 
     cell: Cell
     nodeid: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from dtype_sampler.ledger.failures import Failure
 from dtype_sampler.ledger.outcomes import (
@@ -15,26 +16,26 @@ from dtype_sampler.ledger.outcomes import (
     Cell,
     Observation,
     both,
-    failures,
-    fold,
+    fold_told,
     say,
-    size_of,
+    told_by,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """A test that has ended. cells: what this run says of each by now. samples: as on its reports.
     nodeid: what replays it. payload: its last one. whole: it came to the end of its teardown.
     failures: in which way those that failed did; None where that is not known.
     """
 
+    # A tuple, as every sampled test makes several.
+
     cells: Mapping[Cell, str]
     samples: Sequence[Mapping[str, Any]]
     nodeid: str
-    payload: Mapping[str, Any] = field(default_factory=dict)
+    payload: Mapping[str, Any] = MappingProxyType({})
     whole: bool = True
-    failures: Mapping[Cell, Failure | None] = field(default_factory=dict)
+    failures: Mapping[Cell, Failure | None] = MappingProxyType({})
 
 
 # One execution of a test: its node id, the process, and the number of the execution there. With
@@ -113,27 +114,28 @@ class Tally:
             self._latest[execution] = latest
         if retried:
             self._retried.setdefault(execution, {})[attempt] = finished
-        waiting = self._retried.get(execution, {})
-        for number in [number for number in waiting if number < latest]:
-            del waiting[number]
-        if not waiting:
-            self._retried.pop(execution, None)
+        if waiting := self._retried.get(execution):
+            for number in [number for number in waiting if number < latest]:
+                del waiting[number]
+            if not waiting:
+                del self._retried[execution]
         return None if retried else self._settle(finished)
 
     def _settle(self, finished: Finished) -> Finished:
-        for cell, outcome in finished.cells.items():
-            say(self._cells, (cell,), outcome)
         said = finished.cells.items()
-        if missed := tuple(cell for cell, outcome in said if outcome == NOT_REACHED):
+        cells, missed = {}, []
+        for cell, outcome in said:
+            say(self._cells, (cell,), outcome)
+            cells[cell] = self._cells[cell]
+            if outcome == NOT_REACHED:
+                missed.append(cell)
+        if missed:
             ended = (cell.label for cell, outcome in said if outcome in ENDINGS)
-            self._missed[finished.nodeid] = tuple(dict.fromkeys(ended)), missed
+            self._missed[finished.nodeid] = tuple(dict.fromkeys(ended)), tuple(missed)
+        failed = {}
         for cell, failure in finished.failures.items():
-            self._failures[cell] = both(self._failures.get(cell, failure), failure)
-        return replace(
-            finished,
-            cells={cell: self._cells[cell] for cell in finished.cells},
-            failures={cell: self._failures[cell] for cell in finished.failures},
-        )
+            failed[cell] = self._failures[cell] = both(self._failures.get(cell, failure), failure)
+        return finished._replace(cells=cells, failures=failed)
 
     def close(self) -> list[Finished]:
         """No more reports will come: what has not ended, or was to be repeated and never was."""
@@ -238,14 +240,9 @@ class Tally:
 
 
 def _finished(observations: Sequence[Observation]) -> Finished:
-    known = [one.samples for one in observations if one.samples is not None]
-    final = max(reversed(known), key=size_of)
-    whole = any(one.when == "teardown" for one in observations)
-    return Finished(
-        fold(observations),
-        final["samples"],
-        final["nodeid"],
-        final,
-        whole,
-        failures(observations),
-    )
+    told = told_by(observations)
+    assert told is not None  # what is open has told something
+    cells, failed = fold_told(told)
+    whole = "teardown" in [one.when for one in observations]
+    final = told.final
+    return Finished(cells, final["samples"], final["nodeid"], final, whole, failed)

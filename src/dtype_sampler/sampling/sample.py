@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from threading import local
+from threading import Lock, get_ident, local
 from typing import Any, Generic, TypeVar, overload
 from weakref import ref
 
-from dtype_sampler.sampling.stopwatch import Holder, Stopwatch
+from dtype_sampler.sampling.stopwatch import Holder, Stopwatch, in_micros
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -73,7 +73,7 @@ class SampleRecord:
             "entered": tuple(self.entered),
             "arguments": self.arguments,
             "circle": self.circle,
-            "took": {label: round(seconds, 6) for label, seconds in self.took.items()},
+            "took": {label: in_micros(seconds) for label, seconds in self.took.items()},
         }
 
 
@@ -90,7 +90,7 @@ class UnderTest:
     next may be another task, and whoever started it raises later what the first one raised.
     """
 
-    __slots__ = ("_here", "_moved", "_tests_own", "_threads", "_watch")
+    __slots__ = ("_here", "_lock", "_moved", "_tests_own", "_thread", "_threads", "_watch")
 
     def __init__(
         self, moved: Callable[[], object] | None = None, watch: Stopwatch | None = None
@@ -98,19 +98,29 @@ class UnderTest:
         """moved: called whenever what is under test has changed. watch: of the test."""
         self._moved = moved
         self._watch = watch
+        self._lock = Lock()
         self.clear()
 
     def clear(self) -> None:
         """Forget all: in this thread the next attempt at the test begins."""
-        self._here = local()
-        self._threads: list[list[_Entry]] = []
-        self._tests_own = self._loops()
+        self._thread = get_ident()
+        self._tests_own: list[_Entry] = []
+        self._threads = [self._tests_own]
+        # Where other threads find theirs. Most tests have none.
+        self._here: local | None = None
 
     def _loops(self) -> list[_Entry]:
         """The loops of this thread."""
-        loops: list[_Entry] | None = getattr(self._here, "loops", None)
+        return self._tests_own if get_ident() == self._thread else self._of_another_thread()
+
+    def _of_another_thread(self) -> list[_Entry]:
+        with self._lock:
+            if self._here is None:
+                self._here = local()
+            here = self._here
+        loops: list[_Entry] | None = getattr(here, "loops", None)
         if loops is None:
-            loops = self._here.loops = []
+            loops = here.loops = []
             self._threads.append(loops)
         return loops
 
@@ -119,8 +129,10 @@ class UnderTest:
 
         Those of threads that the test has started come last, in an order that is always the same.
         """
-        others = {label for loops in self._threads[1:] for _, label, _ in loops}
-        return tuple(dict.fromkeys([*(label for _, label, _ in self._tests_own), *sorted(others)]))
+        found = [label for _, label, _ in self._tests_own]
+        if len(self._threads) > 1:
+            found += sorted({label for loops in self._threads[1:] for _, label, _ in loops})
+        return tuple(dict.fromkeys(found))
 
     @property
     def apart(self) -> bool:
@@ -161,7 +173,10 @@ class UnderTest:
 
     def holds(self, loop: object) -> bool:
         """Whether *loop* has handed out something, and is not over."""
-        return any(owner() is loop for owner, _, _ in self._loops())
+        for owner, _, _ in self._loops():  # noqa: SIM110  # asked at each step of each loop
+            if owner() is loop:
+                return True
+        return False
 
     def enter(
         self,
@@ -174,11 +189,15 @@ class UnderTest:
 
         since: when it began to, by the clock of the test's watch.
         """
-        self._drop(loop)
         loops = self._loops()
-        if loops is self._tests_own:
-            # Loops whose iterator is gone were left early, and the test went on.
-            loops[:] = [entry for entry in loops if entry[0]() is not None]
+        if len(loops) == 1 and loops[0][0]() is loop:
+            # The only loop goes on, as nearly always.
+            loops.clear()
+        elif loops:
+            self._drop(loop)
+            if loops is self._tests_own:
+                # Loops whose iterator is gone were left early, and the test went on.
+                loops[:] = [entry for entry in loops if entry[0]() is not None]
         loops.append((ref(loop), label, record))
         if self._watch is not None and record is not None and since is not None:
             numbered = loop is record
@@ -265,9 +284,9 @@ class DtypeSample(Sequence[T_co], Generic[T_co]):
         return len(self._candidates)
 
     def __iter__(self) -> Iterator[T_co]:
-        places = range(len(self))
         if self._turns is None:
-            return self._loop(places)
+            return _Loop(zip(self._labels, self._candidates, strict=True), self._hand_out)
+        places = range(len(self))
         # Of what a fixture has drawn for many tests, each is handed its own.
         order = {label: place for place, label in enumerate(self._turns())}
         own = (place for place in places if self._labels[place] in order)
@@ -319,7 +338,7 @@ class _Loop(Iterator[T]):
 
     def __init__(
         self,
-        pairs: Sequence[tuple[str, T]],
+        pairs: Iterable[tuple[str, T]],
         hand_out: Callable[[object, str], UnderTest],
     ) -> None:
         self._left = iter(pairs)

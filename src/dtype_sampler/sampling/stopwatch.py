@@ -11,6 +11,12 @@ from time import perf_counter
 # it, as by `list(sample)`: nothing can have been done with that one in between.
 AT_ONCE = 10e-6
 
+
+def in_micros(seconds: float) -> float:
+    """Rounded to microseconds: what `round(seconds, 6)` is, which takes ten times as long."""
+    return round(seconds * 1e6) / 1e6
+
+
 # Where the time of a label is put down, and the label.
 Holder = tuple[MutableMapping[str, float], str]
 

@@ -23,7 +23,7 @@ from dtype_sampler.session.expected import KNOWN
 from dtype_sampler.session.failing import Failures
 from dtype_sampler.session.faults import LOST, guarded, told
 from dtype_sampler.session.known import Compared, compare
-from dtype_sampler.session.observing import is_of_a_test, observation_of
+from dtype_sampler.session.observing import is_of_a_test, observation_of, says_nothing
 from dtype_sampler.session.recording import Recorder
 from dtype_sampler.session.settings import DEFAULT, Settings
 from dtype_sampler.session.subtests import name_dtypes
@@ -149,6 +149,10 @@ class Controller:
             return
         payload = getattr(report, WIRE, None)
         self._meter.add(nodeid, report.when, report.duration, sampled=payload is not None)
+        if says_nothing(report, payload):
+            if self._recorder.is_needed:
+                self._recorder.note(nodeid)
+            return
         if payload is not None and not self._begun:
             self._begun = True
             with told(self.config, "beginning the books"):

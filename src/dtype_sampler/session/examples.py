@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import wraps
 from inspect import iscoroutinefunction
 from threading import local
@@ -36,10 +36,12 @@ class Examples:
 
     def __init__(self, under_test: UnderTest) -> None:
         self._under_test = under_test
-        self._here = local()
+        # What each thread does in calls; only where they are watched.
+        self._here: Any = None
         self._watching = False
-        # By the identity of the record, which the test keeps as long as this lives, and the label.
-        self._taken: dict[_Taken, None] = {}
+        # What calls have taken: by the identity of the record, which the test keeps as long as this
+        # lives, and the label.
+        self.taken: dict[_Taken, None] = {}
         self._finished: set[_Taken] = set()
         self._raised: dict[_Taken, None] = {}
         self._outside: dict[str, None] = {}
@@ -62,7 +64,7 @@ class Examples:
         if not taken:
             self._here.before = self._under_test.here()
         taken.append((id(record), label))
-        self._taken[id(record), label] = None
+        self.taken[id(record), label] = None
 
     def _of_this_call(self) -> list[_Taken]:
         """What was taken in this thread since the last call ended: arguments are drawn before."""
@@ -119,7 +121,7 @@ class Examples:
 
         None: those under test, as in every other test; empty: it can't be told.
         """
-        if error is None or self._calling or not (self._taken or self._untold):
+        if error is None or not (self.taken or self._untold) or self._calling:
             return None
         self._failed = True
         self._digest()
@@ -131,21 +133,25 @@ class Examples:
     def says_nothing_of(self, record: SampleRecord, label: str) -> bool:
         """Whether no call went on to the end, or to another dtype, with this label in hand."""
         one = id(record), label
-        if self._watching or one not in self._taken:
+        if self._watching or one not in self.taken:
             return False
         self._digest()
         if one in self._finished:
             return False
         return not (self._failed and one in self._raised)
 
-    @contextmanager
-    def watching(self, function: object) -> Iterator[None]:
+    def watching(self, function: object) -> AbstractContextManager[None]:
         """Watch the calls of the body of a test function with `@given`, if it is one."""
         handle: Any = getattr(function, "hypothesis", None)
         inner = getattr(handle, "inner_test", None)
         if not getattr(function, "is_hypothesis_test", False) or inner is None:
-            yield
-            return
+            return nullcontext()
+        return self._watching_calls(handle, inner)
+
+    @contextmanager
+    def _watching_calls(self, handle: Any, inner: Callable[..., Any]) -> Iterator[None]:
+        if self._here is None:
+            self._here = local()
         handle.inner_test = self._watched(inner)
         self._watching = True
         try:

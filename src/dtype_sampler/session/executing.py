@@ -1,18 +1,24 @@
-"""The hooks from the end of the collection on, in the process that runs the tests."""
+"""The hooks from the end of the collection on, in the process that runs the tests.
+
+What they need is imported at once: every test comes by here, and would pay for it each time.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from unittest import TestCase
 
 import pytest
 
 from dtype_sampler.sampling.plan import WIRE
-from dtype_sampler.session.current import innermost, running
+from dtype_sampler.sampling.stopwatch import Stopwatch
+from dtype_sampler.session.asking import asks
+from dtype_sampler.session.current import running
 from dtype_sampler.session.faults import LOST, guarded
 from dtype_sampler.session.items import (
     ASKING,
@@ -25,15 +31,15 @@ from dtype_sampler.session.items import (
     RESEEDED,
     RUNNING,
     TRACE,
+    has_mark,
     plan_of,
     replayable,
     running_of,
 )
 from dtype_sampler.session.nodeids import stable_nodeid
 from dtype_sampler.session.repetition import repetitions, without_repetition
-
-if TYPE_CHECKING:
-    from dtype_sampler.session.running import RunningTest
+from dtype_sampler.session.running import RunningTest, running_test
+from dtype_sampler.session.seeding import save
 
 
 @guarded
@@ -56,16 +62,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     plan = plan_of(item)
     if plan is None:
         return (yield)
-    from dtype_sampler.sampling.stopwatch import Stopwatch
-    from dtype_sampler.session.running import RunningTest
-
     # A fixture may have imported it.
     _follow_spans(item.config)
     stash = item.config.stash
+    # Set where they are not: to find nothing there takes an exception each time.
+    trace = stash.setdefault(TRACE, None)
+    clock = stash.setdefault(CLOCK, perf_counter)
     stash[EXECUTIONS] = stash.get(EXECUTIONS, 0) + 1
     nodeid = replayable(item)
-    full = item.get_closest_marker("all_dtypes") is not None
-    trace = stash.get(TRACE, None)
+    full = has_mark(item, "all_dtypes")
     test = item.stash[RUNNING] = RunningTest(
         plan,
         without_repetition(item, nodeid),
@@ -74,7 +79,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         repetition=_repetition(item),
         execution=stash[EXECUTIONS],
         note=None if trace is None else partial(trace.note, item.nodeid),
-        watch=Stopwatch(stash.get(CLOCK, perf_counter)),
+        watch=Stopwatch(clock),
     )
     with running(test):
         result = yield
@@ -103,8 +108,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _asks(item: pytest.Item) -> bool:
-    from dtype_sampler.session.asking import asks
-
     # All items of one function ask for the same.
     function = getattr(item, "originalname", None) or item.name
     known = item.config.stash.setdefault(ASKING, {})
@@ -154,23 +157,18 @@ def _marked_in_vain(item: pytest.Item) -> bool:
 
     One for all of a module is for the tests that take the argument.
     """
-    marked = [node for node, _ in item.iter_markers_with_node("random_dtypes")]
-    if not any(isinstance(node, (pytest.Function, pytest.Class)) for node in marked):
+    if not (isinstance(item, pytest.Function) and issubclass(item.cls or object, TestCase)):
         return False
-    from unittest import TestCase
-
-    return isinstance(item, pytest.Function) and issubclass(item.cls or object, TestCase)
+    marked = [node for node, _ in item.iter_markers_with_node("random_dtypes")]
+    return any(isinstance(node, (pytest.Function, pytest.Class)) for node in marked)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 @guarded
 def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
-    if innermost() is None:
-        return (yield)
-    from dtype_sampler.session.running import running_test
-
     test = running_test()
-    assert test is not None
+    if test is None:
+        return (yield)
     if request.scope != "function":
         # Not in the name of the test that happens to come first: many share what it sets up.
         with test.setting_up(_key_of_fixture(request), getattr(request, "param", None)):
@@ -201,20 +199,21 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     if test is None:
         return (yield)
     try:
-        with test.examples.watching(getattr(item, "obj", None)), _seeds_kept(item):
+        with test.examples.watching(getattr(item, "obj", None)), _seeds_kept(item, test):
             return (yield)
     finally:
         test.watch.call_over()
 
 
-@contextmanager
-def _seeds_kept(item: pytest.Item) -> Iterator[None]:
+def _seeds_kept(item: pytest.Item, test: RunningTest) -> AbstractContextManager[None]:
     """The test finds the generators as its setup left them, whoever seeds them in between."""
-    if not (item.stash[RUNNING].seeding.primed and _others_may_seed(item.config)):
-        yield
-        return
-    from dtype_sampler.session.seeding import save
+    if not (test.seeding.primed and _others_may_seed(item.config)):
+        return nullcontext()
+    return _keeping_seeds(item)
 
+
+@contextmanager
+def _keeping_seeds(item: pytest.Item) -> Iterator[None]:
     _reseed_late(item)
     restore = save()
     # After the hooks of other plugins, and before unittest's setUp.

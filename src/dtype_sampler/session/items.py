@@ -23,7 +23,7 @@ MEMBERS: pytest.StashKey[Members] = pytest.StashKey()
 REPETITIONS = pytest.StashKey[dict[int, int]]()
 # Whether the generators need no second seed, after the hooks of other plugins.
 RESEEDED = pytest.StashKey[bool]()
-TRACE: pytest.StashKey[Trace] = pytest.StashKey()
+TRACE: pytest.StashKey[Trace | None] = pytest.StashKey()
 # How many items this process has begun to run, one that is run again counted again.
 EXECUTIONS = pytest.StashKey[int]()
 # What tests are measured by, in seconds; `time.perf_counter` where this is not set.
@@ -40,6 +40,20 @@ def plan_of(item: object) -> RunPlan | None:
 def running_of(item: object) -> RunningTest | None:
     """The running test of an item; None if another plugin runs it in a way of its own."""
     return item.stash.get(RUNNING, None) if isinstance(item, pytest.Item) else None
+
+
+def has_mark(item: pytest.Item, name: str) -> bool:
+    """Whether an item, or what it is in, is marked so.
+
+    As `get_closest_marker` finds it, but at once: every test is asked.
+    """
+    node: pytest.Item | pytest.Collector | None = item
+    while node is not None:
+        for mark in node.own_markers:
+            if getattr(mark, "name", None) == name:
+                return True
+        node = node.parent
+    return False
 
 
 def name_among(kept: Collection[str]) -> Callable[[pytest.Item], str]:

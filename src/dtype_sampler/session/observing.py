@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dtype_sampler.ledger.costs import durations, lasted
 from dtype_sampler.ledger.outcomes import (
     CRASHED,
     FAILED,
@@ -12,25 +13,34 @@ from dtype_sampler.ledger.outcomes import (
     Observation,
     failure_on_wire,
 )
+from dtype_sampler.ledger.records import Observed, TestRecord
 from dtype_sampler.ledger.tally import Finished
 from dtype_sampler.session.expected import KNOWN
 
 if TYPE_CHECKING:
     import pytest
 
-    from dtype_sampler.ledger.records import Observed, TestRecord
-
 _PHASES = ("setup", "call", "teardown")
-# xdist reports a test whose worker died with this phase.
-_CRASH = "???"
+# xdist reports a test whose worker died with the last of these.
+_WHEN = (*_PHASES, "???")
 
 
 def is_of_a_test(report: object) -> bool:
     """Whether a report is of pytest's or xdist's kind: plugins report things of their own too."""
     return (
         isinstance(getattr(report, "nodeid", None), str)
-        and getattr(report, "when", None) in (*_PHASES, _CRASH)
+        and getattr(report, "when", None) in _WHEN
         and isinstance(getattr(report, "outcome", None), str)
+    )
+
+
+def says_nothing(report: pytest.TestReport, payload: dict[str, Any] | None) -> bool:
+    """Whether a phase has passed without any dtype so far: as most do, of most runs."""
+    return (
+        payload is None
+        and report.outcome == "passed"
+        and report.when in _PHASES
+        and not hasattr(report, KNOWN)
     )
 
 
@@ -50,16 +60,10 @@ def observation_of(report: pytest.TestReport, payload: dict[str, Any] | None) ->
         # `xfail(run=False)`: pytest calls it an expected failure, though nothing has run.
         xfail = False
     worker = getattr(getattr(getattr(report, "node", None), "gateway", None), "id", "")
-    return Observation(
-        when="crash" if report.when not in _PHASES else report.when,
-        outcome=outcome,
-        xfail=xfail,
-        subtest=subtest,
-        samples=payload,
-        rerun=rerun,
-        worker=worker,
-        failure=failure_on_wire((payload or {}).get("failure")),
-    )
+    when = "crash" if report.when not in _PHASES else report.when
+    failure = None if payload is None else failure_on_wire(payload.get("failure"))
+    # By their places, as names cost as much as all of the rest, for three reports of each test.
+    return Observation(when, outcome, xfail, subtest, payload, rerun, worker, failure)
 
 
 def records_of(
@@ -69,9 +73,6 @@ def records_of(
 
     started: of the run. came_to_end: it passed, so that it has asked for all it asks for.
     """
-    from dtype_sampler.ledger.costs import durations, lasted
-    from dtype_sampler.ledger.records import Observed, TestRecord
-
     took, rests = durations(finished)
     tests: dict[tuple[str, str], TestRecord] = {}
     for sample in finished.samples:

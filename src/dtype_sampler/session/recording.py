@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dtype_sampler.ledger.outcomes import Cell, Observation, heavier
@@ -126,9 +125,11 @@ class Recorder:
             )
         )
 
-    def note(self, nodeid: str, observation: Observation) -> None:
-        """One report of a test has come."""
+    def note(self, nodeid: str, observation: Observation | None = None) -> None:
+        """One report of a test has come. observation: None if it says nothing of any dtype."""
         self.met.add(nodeid)
+        if observation is None:
+            return
         call = observation.samples is not None and observation.when == "call"
         if call and not observation.subtest:
             self._came_to_end.discard(nodeid)
@@ -188,8 +189,7 @@ class Recorder:
             self._said[cell] = nodeid, outcome, failure
         if not worse:
             return finished
-        return replace(
-            finished,
+        return finished._replace(
             cells={**finished.cells, **{cell: outcome for cell, (outcome, _) in worse.items()}},
             failures={**finished.failures, **{cell: how for cell, (_, how) in worse.items()}},
         )
@@ -197,4 +197,4 @@ class Recorder:
 
 def _without_message(one: Observed) -> Observed:
     """With the type of the exception, and without what it says: that may name people."""
-    return one if one.failure is None else replace(one, failure=one.failure._replace(message=""))
+    return one if one.failure is None else one._replace(failure=one.failure._replace(message=""))

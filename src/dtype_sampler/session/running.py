@@ -5,7 +5,6 @@ Long, as one test is one object, which its own threads use under one lock.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +15,7 @@ from unittest import SkipTest
 from dtype_sampler.sampling.candidates import short_name
 from dtype_sampler.sampling.plan import RunPlan
 from dtype_sampler.sampling.sample import DtypeSample, SampleRecord, UnderTest
-from dtype_sampler.sampling.stopwatch import Stopwatch
+from dtype_sampler.sampling.stopwatch import Stopwatch, in_micros
 from dtype_sampler.sampling.turns import in_turn
 from dtype_sampler.session.current import innermost, running
 from dtype_sampler.session.draw import (
@@ -110,7 +109,7 @@ class RunningTest:
         self.repetition = repetition
         self.seeding = Seeding()
         # How often each label was handed out: by the sample, the loops around, and the label.
-        self._handed: Counter[tuple[int, tuple[str, ...], str]] = Counter()
+        self._handed: dict[tuple[int, tuple[str, ...], str], int] = {}
         # The test key and the label of the item that this attempt is.
         self._item = (nodeid, "")
         # The seed and the key of its samples, where these are not the run's and its own.
@@ -150,13 +149,16 @@ class RunningTest:
         self.phase = "setup"
         self.watch.begin()
         self.under_test.clear()
+        self.seeding.forget()
+        if not self._records:
+            # As nearly always: it has taken nothing.
+            return
         self.examples = Examples(self.under_test)
         self._records.clear()
         self.subtests = []
         self._made.clear()
         self._adopted.clear()
         self._handed.clear()
-        self.seeding.forget()
 
     @property
     def draws_as(self) -> int:
@@ -215,9 +217,7 @@ class RunningTest:
         blamed = self.examples.blamed(error)
         self.watch.look()
         return {
-            "samples": [
-                record.to_wire() | {"entered": self._entered(record)} for record in records
-            ],
+            "samples": [self._wire_of(record) for record in records],
             "under_test": self.under_test.labels() if blamed is None else blamed,
             "nodeid": self.nodeid,
             "function": self._function,
@@ -226,14 +226,17 @@ class RunningTest:
             "repetition": self.repetition,
             "draws_as": self.draws_as,
             "subtests": list(self.subtests),
-            "rest": round(self.watch.rest, 6),
-            "lasted": round(self.watch.total, 6),
+            "rest": in_micros(self.watch.rest),
+            "lasted": in_micros(self.watch.total),
         }
 
-    def _entered(self, record: SampleRecord) -> tuple[str, ...]:
-        """The labels of which something is known."""
-        nothing = self.examples.says_nothing_of
-        return tuple(one for one in record.entered if not nothing(record, one))
+    def _wire_of(self, record: SampleRecord) -> dict[str, Any]:
+        """The record, with those labels as entered of which something is known."""
+        wire = record.to_wire()
+        if self.examples.taken:
+            nothing = self.examples.says_nothing_of
+            wire["entered"] = tuple(one for one in record.entered if not nothing(record, one))
+        return wire
 
     def named_by(self, parameters: Iterable[object]) -> list[str]:
         """The labels of this test's samples that the parameters of a subtest name.
@@ -357,10 +360,11 @@ class RunningTest:
         """Put the generators where this label's random data begin."""
         if not self.plan.reseed:
             return
-        place = (id(record), tuple(outer for outer, _ in self.under_test.around(loop)), label)
+        place = (id(record), tuple([outer for outer, _ in self.under_test.around(loop)]), label)
+        times = self._handed.get(place, 0)
         if draws_again():
-            self._handed[place] += 1
-        times = max(self._handed[place], 1)
+            times = self._handed[place] = times + 1
+        times = max(times, 1)
         self.seeding.start(
             value_of(self.plan.seed, record.key, label, self.draws_as + times - 1),
             times=times,

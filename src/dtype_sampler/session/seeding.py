@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from dtype_sampler.roundtrip.support import accelerator
@@ -81,8 +81,10 @@ class Seeding:
     def prime(self, value: int) -> None:
         """Seed all generators, before the test's own fixtures and its setup run."""
         self._primed = value
-        self._known = frozenset(generator.name for generator in _generators())
-        _seed_all(value)
+        generators = _generators()
+        self._known = frozenset([generator.name for generator in generators])
+        for generator in generators:
+            generator.seed(value)
 
     def start(self, value: int, *, times: int, loop_begins: bool) -> None:
         """A dtype is handed out: put the generators where its random data begin.
@@ -119,7 +121,8 @@ class Seeding:
                 return False
             self._starts[generator.name] = generator.state()
             return True
-        if not generator.fresh() or generator.untouched(self._last):
+        # Asked in this order, as the second takes long, and mostly the first is true.
+        if generator.untouched(self._last) or not generator.fresh():
             # As an earlier loop has left it, or near to it.
             return False
         self._starts[generator.name] = generator.state()
@@ -160,8 +163,14 @@ class _Python:
         random.seed(value)
 
     def untouched(self, value: int) -> bool:
-        as_new = random.Random(value)  # noqa: S311  # for its state
-        return random.getstate() == as_new.getstate()
+        words = random.getstate()[1]
+        if words[-1] != 624:
+            # Something was drawn.
+            return False
+        as_new = random.Random(value)  # noqa: S311  # for what it draws
+        # Every test that asks for dtypes waits for this, and to make and to compare all words of
+        # both takes twice as long as to find out what comes next.
+        return _next_64_bits(words) == as_new.getrandbits(64)
 
     def fresh(self) -> bool:
         words = random.getstate()[1]
@@ -179,6 +188,23 @@ class _Python:
 
     def draw(self) -> int:
         return random.getrandbits(64)
+
+
+def _next_64_bits(words: Sequence[int]) -> int:
+    """What a Mersenne Twister draws next that stands before its next round, as a new one does.
+
+    words: its state. One step of MT19937 (Matsumoto and Nishimura, ACM TOMACS 8, 1998) for each
+    half, the lower one first.
+    """
+    halves = []
+    for i in range(2):
+        mixed = words[i] & 0x80000000 | words[i + 1] & 0x7FFFFFFF
+        word = words[i + 397] ^ mixed >> 1 ^ (0x9908B0DF if mixed & 1 else 0)
+        word ^= word >> 11
+        word ^= word << 7 & 0x9D2C5680
+        word ^= word << 15 & 0xEFC60000
+        halves.append(word ^ word >> 18)
+    return halves[1] << 32 | halves[0]
 
 
 class _Numpy:

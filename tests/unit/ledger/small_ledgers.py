@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -103,7 +102,7 @@ def build(path, runs, seen_of, keep):
                 tests.append(a_test(key, declared=("a", "b")[: 1 + moment % 2], seen_at=at))
                 one = an_outcome(label, outcome, at, key=key, duration=duration)
                 if outcome in ("failed", "crashed"):
-                    one = replace(one, failure=Failure((outcome,), f"{number} {key} {moment % 3}"))
+                    one = one._replace(failure=Failure((outcome,), f"{number} {key} {moment % 3}"))
                 seen.append(one)
             # At once in some copies, one by one in others.
             step = 1 if length % 2 else len(seen) + 1

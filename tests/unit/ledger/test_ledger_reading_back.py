@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from small_ledgers import KEEP_ALL, a_run, a_test, an_outcome, dump, opened, record
 
@@ -187,7 +185,7 @@ def test_what_was_never_measured_is_unknown(path):
 def test_pages_are_the_run_with_its_failures_whatever_their_size(path):
     failure = Failure(("OSError",), "gone")
     seen = [
-        replace(an_outcome(label, "failed", 1001.0, key=key), failure=failure)
+        an_outcome(label, "failed", 1001.0, key=key)._replace(failure=failure)
         if label == "a"
         else an_outcome(label, "passed", 1001.0, key=key, duration=0.5)
         for key in "tu"

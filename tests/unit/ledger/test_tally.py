@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,7 +96,7 @@ class TestTally:
             key = payload("ab", "b")
             key |= {"samples": [{**key["samples"][0], "key": nodeid}], "nodeid": nodeid}
             call = Observation("call", outcome, samples=key)
-            for observation in (SETUP, call, replace(end, samples=key)):
+            for observation in (SETUP, call, end._replace(samples=key)):
                 tally.add(nodeid, observation)
         for when in ("setup", "call", "teardown"):
             item = payload("a", "a", chosen="a")
@@ -136,7 +134,7 @@ def attempt(number, *, failing="", rerun=False, execution=1, worker="", subtests
     outcome = "failed" if last else "passed"
     reports.append(seen("call", outcome, entered, last, more=more, rerun=rerun))
     reports.append(seen("teardown", "passed", entered, last, more=more))
-    return [replace(report, worker=worker) for report in reports]
+    return [report._replace(worker=worker) for report in reports]
 
 
 SCENES = {

@@ -122,6 +122,34 @@ class TestUnderTest:
         thread.join()
         assert not under_test.apart
 
+    def test_what_a_loop_left_stays_in_a_thread_of_the_test_alone(self):
+        under_test = UnderTest()
+
+        def take_two():
+            sample = ask(a_test(), 2, ["a", "b"])
+            for label in ("b", "a"):
+                # Nobody has the loop any more once the next one begins.
+                under_test.enter(iter(sample), label)
+            return under_test.labels()
+
+        assert take_two() == ("a",)
+        under_test.clear()
+        (thread := Thread(target=take_two)).start()
+        thread.join()
+        assert under_test.labels() == ("a", "b")
+        assert under_test.around() == []
+
+    def test_a_loop_around_that_is_over_ends_when_the_one_in_it_goes_on(self):
+        under_test = UnderTest()
+        outer, inner = (iter(ask(a_test(), 1, ["a"])) for _ in range(2))
+        under_test.enter(outer, "a")
+        under_test.enter(inner, "b")
+        assert under_test.labels() == ("a", "b")
+        del outer
+        under_test.enter(inner, "c")
+        assert under_test.labels() == ("c",)
+        assert under_test.holds(inner)
+
     def test_an_exception_finds_it(self):
         test = a_test()
 

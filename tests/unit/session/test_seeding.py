@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dtype_sampler.session import seeding
 from dtype_sampler.session.seeding import Seeding, save, value_of
@@ -133,3 +135,23 @@ def test_generators_of_an_accelerator_go_along(monkeypatch, kind):
     states.append(b"b")
     restore()
     assert states[-1] == 5
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_what_a_new_generator_draws_next_is_told_from_its_state(seed):
+    generator = random.Random(seed)
+    words = generator.getstate()[1]
+    assert seeding._next_64_bits(words) == generator.getrandbits(64)
+
+
+@pytest.mark.parametrize("draws", [0, 1, 312, 624])
+def test_a_generator_that_was_seeded_or_drawn_from_is_touched(draws):
+    python = seeding._Python()
+    python.seed(7)
+    state = random.getstate()
+    assert python.untouched(7)
+    assert random.getstate() == state
+    assert not python.untouched(8)
+    for _ in range(draws):
+        random.getrandbits(32)
+    assert python.untouched(7) is (draws == 0)
