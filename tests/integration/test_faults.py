@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from faulty import SUITE, fault_lines
+from faults_shown import SUITE, fault_lines
 
 from dtype_sampler.ledger.books import Books
 from dtype_sampler.ledger.tally import Tally

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from faulty import SUITE, fault_lines
+from faults_shown import SUITE, fault_lines
 
 from dtype_sampler.ledger.sqlite import SqliteStore
 from dtype_sampler.ledger.tally import Tally
