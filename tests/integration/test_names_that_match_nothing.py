@@ -121,3 +121,6 @@ def test_a_marker_of_unittest_methods_is_told(project, where):
     result = project.run()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*makes no items here*call dtype_sampler.random_dtypes() in the*"])
+    if where == "module":
+        # Of a part of a module it can't be told: another test of it may take the argument.
+        project.run("test_it.py::Test::test").assert_outcomes(passed=1)

@@ -30,6 +30,7 @@ from dtype_sampler.session.items import (
     REPETITIONS,
     RESEEDED,
     RUNNING,
+    SEEN,
     TRACE,
     has_mark,
     plan_of,
@@ -153,14 +154,20 @@ def _begin(item: pytest.Item, test: RunningTest) -> None:
 
 
 def _marked_in_vain(item: pytest.Item) -> bool:
-    """Whether unittest's method or its class has the marker, which can make no items of it.
-
-    One for all of a module is for the tests that take the argument.
+    """Whether unittest's method or its class has the marker, which can make no items of it; or its
+    module, of which no test takes the argument, as far as the whole of it was collected.
     """
     if not (isinstance(item, pytest.Function) and issubclass(item.cls or object, TestCase)):
         return False
+    config = item.config
     marked = [node for node, _ in item.iter_markers_with_node("random_dtypes")]
-    return any(isinstance(node, (pytest.Function, pytest.Class)) for node in marked)
+    if any(isinstance(node, (pytest.Function, pytest.Class)) for node in marked):
+        return True
+    # unittest's methods alone generate nothing.
+    seen = config.stash.get(SEEN, None)
+    heeded = frozenset[str]() if seen is None else seen.heeded
+    partly = config.getoption("lf", False) or any("::" in str(arg) for arg in config.args)
+    return not partly and all(node.nodeid not in heeded for node in marked)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

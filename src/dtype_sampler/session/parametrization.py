@@ -29,7 +29,8 @@ class Parametrizations:
     requests: by argument name. arguments: the names of all arguments of tests, and whether a test
     is parametrized over it. made: what a collector (by its identity, which lasts as long as these
     do) has made, before any of it was left out. variants: the tests that the package
-    `parameterized` had made of others before; None where it is not in use.
+    `parameterized` had made of others before; None where it is not in use. heeded: the node ids of
+    tests, classes and modules whose marker means a test.
     """
 
     calls: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Parametrizations:
     arguments: dict[str, bool] = field(default_factory=dict)
     made: dict[int, list[object]] = field(default_factory=dict)
     variants: Variants | None = None
+    heeded: set[str] = field(default_factory=set)
 
     def note(self, collector: pytest.Collector, nodes: Sequence[object], plan: RunPlan) -> None:
         """Keep what a collector has made."""
@@ -85,6 +87,7 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
             pytest.fail(failure, pytrace=False)
         if read is None:
             continue
+        seen.heeded.add(node.nodeid)
         argname, request, parameters, scope = read
         # The closest marker comes first, and wins.
         if argname in requests:
