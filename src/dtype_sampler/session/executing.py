@@ -161,6 +161,8 @@ def _marked_in_vain(item: pytest.Item) -> bool:
         return False
     config = item.config
     marked = [node for node, _ in item.iter_markers_with_node("random_dtypes")]
+    if not marked:
+        return False
     if any(isinstance(node, (pytest.Function, pytest.Class)) for node in marked):
         return True
     # unittest's methods alone generate nothing.
