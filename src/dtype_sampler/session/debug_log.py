@@ -15,18 +15,16 @@ if TYPE_CHECKING:
 _HEAD = 10
 
 
-def hide_secrets_in_log(config: pytest.Config) -> None:
+def hide_secrets_in_log(config: pytest.Config, name: str) -> None:
     """Have the log show the command line as the ledger keeps it, once pytest has closed it.
 
-    To be called before pytest opens it, as what is to be done at the end is done in reverse.
+    name: of the log, as `--debug` has it. To be called before pytest opens it, as what is to be
+    done at the end is done in reverse.
     """
-    config.add_cleanup(lambda: _hide(config))
+    config.add_cleanup(lambda: _hide(config, name))
 
 
-def _hide(config: pytest.Config) -> None:
-    name = getattr(config.option, "debug", None)
-    if not name:
-        return
+def _hide(config: pytest.Config, name: str) -> None:
     given = [str(one) for one in config.invocation_params.args]
     shown = without_secrets(given)
     if shown == given:

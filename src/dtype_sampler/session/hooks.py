@@ -65,11 +65,13 @@ def _ini_type(name: str) -> Any:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser
 ) -> Generator[None, object, object]:
-    from dtype_sampler.session.debug_log import hide_secrets_in_log
     from dtype_sampler.session.lane import note_options
 
     note_options(early_config, parser)
-    hide_secrets_in_log(early_config)
+    if early_config.known_args_namespace.debug:
+        from dtype_sampler.session.debug_log import hide_secrets_in_log
+
+        hide_secrets_in_log(early_config, early_config.known_args_namespace.debug)
     return (yield)
 
 
