@@ -45,8 +45,8 @@ class _Function:
     device_arg: bool
     full: bool
     order: str
-    dtypes_of: Callable[[Mapping[str, Any]], Hashable]
-    others_of: Callable[[Mapping[str, Any]], Hashable]
+    dtypes_of: Callable[[Mapping[str, Any]], Hashable] = field(init=False)
+    others_of: Callable[[Mapping[str, Any]], Hashable] = field(init=False)
     groups: dict[Hashable, Group] = field(default_factory=dict)
     # By the identities of the other parameters: one object stands for a value in many items.
     same: dict[Hashable, Group] = field(default_factory=dict)
@@ -56,6 +56,10 @@ class _Function:
     labels_of_params: dict[int, str] = field(default_factory=dict)
     unstable: int = 0
     one_each: bool = False
+
+    def __post_init__(self) -> None:
+        self.dtypes_of = _identities_of(self.sampled)
+        self.others_of = _identities_of(self.others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,17 +193,8 @@ def _function_of(
         for names in seen.calls.get(nodeid, [])
     ]
     full = item.get_closest_marker(FULL_MARKER) is not None
-    return _Function(
-        nodeid,
-        sampled,
-        others,
-        calls,
-        "device" in others,
-        full,
-        shared_order(item, sampled),
-        _identities_of(sampled),
-        _identities_of(others),
-    )
+    order = shared_order(item, sampled)
+    return _Function(nodeid, sampled, others, calls, "device" in others, full, order)
 
 
 def _function_of_variants(
@@ -220,16 +215,7 @@ def _function_of_variants(
     if all(name in shared for name in sampled):
         order = ",".join(f"{variant.nodeid.rpartition('::')[0]}::{name}" for name in sampled)
     function = _Function(
-        variant.nodeid,
-        sampled,
-        others,
-        [],
-        "device" in others,
-        full,
-        order,
-        _identities_of(sampled),
-        _identities_of(others),
-        one_each=True,
+        variant.nodeid, sampled, others, [], "device" in others, full, order, one_each=True
     )
     # All of them, in that order, whatever was asked for of them.
     for row in rows:

@@ -30,7 +30,7 @@ class Parametrizations:
     is parametrized over it. made: what a collector (by its identity, which lasts as long as these
     do) has made, before any of it was left out. variants: the tests that the package
     `parameterized` had made of others before; None where it is not in use. heeded: the node ids of
-    tests, classes and modules whose marker means a test.
+    classes and modules whose marker means a test.
     """
 
     calls: dict[str, list[tuple[str, ...]]] = field(default_factory=dict)
@@ -87,7 +87,8 @@ def generate(metafunc: pytest.Metafunc, plan: RunPlan, seen: Parametrizations) -
             pytest.fail(failure, pytrace=False)
         if read is None:
             continue
-        seen.heeded.add(node.nodeid)
+        if not own:
+            seen.heeded.add(node.nodeid)
         argname, request, parameters, scope = read
         # The closest marker comes first, and wins.
         if argname in requests:
