@@ -146,6 +146,7 @@ def names(page):
 
 def count(page, text):
     sync_api.expect(page.locator("#count")).to_have_text(text)
+    settled(page)
 
 
 def settled(page):

@@ -13,6 +13,7 @@ from shown_pages import (
     made_cell,
     made_report,
     names,
+    settled,
     shot,
     small_report,
     sync_api,
@@ -60,6 +61,7 @@ def heads(page):
 def at(page, view):
     """Waits until the address says this."""
     page.wait_for_url(lambda url: unquote(urlsplit(url).fragment) == view.removeprefix("#"))
+    settled(page)
 
 
 def in_view(page, locator):
@@ -212,10 +214,12 @@ def test_back_and_forward(opened):
     page.locator("#rows [data-state=failed]").first.click()
     # A cell that was closed leaves no entry between two steps.
     page.click("#close")
-    sync_api.expect(page.locator("#panel")).to_be_hidden()
+    settled(page)
+    assert not page.locator("#panel").is_visible()
     page.locator("#rows [data-state=crashed]").first.click()
     page.click("#close")
-    sync_api.expect(page.locator("#panel")).to_be_hidden()
+    settled(page)
+    assert not page.locator("#panel").is_visible()
     page.locator("#filter").press_sequentially("module_02")
     count(page, "1 of 240 tests in 1 module")
     page.locator("#rows [data-state=failed]").first.click()
@@ -234,6 +238,19 @@ def test_back_and_forward(opened):
     count(page, "1 of 240 tests in 1 module")
     page.go_forward()
     sync_api.expect(page.locator("#panel-title")).to_contain_text("bfloat16: failed")
+
+
+def test_a_panel_that_has_closed_interrupts_nobody_who_types(opened):
+    page = opened(mixed_report(), "show=failing")
+    page.locator("#rows [data-state=failed]").first.click()
+    # Before the page is told that the panel has closed.
+    page.evaluate(
+        "document.getElementById('close').click(); document.getElementById('filter').focus()"
+    )
+    settled(page)
+    assert page.evaluate("document.activeElement.id") == "filter"
+    page.keyboard.type("module_02")
+    count(page, "1 of 240 tests in 1 module")
 
 
 def test_folds_are_in_the_address(opened):

@@ -122,6 +122,7 @@ function listenToPanel() {
     if (panel.open) return;
     opened = null;
     keepView({ step: false });
-    focusActive();
+    // This is told a while after it was closed: who types by then is not to be interrupted.
+    if (document.activeElement !== $("filter")) focusActive();
   });
 }
